@@ -1,0 +1,116 @@
+//! Number formats: how rows of weights are stored. One file per format owns its block, quantizer, dequantizer
+//! and scalar dot; this file owns the closed list and the table through which every other crate asks.
+
+mod bf16;
+mod f16;
+mod f32;
+
+/// How one number format is stored and converted. One constant per format file.
+#[derive(Clone, Copy)]
+pub struct Traits {
+    /// The name the field uses, as in `Q4_K`.
+    pub name: &'static str,
+    /// Values per block.
+    pub block: usize,
+    /// Bytes per block.
+    pub bytes: usize,
+    /// The type number in GGUF files, where the format has one.
+    pub ggml_type: Option<u32>,
+    /// Whole blocks to values. `bytes.len() / self.bytes * self.block == out.len()`.
+    pub dequantize: fn(bytes: &[u8], out: &mut [f32]),
+    /// Values to whole blocks, with one importance weight per value where a search can use it.
+    pub quantize: Option<fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8])>,
+    /// Sum of the products of whole blocks with `x`, in f32: the oracle of every faster product.
+    pub dot: fn(bytes: &[u8], x: &[f32]) -> f32,
+}
+
+macro_rules! formats {
+    ($($(#[$doc:meta])* $variant:ident => $traits:path,)*) => {
+        /// A number format of stored weights.
+        #[allow(non_camel_case_types)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Format { $($(#[$doc])* $variant,)* }
+
+        impl Format {
+            /// Every format, in the order of the list.
+            pub const ALL: &[Format] = &[$(Format::$variant,)*];
+
+            /// The format's table entry.
+            pub fn traits(self) -> &'static Traits {
+                match self { $(Format::$variant => &$traits,)* }
+            }
+        }
+    };
+}
+
+formats! {
+    /// IEEE 754 binary32.
+    F32 => f32::TRAITS,
+    /// IEEE 754 binary16.
+    F16 => f16::TRAITS,
+    /// The upper half of binary32.
+    BF16 => bf16::TRAITS,
+}
+
+impl Format {
+    /// The name the field uses, as in `Q4_K`.
+    pub fn name(self) -> &'static str {
+        self.traits().name
+    }
+
+    /// The format of that name, upper or lower case.
+    pub fn from_name(name: &str) -> Option<Format> {
+        Format::ALL.iter().copied().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The type number in GGUF files, where the format has one.
+    pub fn ggml_type(self) -> Option<u32> {
+        self.traits().ggml_type
+    }
+
+    /// The format with that GGUF type number.
+    pub fn from_ggml_type(number: u32) -> Option<Format> {
+        Format::ALL.iter().copied().find(|format| format.ggml_type() == Some(number))
+    }
+
+    /// Values per block.
+    pub fn block(self) -> usize {
+        self.traits().block
+    }
+
+    /// Bytes per block.
+    pub fn block_bytes(self) -> usize {
+        self.traits().bytes
+    }
+
+    /// Bytes of a row of `cols` values. Asserts that the row is whole blocks.
+    pub fn row_bytes(self, cols: usize) -> usize {
+        assert!(cols.is_multiple_of(self.block()), "a row of {cols} is not whole {} blocks", self.name());
+        cols / self.block() * self.block_bytes()
+    }
+
+    /// Whether values can be stored in this format (a few are only read).
+    pub fn can_quantize(self) -> bool {
+        self.traits().quantize.is_some()
+    }
+
+    /// Whole blocks to values.
+    pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(bytes.len(), self.row_bytes(out.len()));
+        (self.traits().dequantize)(bytes, out);
+    }
+
+    /// Values to whole blocks. Asserts [`Format::can_quantize`].
+    pub fn quantize(self, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        assert_eq!(out.len(), self.row_bytes(values.len()));
+        assert!(importance.is_none_or(|weights| weights.len() == values.len()));
+        let quantize = self.traits().quantize.expect("the caller asked can_quantize");
+        quantize(values, importance, out);
+    }
+
+    /// Sum of the products of a stored row with `x`, in f32.
+    pub fn dot(self, bytes: &[u8], x: &[f32]) -> f32 {
+        assert_eq!(bytes.len(), self.row_bytes(x.len()));
+        (self.traits().dot)(bytes, x)
+    }
+}
