@@ -1,0 +1,176 @@
+//! Bytes of a file, mapped or owned, and the only `unsafe` of this crate. A `Bytes` is a cheap clone of a range;
+//! readers check every length against the length of the range, never against what a file says of itself.
+#![deny(clippy::indexing_slicing)]
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use memmap2::{Advice, Mmap};
+
+/// A range of a mapped file or of owned memory. Clones share it; the last one unmaps.
+///
+/// No alignment is promised: a tensor in a file starts where its writer put it.
+#[derive(Clone)]
+pub struct Bytes {
+    storage: Storage,
+    start: usize,
+    length: usize,
+}
+
+#[derive(Clone)]
+enum Storage {
+    Mapped(Arc<Mmap>),
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Bytes {
+    /// Maps a whole file to be read. A file of no bytes is an empty range.
+    pub fn map(file: &File) -> io::Result<Bytes> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::from(Vec::new()));
+        }
+        // SAFETY: the map is read-only and lives as long as the last `Bytes` that borrows from it. Every reader takes
+        // lengths from the map itself and re-checks UTF-8 where it reads text, so bytes that another program changes
+        // in place can make an answer wrong but reach no memory outside the map. Our own writers never change a file
+        // in place (module `durable`). A file cut short by another program ends this one with SIGBUS.
+        let map = unsafe { Mmap::map(file)? };
+        let length = map.len();
+        Ok(Bytes { storage: Storage::Mapped(Arc::new(map)), start: 0, length })
+    }
+
+    /// The bytes in order.
+    pub fn as_slice(&self) -> &[u8] {
+        let whole: &[u8] = match &self.storage {
+            Storage::Mapped(map) => map,
+            Storage::Owned(owned) => owned,
+        };
+        whole.get(self.start..self.start + self.length).expect("a range is checked when it is made")
+    }
+
+    /// A part of the range, sharing its memory; none where it would end outside.
+    pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
+        let length = range.end.checked_sub(range.start)?;
+        if range.end > self.length {
+            return None;
+        }
+        Some(Bytes { storage: self.storage.clone(), start: self.start + range.start, length })
+    }
+
+    /// Whether the bytes lie in a mapped file, so that the system may drop and fetch them again.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.storage, Storage::Mapped(_))
+    }
+
+    /// Asks the system to start reading the range from disk. Owned bytes are left alone.
+    pub fn prefetch(&self) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = &self.storage
+            && self.length > 0
+        {
+            // A refusal only means that pages come one by one.
+            let _ = map.advise_range(Advice::WillNeed, self.start, self.length);
+        }
+    }
+
+    /// Tells the system that the range is not read again soon, so that its pages leave this program's memory.
+    /// Reading it again is correct and fetches the pages anew. Owned bytes are left alone.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = &self.storage {
+            // Only pages that lie wholly in the range: its neighbors' pages may still be in use.
+            let start = self.start.next_multiple_of(PAGE);
+            let end = (self.start + self.length) / PAGE * PAGE;
+            if start < end {
+                // SAFETY: the mapping is shared, read-only and backed by a file, and nothing can have written to it
+                // through this map, so dropping a page loses no data: the next access reads it from the file again.
+                let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            }
+        }
+    }
+}
+
+/// The smallest page size of the supported systems. Where pages are larger the kernel rounds, and a neighbor's page is
+/// fetched again.
+const PAGE: usize = 4096;
+
+impl From<Vec<u8>> for Bytes {
+    fn from(owned: Vec<u8>) -> Bytes {
+        let length = owned.len();
+        Bytes { storage: Storage::Owned(Arc::new(owned)), start: 0, length }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bytes").field("length", &self.length).field("mapped", &self.is_mapped()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn mapped(content: &[u8]) -> Bytes {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Bytes::map(&file).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_no_bytes_is_an_empty_range() {
+        let bytes = mapped(b"");
+        assert!(bytes.is_empty());
+        bytes.prefetch();
+        bytes.release();
+    }
+
+    #[test]
+    fn a_part_never_reaches_outside() {
+        let check = |range: Range<usize>, wanted: Option<&[u8]>| {
+            for bytes in [mapped(b"abcdef"), Bytes::from(b"abcdef".to_vec())] {
+                assert_eq!(bytes.slice(range.clone()).as_deref(), wanted);
+            }
+        };
+        check(0..6, Some(b"abcdef"));
+        check(2..4, Some(b"cd"));
+        check(6..6, Some(b""));
+        check(0..7, None);
+        check(7..7, None);
+        #[allow(clippy::reversed_empty_ranges)]
+        check(4..2, None);
+        check(usize::MAX..usize::MAX, None);
+        let part = mapped(b"abcdef").slice(2..5).unwrap();
+        assert_eq!(part.slice(1..3).as_deref(), Some(&b"de"[..]));
+        assert!(part.slice(0..4).is_none());
+    }
+
+    #[test]
+    fn released_bytes_read_the_same_again() {
+        let content: Vec<u8> = (0..64 * 1024u32).flat_map(u32::to_le_bytes).collect();
+        let bytes = mapped(&content);
+        bytes.prefetch();
+        assert!(bytes[..] == content[..]);
+        bytes.release();
+        bytes.slice(5000..100_000).unwrap().release();
+        assert!(bytes[..] == content[..]);
+    }
+}
