@@ -1,1 +1,3 @@
-//! Placeholder until the first module lands.
+//! Sequences, scheduling and sampling.
+
+pub mod sampling;
