@@ -1,1 +1,45 @@
-fn main() {}
+//! The project's chores as one command: `cargo xtask check | tidy | golden | bench | fuzz`.
+//! Only reads arguments and starts things; the rules of the house live in `tidy`. Builds in seconds, needs no heavy crate.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use xtask::{check, chores, tidy};
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  check                            format, lints, rules of the house, all tests: what has to be green
+  tidy                             only the rules of the house (ARCHITECTURE.md), in under three seconds
+  golden --kit DIR [--only GLOB]   every golden case of a folder with the kit's layout
+  bench [ARGUMENTS]                the benchmarks
+  fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let chore = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match (chore.as_str(), rest.is_empty()) {
+        ("check", true) => check::run(),
+        ("tidy", true) => tidy::run(),
+        ("golden", _) => chores::golden(&rest),
+        ("bench", _) => chores::bench(&rest),
+        ("fuzz", _) => chores::fuzz(&rest),
+        ("help" | "--help" | "-h", _) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

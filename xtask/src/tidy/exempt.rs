@@ -1,0 +1,28 @@
+//! Places where a rule does not hold, each with its reason. An exemption that is no longer needed is a complaint too.
+
+use super::{Complaint, Tree, complaint};
+
+/// Rule, file, word (empty: any), reason.
+const EXEMPT: [(&str, &str, &str, &str); 0] = [];
+
+/// Is this place on the list?
+pub fn allows(rule: &str, path: &str, word: &str) -> bool {
+    EXEMPT.iter().any(|(r, p, w, _)| *r == rule && *p == path && (w.is_empty() || *w == word))
+}
+
+/// Exemptions whose file or word is gone.
+pub fn stale(tree: &Tree) -> Vec<Complaint> {
+    let gone =
+        |path: &str, word: &str| tree.text(path).is_none_or(|text| !text.to_lowercase().contains(&word.to_lowercase()));
+    EXEMPT
+        .iter()
+        .filter(|(_, path, word, _)| gone(path, word))
+        .map(|(rule, path, word, _)| {
+            complaint(
+                "xtask/src/tidy/exempt.rs",
+                0,
+                format!("{path} needs no exemption from {rule:?} for {word:?} any more"),
+            )
+        })
+        .collect()
+}
