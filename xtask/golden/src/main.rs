@@ -1,0 +1,97 @@
+//! Runs golden cases: `golden --kit DIR [--only GLOB]`. A case is `group/name` below `DIR/golden` (or below `DIR`).
+//! Each group has one runner in `GROUPS`; a group without one is reported as not covered, never as passed.
+#![forbid(unsafe_code)]
+
+mod glob;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+/// Runs one case and says why it failed.
+type Runner = fn(&Path) -> Result<()>;
+
+/// Runners by group.
+const GROUPS: [(&str, Runner); 0] = [];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let (mut kit, mut only) = (None, String::from("*"));
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().with_context(|| format!("`{argument}` needs a value"))?;
+        match argument.as_str() {
+            "--kit" => kit = Some(PathBuf::from(value)),
+            "--only" => only = value,
+            _ => bail!("unknown argument {argument:?}"),
+        }
+    }
+    let kit = kit.context("`--kit DIR` is needed")?;
+    let (mut passed, mut failed, mut open) = (0, 0, 0);
+    for (name, folder) in cases(&kit)? {
+        if !glob::matches(&only, &name) {
+            continue;
+        }
+        let group = name.split('/').next().unwrap_or_default();
+        let Some((_, runner)) = GROUPS.iter().find(|(g, _)| *g == group) else {
+            println!("{name}: not covered");
+            open += 1;
+            continue;
+        };
+        match runner(&folder) {
+            Ok(()) => passed += 1,
+            Err(error) => {
+                println!("{name}: {error:#}");
+                failed += 1;
+            }
+        }
+    }
+    if open > 0 {
+        println!("{open} not covered");
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0 && passed > 0)
+}
+
+/// Cases by name, sorted: every folder of a group, or the group itself where it holds files only.
+fn cases(kit: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let root = if kit.join("golden").is_dir() { kit.join("golden") } else { kit.to_path_buf() };
+    let mut found = Vec::new();
+    for group in folders(&root).with_context(|| format!("{kit:?} is no kit"))? {
+        let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let inner = folders(&group)?;
+        if inner.is_empty() {
+            found.push((name, group));
+            continue;
+        }
+        found.extend(inner.into_iter().map(|case| {
+            let last = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (format!("{name}/{last}"), case)
+        }));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn folders(place: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(place)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
