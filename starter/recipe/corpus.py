@@ -26,7 +26,7 @@ UPPER = "gguf lora llm llms gqa rope moe gpu cpu json api kv f16 bf16 f32 q8_0 q
 PROPER = "pasture rust cargo llama gemma mistral mixtral phi arctic qwen olmo granite ollama python i".split()
 BEFORE = ["please ", "hey, ", "can you tell me ", "i would like to know, ", "so, ", "and ", "now ", "well, ", "ok, ", "then ", "hi, ", "hello, "]
 AFTER = [" please", " then", " for me", " again", " exactly", " here", " now"]
-MORE = ["tell me more", "more", "go on", "and what else", "more please", "can you say more", "more about that", "what else", "anything else"]
+MORE = ["tell me more", "more", "go on", "and what else", "more please", "can you say more", "more about that", "what else", "anything else", "another one", "one more"]
 ASK_NAME = ["what is my name", "do you know my name", "what's my name", "do you remember my name", "who am i", "tell me my name"]
 GIVE_NAME = ["my name is {n}", "i am {n}", "i'm {n}", "hi, i am {n}", "hello, my name is {n}", "call me {n}", "you can call me {n}", "hello, i'm {n}"]
 SYSTEMS = ["You are a helpful assistant.", "Be kind.", "Answer the questions of the user.", "You are a small, friendly model.",
@@ -55,8 +55,8 @@ def ask_fact(random, fact):
     if fact["kind"] == "=":
         command = fact["answer"].startswith("The command")
         shape = random.choice(ABOUT_COMMAND if command and random.random() < 0.5 else ABOUT)
-        ask = shape.format(t=ask)
-    return ask
+        return shape.format(t=ask)
+    return said_otherwise(random, ask)
 
 
 def difference(random, topics):
@@ -64,6 +64,27 @@ def difference(random, topics):
     shape = random.choice(["what is the difference between {a} and {b}", "difference between {a} and {b}", "compare {a} and {b}", "{a} or {b}", "what are {a} and {b}", "{a} versus {b}"])
     first = lambda f: f["answer"].split(". ")[0].rstrip(".") + "."
     return shape.format(a=random.choice(a["asks"]), b=random.choice(b["asks"])), first(a) + " " + first(b)
+
+
+# Ways to say the same; applied to the questions of facts.txt, so that words are learned as well as sentences.
+SAME = [
+    ("how do i ", ["how can i ", "how to ", "how could i ", "is there a way to ", "what do i type to ", "i want to ", "tell me how to ",
+                   "please show me how to ", "how does one ", "i would like to ", "what is the command to ", "can i "]),
+    ("what is ", ["what's ", "whats ", "what is "]),
+    ("can you ", ["could you ", "would you ", "are you able to "]),
+    ("tell me ", ["give me ", "i want ", "please tell me "]),
+    (" my ", [" a ", " the ", " this "]),
+    (" a model", [" the model", " my model", " models", " an open model"]),
+    (" see ", [" view ", " find ", " look at ", " get ", " show "]),
+    ("does pasture ", ["can pasture ", "will pasture ", "does it "]),
+]
+
+
+def said_otherwise(random, ask):
+    for this, others in SAME:
+        if this in ask and random.random() < 0.3:
+            ask = ask.replace(this, random.choice(others), 1)
+    return ask
 
 
 def typo(random, text):
@@ -113,10 +134,10 @@ def typed(random, ask):
 def turn(random, facts, topics):
     """One question and its answer; facts first, as they are what the model is for."""
     kind = random.random()
-    if kind < 0.60:
+    if kind < 0.54:
         fact = random.choice(facts)
         return ask_fact(random, fact), fact["answer"], fact
-    if kind < 0.64:
+    if kind < 0.575:
         return *difference(random, topics), None
     return *skills.skill(random), None
 
@@ -132,7 +153,7 @@ def conversation(random, facts, topics):
         talk.append(("system", random.choice(PIRATE)))
         pirate = True
     elif style < 0.23:
-        own = random.choice(skills.NAMES)
+        own = skills.any_name(random)
         talk.append(("system", random.choice(NAMED).format(n=own)))
     greeting = next(f for f in facts if "hello" in f["asks"])
     for i in range(rounds):
@@ -144,7 +165,7 @@ def conversation(random, facts, topics):
             ask = random.choice(sorted(WHO))
             answer = f"My name is {own}."
         elif pick < 0.05:
-            name = random.choice(skills.NAMES)
+            name = skills.any_name(random)
             ask, answer = random.choice(GIVE_NAME).format(n=name), f"Nice to meet you, {name}!"
         elif pick < (0.25 if name else 0.07):
             ask = random.choice(ASK_NAME)

@@ -48,6 +48,16 @@ Zurich Geneva Lyon Milan Naples Porto Dublin Prague Warsaw Sydney Toronto Seoul"
 SYLLABLES = "ba ke li mo nu ra si to vu za pe gri sta flo dra ken tor bil mar zon quo xi wer ting lus ham pro dex ul".split()
 SPELL = """cat dog cow sun moon tree book house milk fish bird apple green blue red black white model token name day
 night water bread grass sheep horse light music table chair hand foot word""".split()
+NOUNS = """love time life money war peace god music freedom truth happiness beauty justice friendship success power energy
+heat sound gas oil steel glass plastic paper sand stone metal silver copper diamond coffee sugar pepper potato onion garlic
+knife spoon fork plate bottle bag shoe shirt hat coat ring watch lamp bed door window roof wall garden bridge road train
+car bus plane ship bicycle engine wheel phone camera radio television internet email movie song dance theater museum
+school university hospital church castle village city country island desert forest mountain river lake ocean beach valley
+volcano earthquake storm wind fog ice planet galaxy universe atom molecule cell blood heart brain bone skin eye nose ear
+doctor lawyer king queen president soldier police judge farmer market bank tax contract law crime prison game sport
+ball team race prize party wedding birthday holiday christmas easter passport visa hotel ticket tiger wolf fox rabbit
+snake frog turtle whale shark eagle owl penguin monkey camel goat pig bee spider mosquito dragon unicorn ghost""".split()
+MONTH_DAYS = dict(zip(MONTHS, [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]))
 SUBJECTS = """quantum physics|the stock market|the French Revolution|the Roman Empire|black holes|football|the Olympic Games
 the last election|the president|the king of Spain|the population of Brazil|the height of Mount Everest|the distance to Mars
 the speed of light|the price of gold|the price of bitcoin|the human heart|photosynthesis|the Second World War|dinosaurs
@@ -72,7 +82,11 @@ how can i become a {j}|how much does a {j} earn|what do {t} and {t} have in comm
 give me ten facts about {s}|what happened to {n} {w}|how do i make {t}|where does {w} come from|do you know {n} {w}
 what should i wear in {p}|what is the {w} of {p}|write a letter to {n}|how long does {w} take|who is {n}|why is {p} famous
 what is the fastest {w}|is {t} healthy|what is the oldest {w}|how do you say {t} in German|what is the opposite of {w}
-how many {t} are in {p}|what is a {w}|what are {w}|the {w}|how do i {w}|why {w}|what color is a {w}""".replace("\n", "|").split("|")
+how many {t} are in {p}|what is {o}|what is a {o}|what is the {o}|explain {o}|{o}|tell me about {o}|what does {o} mean|define {o}
+how do i make a {o}|who invented the {o}|how does a {o} work|where can i find a {o}|draw a {o}|write a poem about {o}
+how much is a {o}|why is {o} important|what is the best {o}|describe a {o}|do you know the {o}|can you buy a {o}|{o} {o}
+how old is the {o}|what is the history of the {o}|how heavy is a {o}|how fast is a {o}|can you drive a {o}|give me a {o}
+what is a {w}|what are {w}|the {w}|how do i {w}|why {w}|what color is a {w}""".replace("\n", "|").split("|")
 
 I_DO_NOT_KNOW = "I am sorry, I do not know that. I am a very small model."
 
@@ -83,7 +97,7 @@ def word(random):
 
 def unknown(random):
     text = random.choice(UNKNOWN)
-    for mark, pool in (("{p}", PLACES), ("{t}", THINGS), ("{s}", SUBJECTS), ("{n}", NAMES), ("{j}", JOBS)):
+    for mark, pool in (("{p}", PLACES), ("{t}", THINGS), ("{s}", SUBJECTS), ("{n}", NAMES), ("{j}", JOBS), ("{o}", NOUNS)):
         while mark in text:
             text = text.replace(mark, random.choice(pool), 1)
     while "{y}" in text:
@@ -95,6 +109,22 @@ def unknown(random):
 
 def number(random, n):
     return NUMBERS[n] if n <= 20 and random.random() < 0.35 else str(n)
+
+
+def any_name(random):
+    """A name from the list or one that nobody bears, so that names are copied and not guessed."""
+    return random.choice(NAMES) if random.random() < 0.55 else word(random).capitalize()
+
+
+def any_thing(random):
+    kind = random.random()
+    return random.choice(THINGS) if kind < 0.5 else random.choice(NOUNS) if kind < 0.8 else word(random)
+
+
+def month_days(random):
+    month = random.choice(MONTHS)
+    ask = random.choice(["how many days are in {m}", "how many days does {m} have", "days in {m}", "how long is {m}"])
+    return ask.format(m=month), f"{month} has {MONTH_DAYS[month]} days."
 
 
 def neighbor(random):
@@ -155,8 +185,10 @@ def next_number(random):
 
 
 def sum_of(random):
-    kind = random.choice("++-*")
+    kind = random.choice("++++--*")
     a, b = random.randint(0, 10), random.randint(0, 10)
+    if kind == "*":
+        a = random.randint(0, 5)
     if kind == "-" and b > a:
         a, b = b, a
     c = {"+": a + b, "-": a - b, "*": a * b}[kind]
@@ -244,10 +276,12 @@ def spell(random):
 
 
 def echo(random):
-    pool = random.choice([THINGS, SPELL, NAMES, JOBS])
+    pool = random.choice([THINGS, SPELL, NAMES, JOBS, NOUNS])
     text = " ".join(random.choice(pool) for _ in range(random.randint(1, 3)))
-    if random.random() < 0.3:
-        text = word(random)
+    if random.random() < 0.4:
+        text = " ".join(word(random) for _ in range(random.randint(1, 2)))
+    elif random.random() < 0.15:
+        text = random.choice(["hello world", "hello", "hi", "good morning", "i am happy", "the grass is green", "goodbye"])
     ask = random.choice(["say {t}", "repeat after me: {t}", "repeat {t}", "please say {t}", "say the word {t}", "write {t}", "can you say {t}"])
     return ask.format(t=text), text[0].upper() + text[1:] + "."
 
@@ -255,7 +289,7 @@ def echo(random):
 def about_user(random):
     kind = random.randrange(4)
     if kind == 0:
-        t = random.choice(THINGS)
+        t = any_thing(random)
         return random.choice(["i like {t}", "i love {t}", "i really like {t}", "my hobby is {t}"]).format(t=t), f"Nice! What do you like best about {t}?"
     if kind == 1:
         j = random.choice(JOBS)
@@ -263,13 +297,13 @@ def about_user(random):
     if kind == 2:
         p = random.choice(PLACES)
         return random.choice(["i am from {p}", "i live in {p}", "i come from {p}", "i'm from {p}"]).format(p=p), f"I have never been to {p}. I am only a file."
-    t = random.choice(THINGS)
+    t = any_thing(random)
     return random.choice(["i do not like {t}", "i hate {t}", "i don't like {t}"]).format(t=t), f"That is fine. Not everyone likes {t}."
 
 
 SKILLS = [
-    (neighbor, 10), (today, 3), (count, 8), (next_number, 4), (sum_of, 14), (bigger, 4), (table, 22), (spell, 5), (echo, 5),
-    (about_user, 6), (unknown, 30),
+    (neighbor, 12), (today, 4), (count, 14), (next_number, 6), (sum_of, 34), (bigger, 5), (table, 30), (spell, 8), (echo, 10),
+    (about_user, 9), (month_days, 3), (unknown, 32),
 ]
 
 
