@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod chores;
+pub mod licenses;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};
