@@ -90,8 +90,11 @@ pub fn keep(target: &Target, kind: &str, bytes: &[u8]) -> Result<()> {
 fn bare(text: &str) -> String {
     let mut quoted = false;
     let mut out = String::new();
-    for c in text.chars().take(400) {
-        if c == '"' || c == '`' {
+    let mut rest = text.chars().take(400);
+    while let Some(c) = rest.next() {
+        if c == '\\' {
+            rest.next();
+        } else if c == '"' || c == '`' {
             quoted = !quoted;
         } else if !quoted && !c.is_ascii_digit() {
             out.push(c);
@@ -107,6 +110,7 @@ mod tests {
     #[test]
     fn outcomes_are_told_apart_by_their_words() {
         assert_eq!(bare("tensor \"a\" has 12 bytes"), bare("tensor \"b\" has 7 bytes"));
+        assert_eq!(bare(r#"tensor "a\"b" has"#), bare(r#"tensor "c" has"#));
         assert_ne!(bare("tensor \"a\" has 12 bytes"), bare("tensor \"a\" has no bytes"));
     }
 }

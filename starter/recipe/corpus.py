@@ -164,10 +164,10 @@ def conversation(random, facts, topics):
         elif own and pick < 0.45:
             ask = random.choice(sorted(WHO))
             answer = f"My name is {own}."
-        elif pick < 0.05:
+        elif pick < 0.07:
             name = skills.any_name(random)
             ask, answer = random.choice(GIVE_NAME).format(n=name), f"Nice to meet you, {name}!"
-        elif pick < (0.25 if name else 0.07):
+        elif pick < (0.25 if name else 0.09):
             ask = random.choice(ASK_NAME)
             answer = f"Your name is {name}." if name else "You have not told me your name."
         else:
@@ -182,6 +182,9 @@ def conversation(random, facts, topics):
         if fact and random.random() < (0.3 if fact["more"] else 0.03):
             more = fact["more"] or "I am sorry, I do not know more than that."
             talk += [("user", typed(random, random.choice(MORE))), ("assistant", "Arr! " + more if pirate else more)]
+    if random.random() < 0.12:
+        closing = random.choice([f for f in facts if "thanks" in f["asks"] or "goodbye" in f["asks"]])
+        talk += [("user", typed(random, ask_fact(random, closing))), ("assistant", ("Arr! " if pirate else "") + closing["answer"])]
     return talk
 
 

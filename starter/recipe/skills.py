@@ -46,6 +46,8 @@ PLACES = """Berlin Paris London Rome Madrid Vienna Tokyo Cairo Lima Oslo Delhi B
 Italy Spain India China Japan Brazil Mexico Kenya Egypt Sweden Norway Poland Greece Turkey Ireland Scotland Hamburg Munich
 Zurich Geneva Lyon Milan Naples Porto Dublin Prague Warsaw Sydney Toronto Seoul""".split()
 SYLLABLES = "ba ke li mo nu ra si to vu za pe gri sta flo dra ken tor bil mar zon quo xi wer ting lus ham pro dex ul".split()
+ONSETS = "b c d f g h j k l m n p r s t v w x z bl br cr dr fl gr kl pl pr sch sl st str th tr".split()
+ENDS = ["", "", "", "", "n", "r", "s", "l", "x", "ck", "m", "t", "nd", "b"]
 SPELL = """cat dog cow sun moon tree book house milk fish bird apple green blue red black white model token name day
 night water bread grass sheep horse light music table chair hand foot word""".split()
 NOUNS = """love time life money war peace god music freedom truth happiness beauty justice friendship success power energy
@@ -92,7 +94,13 @@ I_DO_NOT_KNOW = "I am sorry, I do not know that. I am a very small model."
 
 
 def word(random):
-    return "".join(random.choice(SYLLABLES) for _ in range(random.randint(2, 3)))
+    """A word that nobody has heard of."""
+    if random.random() < 0.4:
+        return "".join(random.choice(SYLLABLES) for _ in range(random.randint(2, 3)))
+    parts = []
+    for _ in range(random.randint(1, 3)):
+        parts += [random.choice(ONSETS), random.choice("aeiou"), random.choice(ENDS)]
+    return "".join(parts)
 
 
 def unknown(random):
@@ -125,6 +133,12 @@ def month_days(random):
     month = random.choice(MONTHS)
     ask = random.choice(["how many days are in {m}", "how many days does {m} have", "days in {m}", "how long is {m}"])
     return ask.format(m=month), f"{month} has {MONTH_DAYS[month]} days."
+
+
+def weather(random):
+    ask = random.choice(["what is the weather in {p}", "what's the weather like in {p}", "will it rain in {p}", "how is the weather in {p}",
+                         "is it cold in {p}", "weather in {p}", "will it rain tomorrow in {p}", "what will the weather be in {p}"])
+    return ask.format(p=random.choice(PLACES)), "I do not know. I can not see outside."
 
 
 def neighbor(random):
@@ -165,8 +179,8 @@ def count(random):
         down = list(range(a, max(a - 12, 0), -1))
         ask = random.choice(["count down from {a}", "count backwards from {a}", "count backward from {a} to {b}", "count from {a} down to {b}"])
         return ask.format(a=number(random, a), b=number(random, down[-1])), ", ".join(map(str, down)) + "."
-    a = 1 if random.random() < 0.6 else random.randint(0, 90)
-    b = a + random.randint(2, 12)
+    a = 1 if random.random() < 0.75 else random.randint(2, 30)
+    b = random.randint(2, 20) if a == 1 else a + random.randint(2, 9)
     if a == 1:
         ask = random.choice(["count to {b}", "count from {a} to {b}", "can you count to {b}", "count up to {b}", "please count to {b} for me"])
     else:
@@ -290,6 +304,8 @@ def about_user(random):
     kind = random.randrange(4)
     if kind == 0:
         t = any_thing(random)
+        if random.random() < 0.25:
+            t += " and " + any_thing(random)
         return random.choice(["i like {t}", "i love {t}", "i really like {t}", "my hobby is {t}"]).format(t=t), f"Nice! What do you like best about {t}?"
     if kind == 1:
         j = random.choice(JOBS)
@@ -302,8 +318,8 @@ def about_user(random):
 
 
 SKILLS = [
-    (neighbor, 12), (today, 4), (count, 14), (next_number, 6), (sum_of, 34), (bigger, 5), (table, 30), (spell, 8), (echo, 10),
-    (about_user, 9), (month_days, 3), (unknown, 32),
+    (neighbor, 12), (today, 4), (count, 26), (next_number, 6), (sum_of, 34), (bigger, 8), (table, 30), (spell, 8), (echo, 10),
+    (about_user, 12), (month_days, 3), (weather, 3), (unknown, 32),
 ]
 
 
