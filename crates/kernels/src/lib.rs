@@ -2,6 +2,15 @@
 //!
 //! Kernels do no I/O, no logging, no allocation in a loop, and never fail: a wrong shape is a bug and asserts.
 
+pub mod elementwise;
 pub mod formats;
+pub mod isa;
+pub mod linear;
+pub mod pool;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use formats::Format;
+pub use isa::Kernels;
+pub use pool::Pool;

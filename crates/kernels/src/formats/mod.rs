@@ -2,8 +2,15 @@
 //! and scalar dot; this file owns the closed list and the table through which every other crate asks.
 
 mod bf16;
+mod block;
 mod f16;
 mod f32;
+mod k_scales;
+mod q4_0;
+mod q4_k;
+mod q6_k;
+mod q8_0;
+mod search;
 
 /// How one number format is stored and converted. One constant per format file.
 #[derive(Clone, Copy)]
@@ -50,6 +57,14 @@ formats! {
     F16 => f16::TRAITS,
     /// The upper half of binary32.
     BF16 => bf16::TRAITS,
+    /// 32 bytes under a scale.
+    Q8_0 => q8_0::TRAITS,
+    /// 32 four-bit codes under a scale.
+    Q4_0 => q4_0::TRAITS,
+    /// 256 four-bit codes, scales and minima per 32.
+    Q4_K => q4_k::TRAITS,
+    /// 256 six-bit codes, scales per 16.
+    Q6_K => q6_k::TRAITS,
 }
 
 impl Format {

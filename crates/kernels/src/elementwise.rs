@@ -1,0 +1,122 @@
+//! Elementwise loops over rows of f32 and small reductions: norms, activations, rotations, softmax.
+//!
+//! This file owns their meaning and their checks; `scalar` and the instruction sets own the loops. Vector versions
+//! agree with the scalar ones to about 1e-6 of the largest value involved.
+
+use crate::isa::Kernels;
+
+/// A function of one value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `x · Φ(x)` with the error function (Hendrycks & Gimpel, arXiv 1606.08415).
+    Gelu,
+    /// The same by the tanh approximation.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`.
+    GeluQuick,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)²`.
+    ReluSquared,
+    /// `tanh(x)`.
+    Tanh,
+    /// `cap · tanh(x / cap)`: a soft limit.
+    SoftCap(f32),
+}
+
+impl Kernels {
+    /// `out = x / sqrt(mean(x²) + epsilon) · (weight + offset)`; no weight is a factor of one.
+    pub fn rms_norm(&self, x: &[f32], weight: Option<&[f32]>, offset: f32, epsilon: f32, out: &mut [f32]) {
+        check_norm(x, weight, None, out);
+        (self.vector.norm)(x, 0.0, (self.vector.sum_squares)(x, 0.0), epsilon, out);
+        self.scale_columns(weight, offset, None, out);
+    }
+
+    /// `out = (x - mean(x)) / sqrt(variance(x) + epsilon) · (weight + offset) + bias`.
+    pub fn layer_norm(
+        &self,
+        x: &[f32],
+        weight: Option<&[f32]>,
+        offset: f32,
+        bias: Option<&[f32]>,
+        epsilon: f32,
+        out: &mut [f32],
+    ) {
+        check_norm(x, weight, bias, out);
+        let mean = (self.vector.sum)(x) / x.len() as f32;
+        (self.vector.norm)(x, mean, (self.vector.sum_squares)(x, mean), epsilon, out);
+        self.scale_columns(weight, offset, bias, out);
+    }
+
+    fn scale_columns(&self, weight: Option<&[f32]>, offset: f32, bias: Option<&[f32]>, out: &mut [f32]) {
+        if let Some(weight) = weight {
+            (self.vector.multiply)(out, weight, offset);
+        }
+        if let Some(bias) = bias {
+            (self.vector.add)(out, 1.0, bias);
+        }
+    }
+
+    /// `x = activation(x)`.
+    pub fn activate(&self, activation: Activation, x: &mut [f32]) {
+        (self.vector.activate)(activation, x);
+    }
+
+    /// `gate = activation(gate) · up` (Shazeer, arXiv 2002.05202).
+    pub fn gate(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "a gate and what it gates have one length");
+        (self.vector.activate)(activation, gate);
+        (self.vector.multiply)(gate, up, 0.0);
+    }
+
+    /// Rotates the pairs `(head[i], head[i + pairs])` by angles whose cosines and sines are given, one per pair.
+    /// What lies beyond `2 · pairs` stays.
+    pub fn rope(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert_eq!(cos.len(), sin.len(), "one cosine and one sine per pair");
+        assert!(head.len() >= 2 * cos.len(), "a head of {} has no {} pairs", head.len(), cos.len());
+        let (first, rest) = head.split_at_mut(cos.len());
+        (self.vector.rotate)(first, &mut rest[..cos.len()], cos, sin);
+    }
+
+    /// `x = exp(x - max(x)) / Σ exp(x - max(x))`. An empty row stays empty.
+    pub fn softmax(&self, x: &mut [f32]) {
+        let largest = (self.vector.maximum)(x);
+        let sum = (self.vector.exp_sum)(x, largest);
+        (self.vector.scale)(x, 1.0 / sum);
+    }
+
+    /// `x = exp(x - shift)`; gives the sum.
+    pub fn exp_sum(&self, x: &mut [f32], shift: f32) -> f32 {
+        (self.vector.exp_sum)(x, shift)
+    }
+
+    /// The largest value; minus infinity for none.
+    pub fn maximum(&self, x: &[f32]) -> f32 {
+        (self.vector.maximum)(x)
+    }
+
+    /// `out += scale · x`.
+    pub fn add(&self, out: &mut [f32], scale: f32, x: &[f32]) {
+        assert_eq!(out.len(), x.len(), "rows that are added have one length");
+        (self.vector.add)(out, scale, x);
+    }
+
+    /// `out *= x`.
+    pub fn multiply(&self, out: &mut [f32], x: &[f32]) {
+        assert_eq!(out.len(), x.len(), "rows that are multiplied have one length");
+        (self.vector.multiply)(out, x, 0.0);
+    }
+
+    /// `x *= scale`.
+    pub fn scale(&self, x: &mut [f32], scale: f32) {
+        (self.vector.scale)(x, scale);
+    }
+}
+
+fn check_norm(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, out: &[f32]) {
+    assert_eq!(x.len(), out.len(), "a norm keeps the row's length");
+    assert!(weight.is_none_or(|weight| weight.len() == x.len()), "a norm has one factor per column");
+    assert!(bias.is_none_or(|bias| bias.len() == x.len()), "a norm has one bias per column");
+}

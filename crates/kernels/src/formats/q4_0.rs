@@ -1,0 +1,43 @@
+//! Q4_0: blocks of 32 four-bit codes under one binary16 scale, value `scale * (code - 8)`.
+//! The scale's sign gives the value of largest magnitude the code 0.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Traits;
+use super::block::{
+    Block, Encode, Importance, extreme, half_from_f32, half_to_f32, pack_nibbles, read_write, reciprocal,
+    unpack_nibbles,
+};
+use super::search::{importance_weights, ray};
+
+pub const TRAITS: Traits = read_write::<Q4_0, 32>("Q4_0", Some(2));
+
+/// One block; code `j` is paired with code `j + 16`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q4_0 {
+    scale: [u8; 2],
+    codes: [u8; 16],
+}
+
+impl Block<32> for Q4_0 {
+    fn decode(&self, out: &mut [f32; 32]) {
+        let scale = half_to_f32(self.scale);
+        *out = unpack_nibbles(&self.codes).map(|code| scale * (f32::from(code) - 8.0));
+    }
+}
+
+impl Encode<32> for Q4_0 {
+    fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q4_0 {
+        if let Some(importance) = importance {
+            let weights = importance_weights(importance.weights, values, importance.row_mean_square);
+            let found = ray(values, &weights, 8.0);
+            let codes = found.levels.map(|level| (level + 8.0) as u8);
+            return Q4_0 { scale: half_from_f32(found.scale), codes: pack_nibbles(&codes) };
+        }
+        let scale = extreme(values) / -8.0;
+        let inverse = reciprocal(scale);
+        let codes = values.map(|value| (value * inverse + 8.5).min(15.0) as u8);
+        Q4_0 { scale: half_from_f32(scale), codes: pack_nibbles(&codes) }
+    }
+}

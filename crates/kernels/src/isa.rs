@@ -1,0 +1,89 @@
+//! The table of kernels: one entry per loop, one table per instruction set, chosen once at start.
+//!
+//! An instruction set overrides what it speeds up and takes the rest from `scalar`. Invariant: a table can be had only
+//! on a processor that runs every function in it.
+
+use std::sync::OnceLock;
+
+use crate::Format;
+use crate::elementwise::Activation;
+use crate::linear::{PackedKernels, Rows, Tile};
+use crate::scalar;
+
+/// `tile[token][row] = panel · x` for one panel of 16 rows and up to 16 tokens.
+pub(crate) type TileKernel = fn(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile);
+
+/// The loops of one instruction set.
+pub struct Kernels {
+    /// What `PASTURE_ISA` and `doctor` call it.
+    pub(crate) name: &'static str,
+    /// Values to 8-bit codes with a scale and sums for each 32: `(x, words of a record's 8-bit section)`.
+    pub(crate) quantize: fn(x: &[f32], section: &mut [u32]),
+    /// Values to pairs of bf16; the length of `x` is rounded up to even with zero.
+    pub(crate) narrow_pairs: fn(x: &[f32], pairs: &mut [u32]),
+    /// 16 rows of f32, each `cols` long, to `[cols][16]`.
+    pub(crate) interleave: fn(rows: &[f32], cols: usize, panel: &mut [f32]),
+    /// The product of a decoded panel, `[cols][16]` f32.
+    pub(crate) tile_f32: TileKernel,
+    /// What this set has for a packed format.
+    pub(crate) packed: fn(Format) -> Option<PackedKernels>,
+    /// Elementwise loops.
+    pub(crate) vector: VectorKernels,
+}
+
+/// Loops over rows of f32; what they mean is said in `elementwise.rs`, which checks the lengths.
+pub(crate) struct VectorKernels {
+    pub(crate) sum: fn(x: &[f32]) -> f32,
+    /// `Σ (x - mean)²`.
+    pub(crate) sum_squares: fn(x: &[f32], mean: f32) -> f32,
+    /// `out = (x - mean) / sqrt(squares / len + epsilon)`.
+    pub(crate) norm: fn(x: &[f32], mean: f32, squares: f32, epsilon: f32, out: &mut [f32]),
+    /// `out *= x + offset`.
+    pub(crate) multiply: fn(out: &mut [f32], x: &[f32], offset: f32),
+    /// `out += scale · x`.
+    pub(crate) add: fn(out: &mut [f32], scale: f32, x: &[f32]),
+    pub(crate) scale: fn(x: &mut [f32], scale: f32),
+    pub(crate) activate: fn(activation: Activation, x: &mut [f32]),
+    pub(crate) rotate: fn(first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]),
+    pub(crate) maximum: fn(x: &[f32]) -> f32,
+    /// `x = exp(x - shift)`; gives the sum.
+    pub(crate) exp_sum: fn(x: &mut [f32], shift: f32) -> f32,
+}
+
+impl Kernels {
+    /// The fastest table this processor can run, or the one that the environment's `PASTURE_ISA` names.
+    ///
+    /// Panics where `PASTURE_ISA` names a set that this processor, or this build, does not have.
+    pub fn get() -> &'static Kernels {
+        static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+        CHOSEN.get_or_init(|| match std::env::var("PASTURE_ISA") {
+            Ok(name) => Kernels::named(&name).unwrap_or_else(|| {
+                let known: Vec<_> = Kernels::all().iter().map(|kernels| kernels.name).collect();
+                panic!("PASTURE_ISA is {name:?} but this machine has {}", known.join(", "))
+            }),
+            Err(_) => Kernels::all().last().expect("the scalar table is always there"),
+        })
+    }
+
+    /// Every table this processor can run, slowest first.
+    pub fn all() -> &'static [&'static Kernels] {
+        static ALL: OnceLock<Vec<&'static Kernels>> = OnceLock::new();
+        ALL.get_or_init(|| {
+            #[allow(unused_mut)]
+            let mut all = vec![&scalar::KERNELS];
+            #[cfg(target_arch = "x86_64")]
+            all.extend(crate::x86::available());
+            all
+        })
+    }
+
+    /// The table of that name, where this processor can run it.
+    pub fn named(name: &str) -> Option<&'static Kernels> {
+        Kernels::all().iter().copied().find(|kernels| kernels.name == name)
+    }
+
+    /// The name of the instruction set.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}

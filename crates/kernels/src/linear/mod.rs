@@ -1,0 +1,269 @@
+//! Products of stored weights with f32 activations: `y[token][row] = Σ weight[row][k] · x[token][k]`.
+//!
+//! This file owns the types and the dispatch; `layout.rs` how panels are stored, `record.rs` how activations are
+//! prepared, `panels.rs` the loop over panels. Invariant: within one precision and instruction set the bits of a row's
+//! result depend on that row's weights and that token's activations only, never on neighbors, tile width or threads,
+//! because each (row, token) pair sums k in one order in its own accumulator.
+
+mod layout;
+mod panels;
+mod record;
+
+pub(crate) use layout::PANEL;
+pub use layout::{Layout, Matrix, layout_for, pack, packed_bytes, row_values, unpack_row};
+pub(crate) use panels::PackedKernels;
+pub(crate) use record::{CodeLayout, Rows, Section};
+
+use crate::elementwise::Activation;
+use crate::isa::Kernels;
+use crate::pool::{Pool, Stripe, Stripes};
+use panels::{Scratch, Source, with_panels};
+use record::with_records;
+
+/// Most products that share one dispatch; longer lists take several.
+const PRODUCTS: usize = 8;
+
+/// Tokens that are computed together.
+pub(crate) const TOKENS: usize = 16;
+
+/// Results of one panel: `[token][row]`.
+pub(crate) type Tile = [[f32; PANEL]; TOKENS];
+
+/// With which numbers the products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 activations times dequantized weights, summed in f32.
+    Exact,
+    /// 8-bit activations for packed quantized weights, bf16 for packed BF16, f32 otherwise.
+    Fast,
+}
+
+/// What happens to each row of activations before the products.
+#[derive(Clone, Copy)]
+pub enum Prologue<'a> {
+    /// Nothing.
+    None,
+    /// `x / sqrt(mean(x²) + epsilon) · (weight + offset)`.
+    RmsNorm {
+        /// One factor per column; none is a factor of one.
+        weight: Option<&'a [f32]>,
+        /// Added to the factors.
+        offset: f32,
+        /// Keeps the root from zero.
+        epsilon: f32,
+    },
+    /// `(x - mean) / sqrt(variance + epsilon) · (weight + offset) + bias`.
+    LayerNorm {
+        /// One factor per column; none is a factor of one.
+        weight: Option<&'a [f32]>,
+        /// Added to the factors.
+        offset: f32,
+        /// One summand per column.
+        bias: Option<&'a [f32]>,
+        /// Keeps the root from zero.
+        epsilon: f32,
+    },
+}
+
+/// Activations that several products share.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// `[tokens, cols]`.
+    pub values: &'a [f32],
+    /// Values per token.
+    pub cols: usize,
+    /// What happens to them first.
+    pub prologue: Prologue<'a>,
+}
+
+impl Input<'_> {
+    /// How many tokens there are.
+    pub fn tokens(&self) -> usize {
+        assert!(self.cols > 0 && self.values.len().is_multiple_of(self.cols), "activations are not whole rows");
+        self.values.len() / self.cols
+    }
+}
+
+/// What a product does with its results.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Finish {
+    /// `out = y`.
+    Store,
+    /// `out += scale · y`: the residual stream.
+    Add {
+        /// The factor of what is added.
+        scale: f32,
+    },
+}
+
+/// One weight to multiply with, and where the results go.
+pub struct Product<'a> {
+    /// `[rows, cols]`.
+    pub weight: Matrix<'a>,
+    /// One summand per row.
+    pub bias: Option<&'a [f32]>,
+    /// What happens to the results.
+    pub finish: Finish,
+    /// `[tokens, rows]`.
+    pub out: &'a mut [f32],
+}
+
+/// A pair of weights whose results are joined as `activation(gate) · up`.
+pub struct GatedProduct<'a> {
+    /// The gate's weight, `[rows, cols]`.
+    pub gate: Matrix<'a>,
+    /// The other factor's weight, `[rows, cols]`.
+    pub up: Matrix<'a>,
+    /// One summand per row of the gate.
+    pub gate_bias: Option<&'a [f32]>,
+    /// One summand per row of the other factor.
+    pub up_bias: Option<&'a [f32]>,
+    /// How the two are joined.
+    pub activation: Activation,
+    /// `[tokens, rows]`.
+    pub out: &'a mut [f32],
+}
+
+/// Multiplies one input with several weights, of any formats, in one dispatch: each row is normed and quantized once.
+pub fn project(pool: &Pool, precision: Precision, input: &Input<'_>, products: &mut [Product<'_>]) {
+    for products in products.chunks_mut(PRODUCTS) {
+        project_some(pool, precision, input, products);
+    }
+}
+
+fn project_some(pool: &Pool, precision: Precision, input: &Input<'_>, products: &mut [Product<'_>]) {
+    let (tokens, kernels) = (input.tokens(), pool.kernels());
+    let mut parts: [Option<Part<'_>>; PRODUCTS] = [const { None }; PRODUCTS];
+    for (part, product) in parts.iter_mut().zip(products) {
+        let weight = product.weight;
+        check(input, &weight, product.bias);
+        assert_eq!(product.out.len(), tokens * weight.rows, "an output is [tokens, rows]");
+        if !product.out.is_empty() {
+            let source = Source::new(kernels, precision, weight);
+            let out = Stripes::new(&mut *product.out, weight.rows, source.stripe(pool.threads()));
+            *part = Some(Part { source, out, bias: product.bias, finish: product.finish });
+        }
+    }
+    let sections = parts.iter().flatten().map(|part| part.source.section());
+    with_records(pool, input, sections, |records| {
+        with_panels(|scratch| {
+            for part in parts.iter().flatten() {
+                while let Some((_, stripe)) = part.out.claim() {
+                    part.multiply(stripe, records, scratch);
+                }
+            }
+        });
+    });
+}
+
+struct Part<'a> {
+    source: Source<'a>,
+    out: Stripes<'a, f32>,
+    bias: Option<&'a [f32]>,
+    finish: Finish,
+}
+
+impl Part<'_> {
+    fn multiply(&self, mut stripe: Stripe<'_, f32>, records: &Rows<'_>, scratch: &mut Scratch) {
+        let first = stripe.first();
+        let bias = self.bias.map(|bias| &bias[first..first + stripe.cols()]);
+        let panels = self.source.open(first, stripe.cols(), &mut scratch.first);
+        let mut tile = [[0.0; PANEL]; TOKENS];
+        for start in (0..stripe.rows()).step_by(TOKENS) {
+            let tokens = TOKENS.min(stripe.rows() - start);
+            let rows = records.from(start);
+            for (number, cols) in columns(stripe.cols()) {
+                panels.multiply(number, &rows, tokens, &mut tile);
+                for (token, values) in tile[..tokens].iter_mut().enumerate() {
+                    let values = &mut values[..cols.len()];
+                    add_bias(values, bias.map(|bias| &bias[cols.clone()]));
+                    finish(self.finish, values, &mut stripe.row(start + token)[cols.clone()]);
+                }
+            }
+        }
+    }
+}
+
+/// Computes `activation(x · gateᵀ) · (x · upᵀ)` in one dispatch.
+pub fn project_gated(pool: &Pool, precision: Precision, input: &Input<'_>, product: GatedProduct<'_>) {
+    let (tokens, kernels) = (input.tokens(), pool.kernels());
+    let GatedProduct { gate, up, gate_bias, up_bias, activation, out } = product;
+    check(input, &gate, gate_bias);
+    check(input, &up, up_bias);
+    assert_eq!(gate.rows, up.rows, "gate and up have the same rows");
+    assert_eq!(out.len(), tokens * gate.rows, "an output is [tokens, rows]");
+    if out.is_empty() {
+        return;
+    }
+    let (width, gate, up) = (gate.rows, Source::new(kernels, precision, gate), Source::new(kernels, precision, up));
+    let out = Stripes::new(out, width, gate.stripe(pool.threads()).min(up.stripe(pool.threads())));
+    let pair = Pair { gate, up, gate_bias, up_bias, activation };
+    with_records(pool, input, [pair.gate.section(), pair.up.section()].into_iter(), |records| {
+        with_panels(|scratch| {
+            while let Some((_, stripe)) = out.claim() {
+                pair.multiply(kernels, stripe, records, scratch);
+            }
+        });
+    });
+}
+
+struct Pair<'a> {
+    gate: Source<'a>,
+    up: Source<'a>,
+    gate_bias: Option<&'a [f32]>,
+    up_bias: Option<&'a [f32]>,
+    activation: Activation,
+}
+
+impl Pair<'_> {
+    fn multiply(&self, kernels: &Kernels, mut stripe: Stripe<'_, f32>, records: &Rows<'_>, scratch: &mut Scratch) {
+        let all = stripe.first()..stripe.first() + stripe.cols();
+        let gate_bias = self.gate_bias.map(|bias| &bias[all.clone()]);
+        let up_bias = self.up_bias.map(|bias| &bias[all.clone()]);
+        let gate = self.gate.open(all.start, all.len(), &mut scratch.first);
+        let up = self.up.open(all.start, all.len(), &mut scratch.second);
+        let mut tiles = [[[0.0; PANEL]; TOKENS]; 2];
+        for start in (0..stripe.rows()).step_by(TOKENS) {
+            let tokens = TOKENS.min(stripe.rows() - start);
+            let rows = records.from(start);
+            for (number, cols) in columns(all.len()) {
+                let [gates, ups] = &mut tiles;
+                gate.multiply(number, &rows, tokens, gates);
+                up.multiply(number, &rows, tokens, ups);
+                for (token, (gates, ups)) in gates.iter_mut().zip(ups).take(tokens).enumerate() {
+                    add_bias(&mut gates[..cols.len()], gate_bias.map(|bias| &bias[cols.clone()]));
+                    add_bias(&mut ups[..cols.len()], up_bias.map(|bias| &bias[cols.clone()]));
+                    kernels.gate(self.activation, gates, ups);
+                    stripe.row(start + token)[cols.clone()].copy_from_slice(&gates[..cols.len()]);
+                }
+            }
+        }
+    }
+}
+
+/// The panels of a stripe: their number and their columns in it.
+fn columns(width: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+    (0..width.div_ceil(PANEL)).map(move |number| (number, number * PANEL..width.min((number + 1) * PANEL)))
+}
+
+fn check(input: &Input<'_>, weight: &Matrix<'_>, bias: Option<&[f32]>) {
+    weight.check();
+    assert_eq!(weight.cols, input.cols, "a weight's columns are the input's");
+    assert!(bias.is_none_or(|bias| bias.len() == weight.rows), "a bias has one value per row");
+}
+
+fn add_bias(values: &mut [f32], bias: Option<&[f32]>) {
+    for (value, bias) in values.iter_mut().zip(bias.unwrap_or_default()) {
+        *value += bias;
+    }
+}
+
+fn finish(finish: Finish, values: &[f32], out: &mut [f32]) {
+    match finish {
+        Finish::Store => out.copy_from_slice(values),
+        Finish::Add { scale } => out.iter_mut().zip(values).for_each(|(out, value)| *out += scale * value),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Where panels come from and who multiplies them: packed panels directly, everything else decoded to f32 first.
+
+use std::cell::Cell;
+
+use super::layout::{Layout, Matrix, PANEL, unpack_from_panel};
+use super::record::{Rows, Section};
+use super::{Precision, Tile};
+use crate::Format;
+use crate::isa::{Kernels, TileKernel};
+
+/// Bytes of weights that a worker claims at once: they stay in its L2 cache while all tokens pass.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What an instruction set has for a packed format.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedKernels {
+    /// The product in [`Precision::Fast`] and the activations it reads.
+    pub(crate) fast: (TileKernel, Section),
+    /// The product with f32 activations straight from the packed panel, where that needs no decoding.
+    pub(crate) exact: Option<TileKernel>,
+    /// A packed panel to `[cols][16]` f32, the values that the format's `dequantize` gives.
+    pub(crate) decode: Option<fn(panel: &[u8], cols: usize, out: &mut [f32])>,
+}
+
+/// Scratch memory of one worker.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) first: PanelScratch,
+    pub(crate) second: PanelScratch,
+}
+
+/// Memory for decoded panels.
+#[derive(Default)]
+pub(crate) struct PanelScratch {
+    panels: Vec<f32>,
+    rows: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// Lends the worker's scratch memory, which it keeps between dispatches.
+pub(crate) fn with_panels(work: impl FnOnce(&mut Scratch)) {
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    work(&mut scratch);
+    SCRATCH.set(Some(scratch));
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    /// The kernel reads the packed panel.
+    Direct(TileKernel, Section),
+    /// Panels are decoded to f32, then multiplied.
+    Decoded(Option<fn(&[u8], usize, &mut [f32])>),
+}
+
+/// A weight and the way in which it is multiplied.
+pub(crate) struct Source<'a> {
+    matrix: Matrix<'a>,
+    kernels: &'static Kernels,
+    way: Way,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(kernels: &'static Kernels, precision: Precision, matrix: Matrix<'a>) -> Source<'a> {
+        let packed = match matrix.layout {
+            Layout::Plain => None,
+            Layout::Packed => (kernels.packed)(matrix.format),
+        };
+        let way = match (packed, precision) {
+            (Some(packed), Precision::Fast) => Way::Direct(packed.fast.0, packed.fast.1),
+            (Some(PackedKernels { exact: Some(tile), .. }), Precision::Exact) => Way::Direct(tile, Section::Values),
+            (Some(PackedKernels { decode, .. }), Precision::Exact) => Way::Decoded(decode),
+            (None, _) => Way::Decoded(None),
+        };
+        Source { matrix, kernels, way }
+    }
+
+    /// The activations that the product reads.
+    pub(crate) fn section(&self) -> Section {
+        match self.way {
+            Way::Direct(_, section) => section,
+            Way::Decoded(_) => Section::Values,
+        }
+    }
+
+    /// How many rows a worker claims at once: enough to fill its share of the cache, few enough to share the work.
+    pub(crate) fn stripe(&self, threads: usize) -> usize {
+        let panel = match self.way {
+            Way::Direct(..) => self.matrix.bytes.len() / self.matrix.rows.div_ceil(PANEL).max(1),
+            Way::Decoded(_) => self.matrix.cols * PANEL * size_of::<f32>(),
+        };
+        let panels = self.matrix.rows.div_ceil(PANEL);
+        let share = panels.div_ceil(4 * threads);
+        (CHUNK_BYTES / panel.max(1)).clamp(1, share.max(1)) * PANEL
+    }
+
+    /// Makes the panels of `rows` rows from `first` on ready. `first` is the first row of a panel.
+    pub(crate) fn open<'s>(&'s self, first: usize, rows: usize, scratch: &'s mut PanelScratch) -> Panels<'s> {
+        debug_assert!(first.is_multiple_of(PANEL) && first + rows <= self.matrix.rows);
+        let numbers = first / PANEL..(first + rows).div_ceil(PANEL);
+        match self.way {
+            Way::Direct(tile, _) => {
+                let bytes = self.matrix.bytes.len() / self.matrix.rows.div_ceil(PANEL);
+                Panels { bytes: &self.matrix.bytes[numbers.start * bytes..numbers.end * bytes], panel: bytes, tile }
+            }
+            Way::Decoded(decode) => {
+                let values = self.matrix.cols * PANEL;
+                grow(&mut scratch.panels, numbers.len() * values);
+                for (at, number) in numbers.clone().enumerate() {
+                    self.decode(decode, number, at * values, scratch);
+                }
+                let bytes = bytemuck::cast_slice(&scratch.panels[..numbers.len() * values]);
+                Panels { bytes, panel: values * size_of::<f32>(), tile: self.kernels.tile_f32 }
+            }
+        }
+    }
+
+    fn decode(
+        &self,
+        decode: Option<fn(&[u8], usize, &mut [f32])>,
+        number: usize,
+        at: usize,
+        scratch: &mut PanelScratch,
+    ) {
+        let (format, cols) = (self.matrix.format, self.matrix.cols);
+        let PanelScratch { panels, rows, bytes } = scratch;
+        let out = &mut panels[at..at + cols * PANEL];
+        if let Some(decode) = decode {
+            return decode(self.matrix.panel(number), cols, out);
+        }
+        grow(rows, cols * PANEL);
+        let rows = &mut rows[..cols * PANEL];
+        for (row, values) in rows.chunks_exact_mut(cols).enumerate() {
+            if number * PANEL + row >= self.matrix.rows {
+                values.fill(0.0);
+                continue;
+            }
+            match self.matrix.layout {
+                Layout::Plain => dequantize(format, self.matrix.plain_row(number * PANEL + row), values),
+                Layout::Packed => {
+                    bytes.resize(format.row_bytes(cols), 0);
+                    unpack_from_panel(format, self.matrix.panel(number), row, bytes);
+                    dequantize(format, bytes, values);
+                }
+            }
+        }
+        (self.kernels.interleave)(rows, cols, out);
+    }
+}
+
+fn dequantize(format: Format, bytes: &[u8], values: &mut [f32]) {
+    format.dequantize(bytes, values);
+}
+
+fn grow(values: &mut Vec<f32>, len: usize) {
+    if values.len() < len {
+        values.resize(len, 0.0);
+    }
+}
+
+/// Panels that are ready to be multiplied.
+pub(crate) struct Panels<'a> {
+    bytes: &'a [u8],
+    panel: usize,
+    tile: TileKernel,
+}
+
+impl Panels<'_> {
+    /// Multiplies one panel with the first `tokens` records of `rows`.
+    pub(crate) fn multiply(&self, number: usize, rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+        (self.tile)(&self.bytes[number * self.panel..][..self.panel], rows, tokens, tile);
+    }
+}

@@ -1,0 +1,186 @@
+//! Prepared activations: for each token one record of 32-bit words with the forms that the weights of a dispatch need.
+//!
+//! Invariant: a record depends on its own token only.
+
+use std::cell::Cell;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Input, Prologue, TOKENS};
+use crate::isa::Kernels;
+use crate::pool::Pool;
+
+/// Words of a cache line.
+const LINE: usize = 16;
+
+/// A form in which kernels read activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    /// f32.
+    Values,
+    /// Pairs of bf16 in a word, the earlier column in the lower half.
+    Pairs,
+    /// Signed 8-bit codes, one f32 scale for each 32, and the sums of the codes.
+    Codes,
+}
+
+/// Where the sections of a record lie, in words. A section that no weight of the dispatch reads has no room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordLayout {
+    pub(crate) cols: usize,
+    values: Option<usize>,
+    pairs: Option<usize>,
+    codes: Option<usize>,
+    /// Words from a token's record to the next one's.
+    pub(crate) stride: usize,
+}
+
+/// Where the parts of an 8-bit section lie, in words from its start, for `cols` columns (whole blocks of 32).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CodeLayout {
+    /// f32 scales, one for each 32 columns; codes start at word zero.
+    pub(crate) scales: usize,
+    /// i32 sums of 32 codes, **negated**: a kernel shifts them into the accumulator to undo the weights' zero point.
+    pub(crate) sums: usize,
+    /// i32 sums of 16 codes, negated likewise.
+    pub(crate) halves: usize,
+    /// The sums of 32 codes (not negated) as f32, for formats with minima.
+    pub(crate) float_sums: usize,
+    /// Words of the whole section.
+    pub(crate) words: usize,
+}
+
+impl CodeLayout {
+    pub(crate) fn new(cols: usize) -> CodeLayout {
+        let (scales, blocks) = (cols / 4, cols / 32);
+        let sums = scales + blocks;
+        let halves = sums + blocks;
+        let float_sums = halves + 2 * blocks;
+        CodeLayout { scales, sums, halves, float_sums, words: float_sums + blocks }
+    }
+}
+
+impl RecordLayout {
+    fn new(cols: usize, sections: impl Iterator<Item = Section>) -> RecordLayout {
+        let (mut values, mut pairs, mut codes) = (None, None, None);
+        for section in sections {
+            let place = match section {
+                Section::Values => &mut values,
+                Section::Pairs => &mut pairs,
+                Section::Codes => &mut codes,
+            };
+            *place = Some(0);
+        }
+        let mut end = 0;
+        let sizes = [(&mut values, cols), (&mut pairs, cols.div_ceil(2)), (&mut codes, CodeLayout::new(cols).words)];
+        for (place, words) in sizes {
+            if let Some(start) = place {
+                *start = end;
+                end += words.next_multiple_of(LINE);
+            }
+        }
+        // An odd number of cache lines keeps the records of a tile out of each other's cache sets.
+        let stride = if (end / LINE).is_multiple_of(2) { end + LINE } else { end };
+        RecordLayout { cols, values, pairs, codes, stride }
+    }
+
+    fn start(&self, section: Section) -> usize {
+        let place = match section {
+            Section::Values => self.values,
+            Section::Pairs => self.pairs,
+            Section::Codes => self.codes,
+        };
+        place.expect("a kernel reads only sections it asked for")
+    }
+
+    fn fill(&self, kernels: &Kernels, input: &Input<'_>, token: usize, record: &mut [u32]) {
+        let x = &input.values[token * self.cols..][..self.cols];
+        with_row(self.cols, |normed| {
+            let x = match input.prologue {
+                Prologue::None => x,
+                Prologue::RmsNorm { weight, offset, epsilon } => {
+                    kernels.rms_norm(x, weight, offset, epsilon, normed);
+                    normed
+                }
+                Prologue::LayerNorm { weight, offset, bias, epsilon } => {
+                    kernels.layer_norm(x, weight, offset, bias, epsilon, normed);
+                    normed
+                }
+            };
+            if let Some(start) = self.values {
+                record[start..start + self.cols].copy_from_slice(bytemuck::cast_slice(x));
+            }
+            if let Some(start) = self.pairs {
+                (kernels.narrow_pairs)(x, &mut record[start..start + self.cols.div_ceil(2)]);
+            }
+            if let Some(start) = self.codes {
+                (kernels.quantize)(x, &mut record[start..start + CodeLayout::new(self.cols).words]);
+            }
+        });
+    }
+}
+
+/// The records of a dispatch, from some token on. Records for a whole tile beyond the last token can be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) words: &'a [u32],
+    pub(crate) layout: &'a RecordLayout,
+}
+
+impl<'a> Rows<'a> {
+    /// The records from `token` on.
+    pub(crate) fn from(&self, token: usize) -> Rows<'a> {
+        Rows { words: &self.words[token * self.layout.stride..], layout: self.layout }
+    }
+
+    /// The words from a section's start in the first record on; the next record's are `stride` further.
+    pub(crate) fn section(&self, section: Section) -> &'a [u32] {
+        &self.words[self.layout.start(section)..]
+    }
+}
+
+/// A cache line of words: records start at one.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Zeroable, Pod)]
+struct Line([u32; LINE]);
+
+thread_local! {
+    /// The records of the dispatch that this thread leads.
+    static RECORDS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// The normed row of the token at work.
+    static ROW: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+fn with_row(cols: usize, work: impl FnOnce(&mut [f32])) {
+    let mut row = ROW.take();
+    if row.len() < cols {
+        row.resize(cols, 0.0);
+    }
+    work(&mut row[..cols]);
+    ROW.set(row);
+}
+
+/// One dispatch: prepares the record of each token once, then runs `work` on every worker with all of them.
+pub(crate) fn with_records(
+    pool: &Pool,
+    input: &Input<'_>,
+    sections: impl Iterator<Item = Section>,
+    work: impl Fn(&Rows<'_>) + Sync,
+) {
+    let (tokens, kernels) = (input.tokens(), pool.kernels());
+    let layout = RecordLayout::new(input.cols, sections);
+    // A tile kernel reads a whole tile of records and its results for tokens that are not there are not used.
+    let words = tokens.next_multiple_of(TOKENS) * layout.stride;
+    let mut lines = RECORDS.take();
+    if lines.len() < words / LINE {
+        lines.resize(words / LINE, Line::zeroed());
+    }
+    let scratch: &mut [u32] = bytemuck::cast_slice_mut(&mut lines[..words / LINE]);
+    let prepare = |token: usize, record: &mut [u32]| {
+        if token < tokens {
+            layout.fill(kernels, input, token, record);
+        }
+    };
+    pool.prepare_then(scratch, layout.stride, prepare, |_, words| work(&Rows { words, layout: &layout }));
+    RECORDS.set(lines);
+}

@@ -1,0 +1,27 @@
+//! The plain version of every kernel: the oracle of the faster ones, and what runs where there is none.
+//!
+//! Loops are written in the order of their formulas; no lane tricks live here.
+
+mod linear;
+mod vector;
+
+use crate::isa::{Kernels, VectorKernels};
+
+pub(crate) use linear::{interleave, narrow_pairs, packed, quantize, tile_f32};
+pub(crate) use vector::norm_factor;
+
+pub(crate) const VECTOR: VectorKernels = VectorKernels {
+    sum: vector::sum,
+    sum_squares: vector::sum_squares,
+    norm: vector::norm,
+    multiply: vector::multiply,
+    add: vector::add,
+    scale: vector::scale,
+    activate: vector::activate,
+    rotate: vector::rotate,
+    maximum: vector::maximum,
+    exp_sum: vector::exp_sum,
+};
+
+pub(crate) static KERNELS: Kernels =
+    Kernels { name: "scalar", quantize, narrow_pairs, interleave, tile_f32, packed, vector: VECTOR };

@@ -1,0 +1,99 @@
+//! Plain elementwise loops. What they mean is said in `elementwise.rs`.
+
+use crate::elementwise::Activation;
+
+pub(super) fn sum(x: &[f32]) -> f32 {
+    x.iter().sum()
+}
+
+pub(super) fn sum_squares(x: &[f32], mean: f32) -> f32 {
+    x.iter().map(|x| (x - mean) * (x - mean)).sum()
+}
+
+/// `out = (x - mean) / sqrt(squares / len + epsilon)`.
+pub(super) fn norm(x: &[f32], mean: f32, squares: f32, epsilon: f32, out: &mut [f32]) {
+    let factor = norm_factor(x.len(), squares, epsilon);
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (x - mean) * factor;
+    }
+}
+
+pub(crate) fn norm_factor(len: usize, squares: f32, epsilon: f32) -> f32 {
+    1.0 / (squares / len as f32 + epsilon).sqrt()
+}
+
+/// `out *= x + offset`.
+pub(super) fn multiply(out: &mut [f32], x: &[f32], offset: f32) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out *= x + offset;
+    }
+}
+
+pub(super) fn add(out: &mut [f32], scale: f32, x: &[f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out += scale * x;
+    }
+}
+
+pub(super) fn scale(x: &mut [f32], scale: f32) {
+    x.iter_mut().for_each(|x| *x *= scale);
+}
+
+pub(super) fn activate(activation: Activation, x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = value(activation, *x));
+}
+
+fn value(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Gelu => (f64::from(x) * 0.5 * (1.0 + erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2))) as f32,
+        Activation::GeluTanh => {
+            let inner = f64::from(x) * (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 0.044_715 * f64::from(x).powi(2));
+            (0.5 * f64::from(x) * (1.0 + inner.tanh())) as f32
+        }
+        Activation::GeluQuick => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Relu => x.max(0.0),
+        Activation::ReluSquared => x.max(0.0) * x.max(0.0),
+        Activation::Tanh => x.tanh(),
+        Activation::SoftCap(cap) => cap * (x / cap).tanh(),
+    }
+}
+
+/// The error function to about 1e-12: its series near zero, a continued fraction of its complement beyond.
+fn erf(x: f64) -> f64 {
+    let size = x.abs();
+    let value = if size < 2.5 {
+        let (mut term, mut sum) = (size, size);
+        for n in 1..60 {
+            term *= -size * size / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else if size > 6.0 {
+        1.0
+    } else {
+        let fraction = (1..60).rev().fold(0.0, |tail, n| 0.5 * f64::from(n) / (size + tail));
+        1.0 - (-size * size).exp() / ((size + fraction) * std::f64::consts::PI.sqrt())
+    };
+    value.copysign(x)
+}
+
+pub(super) fn rotate(first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+        (*first, *second) = (*first * cos - *second * sin, *second * cos + *first * sin);
+    }
+}
+
+pub(super) fn maximum(x: &[f32]) -> f32 {
+    x.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// `x = exp(x - shift)`; gives the sum.
+pub(super) fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
+    let mut sum = 0.0;
+    for x in x {
+        *x = (*x - shift).exp();
+        sum += *x;
+    }
+    sum
+}

@@ -1,0 +1,58 @@
+//! AVX-512 with VNNI and BF16 (Zen 4 and later, Cooper Lake, Sapphire Rapids and later).
+//!
+//! Each kernel is a safe wrapper that checks lengths around a body that may assume the features. Invariant: `KERNELS`
+//! leaves this module only through `available`, which has asked the processor.
+
+mod float;
+mod vector;
+
+use crate::Format;
+use crate::isa::{Kernels, VectorKernels};
+use crate::linear::{PackedKernels, Section};
+use crate::scalar;
+
+static KERNELS: Kernels = Kernels {
+    name: "avx512",
+    quantize: scalar::quantize,
+    narrow_pairs: float::narrow_pairs,
+    interleave: float::interleave,
+    tile_f32: float::tile_f32,
+    packed,
+    vector: VectorKernels {
+        sum: vector::sum,
+        sum_squares: vector::sum_squares,
+        norm: vector::norm,
+        multiply: vector::multiply,
+        add: vector::add,
+        scale: vector::scale,
+        activate: vector::activate,
+        rotate: vector::rotate,
+        maximum: vector::maximum,
+        exp_sum: vector::exp_sum,
+    },
+};
+
+/// The table, where this processor has every feature that its kernels are compiled for.
+pub(crate) fn available() -> Option<&'static Kernels> {
+    let has = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512bf16");
+    has.then_some(&KERNELS)
+}
+
+fn packed(format: Format) -> Option<PackedKernels> {
+    let float = |tile| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: None };
+    Some(match format {
+        Format::F32 => float(float::tile_f32),
+        Format::F16 => float(float::tile_f16),
+        Format::BF16 => PackedKernels {
+            fast: (float::tile_bf16_pairs, Section::Pairs),
+            exact: Some(float::tile_bf16),
+            decode: None,
+        },
+        _ => return None,
+    })
+}

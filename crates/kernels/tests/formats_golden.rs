@@ -1,0 +1,168 @@
+//! Every number format against the reference kit: decoded values, stored bytes, and how much a search loses.
+//! The kit is found by `PASTURE_KIT` or beside the workspace; without it each test says `skipped: no kit`.
+
+use std::path::PathBuf;
+
+use pasture_kernels::Format;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Fused multiply-add may move the last bits of a decoded value.
+const DECODE_TOLERANCE: f64 = 1e-6;
+/// A search may lose this much more than the reference's.
+const SEARCH_SLACK: f64 = 1.02;
+/// The reference prints its losses with six decimals.
+const LOSS_ROUNDING: f64 = 1e-6;
+
+struct Golden {
+    bytes: Vec<u8>,
+    facts: Value,
+}
+
+impl Golden {
+    fn open(case: &str) -> Option<Golden> {
+        let kit = std::env::var_os("PASTURE_KIT")
+            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
+        let folder = kit.join("golden").join(case);
+        if !folder.exists() {
+            println!("skipped: no kit");
+            return None;
+        }
+        let facts = std::fs::read(folder.join("golden.json")).unwrap();
+        Some(Golden {
+            bytes: std::fs::read(folder.join("golden.safetensors")).unwrap(),
+            facts: serde_json::from_slice(&facts).unwrap(),
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
+    }
+
+    /// Bytes of a tensor and the length of its rows.
+    fn bytes(&self, name: &str) -> (Vec<u8>, usize) {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let tensor = file.tensor(name).unwrap_or_else(|_| panic!("{name} is not in the kit"));
+        (tensor.data().to_vec(), *tensor.shape().last().unwrap())
+    }
+
+    fn floats(&self, name: &str) -> (Vec<f32>, usize) {
+        let (bytes, row) = self.bytes(name);
+        (bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(), row)
+    }
+}
+
+fn decoded(format: Format, bytes: &[u8]) -> Vec<f32> {
+    let mut out = vec![0.0; bytes.len() / format.block_bytes() * format.block()];
+    format.dequantize(bytes, &mut out);
+    out
+}
+
+fn encoded(format: Format, values: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
+    let mut out = vec![0; format.row_bytes(values.len())];
+    format.quantize(values, importance, &mut out);
+    out
+}
+
+fn check_decode(golden: &Golden, format: Format, bytes: &str, wanted: &str) {
+    let (bytes, _) = golden.bytes(bytes);
+    let (wanted_values, _) = golden.floats(wanted);
+    let found = decoded(format, &bytes);
+    assert_eq!(found.len(), wanted_values.len(), "{wanted}");
+    for (at, (found, wanted_value)) in found.iter().zip(&wanted_values).enumerate() {
+        let close = f64::from((found - wanted_value).abs()) <= DECODE_TOLERANCE * f64::from(wanted_value.abs());
+        let same = found == wanted_value || (found.is_nan() && wanted_value.is_nan());
+        assert!(close || same, "{wanted}[{at}]: {found} instead of {wanted_value}");
+    }
+}
+
+/// Relative root mean square error, weighted.
+fn loss(values: &[f32], found: &[f32], weights: &[f32]) -> f64 {
+    let (mut error, mut power) = (0.0, 0.0);
+    for ((value, found), weight) in values.iter().zip(found).zip(weights) {
+        error += f64::from(*weight) * (f64::from(*value) - f64::from(*found)).powi(2);
+        power += f64::from(*weight) * f64::from(*value).powi(2);
+    }
+    if power == 0.0 { error.sqrt() } else { (error / power).sqrt() }
+}
+
+fn check_loss(label: &str, found: f64, wanted: f64, failures: &mut Vec<String>) {
+    if std::env::var_os("PASTURE_PRINT_LOSS").is_some() {
+        println!("{label}: {found:.6} against {wanted:.6}");
+    }
+    if found > wanted * SEARCH_SLACK + LOSS_ROUNDING {
+        failures.push(format!("{label}: loses {found:.6}, the reference {wanted:.6}"));
+    }
+}
+
+const SEARCHED: &[Format] = &[Format::Q4_K, Format::Q6_K];
+
+const BYTE_EQUAL: &[Format] = &[Format::Q4_0, Format::Q8_0, Format::F16, Format::BF16];
+
+#[test]
+fn stored_blocks_decode_to_the_reference_values() {
+    let Some(golden) = Golden::open("formats/gguf_quants") else { return };
+    for &format in Format::ALL {
+        let name = format.name();
+        if !golden.has(&format!("{name}.dequant")) {
+            continue;
+        }
+        let source = ["c_bytes", "c_imatrix_bytes", "py_bytes"].map(|source| format!("{name}.{source}"));
+        let source = source.iter().find(|source| golden.has(source)).unwrap();
+        check_decode(&golden, format, source, &format!("{name}.dequant"));
+        if golden.has(&format!("{name}.random_bytes")) {
+            check_decode(&golden, format, &format!("{name}.random_bytes"), &format!("{name}.random_dequant"));
+        }
+    }
+}
+
+#[test]
+fn plain_quantizers_store_the_reference_bytes() {
+    let Some(golden) = Golden::open("formats/gguf_quants") else { return };
+    let (values, cols) = golden.floats("x");
+    for &format in BYTE_EQUAL {
+        let source = ["c_bytes", "py_bytes"].map(|source| format!("{}.{source}", format.name()));
+        let (wanted, row_bytes) = golden.bytes(source.iter().find(|source| golden.has(source)).unwrap());
+        for (row, (values, wanted)) in values.chunks(cols).zip(wanted.chunks(row_bytes)).enumerate() {
+            assert!(encoded(format, values, None) == wanted, "{} row {row}", format.name());
+        }
+    }
+}
+
+#[test]
+fn searches_lose_no_more_than_the_reference() {
+    let Some(golden) = Golden::open("formats/gguf_quants") else { return };
+    let (values, cols) = golden.floats("x");
+    let even = vec![1.0; cols];
+    let mut failures = Vec::new();
+    for &format in SEARCHED {
+        let wanted = &golden.facts["types"][format.name()]["relative_rmse_per_row"];
+        for (row, values) in values.chunks(cols).enumerate() {
+            let found = loss(values, &decoded(format, &encoded(format, values, None)), &even);
+            check_loss(&format!("{} row {row}", format.name()), found, wanted[row].as_f64().unwrap(), &mut failures);
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn searches_by_importance_lose_no_more_than_the_reference() {
+    let Some(golden) = Golden::open("formats/gguf_quants") else { return };
+    let (values, cols) = golden.floats("x");
+    let (importance, _) = golden.floats("imatrix");
+    let mut failures = Vec::new();
+    for &format in Format::ALL.iter().filter(|format| format.can_quantize()) {
+        let source = format!("{}.c_imatrix_bytes", format.name());
+        if !golden.has(&source) {
+            continue;
+        }
+        let (bytes, row_bytes) = golden.bytes(&source);
+        for (row, (values, bytes)) in values.chunks(cols).zip(bytes.chunks(row_bytes)).enumerate() {
+            let found = decoded(format, &encoded(format, values, Some(&importance)));
+            let (found, wanted) =
+                (loss(values, &found, &importance), loss(values, &decoded(format, bytes), &importance));
+            check_loss(&format!("{} row {row} by importance", format.name()), found, wanted, &mut failures);
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
