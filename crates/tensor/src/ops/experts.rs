@@ -1,0 +1,194 @@
+//! Mixtures of experts: which experts a row takes and with what weight, their grouped products, and the sum.
+
+use std::ops::Range;
+
+use super::attend::dot;
+use super::linear::Linear;
+use crate::tape::{self, Gradients};
+use crate::{Activation, NodeId, Ops, Tensor};
+
+/// How logits become choices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Routing {
+    /// Softmax over all experts; the chosen ones keep their share.
+    Softmax,
+    /// Softmax over the chosen experts only.
+    SoftmaxOfChosen,
+    /// The sigmoid of each chosen logit.
+    Sigmoid,
+}
+
+/// A router's rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Router {
+    /// How logits become weights.
+    pub routing: Routing,
+    /// Experts per row.
+    pub top: usize,
+}
+
+/// The experts of one row, the best first, with their weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// Expert numbers.
+    pub experts: Vec<u32>,
+    /// What each counts for.
+    pub weights: Vec<f32>,
+}
+
+/// The feed-forward part of one expert: gated if `gate` is there.
+#[derive(Clone)]
+pub struct Expert {
+    /// The gate's product.
+    pub gate: Option<Linear>,
+    /// The product up.
+    pub up: Linear,
+    /// The product down.
+    pub down: Linear,
+}
+
+pub(crate) struct SavedWeigh {
+    logits: Tensor,
+    chosen: Vec<Vec<u32>>,
+    weights: Vec<f32>,
+    routing: Routing,
+}
+
+pub(crate) struct SavedMix {
+    outputs: Tensor,
+    weights: Tensor,
+    slots: Slots,
+}
+
+/// Rows of a batch sorted by expert: the order in which experts see them.
+#[derive(Clone)]
+struct Slots {
+    /// For each sorted place, the row and the rank of its choice.
+    places: Vec<(u32, u32)>,
+    /// For each expert that is used, its number and its places.
+    groups: Vec<(usize, Range<usize>)>,
+}
+
+impl Slots {
+    fn new(choices: &[Choice], experts: usize) -> Slots {
+        let mut by_expert = vec![Vec::new(); experts];
+        for (row, choice) in choices.iter().enumerate() {
+            for (rank, expert) in choice.experts.iter().enumerate() {
+                by_expert[*expert as usize].push((row as u32, rank as u32));
+            }
+        }
+        let mut slots = Slots { places: Vec::new(), groups: Vec::new() };
+        for (expert, places) in by_expert.iter().enumerate().filter(|(_, places)| !places.is_empty()) {
+            let start = slots.places.len();
+            slots.places.extend(places);
+            slots.groups.push((expert, start..slots.places.len()));
+        }
+        slots
+    }
+}
+
+impl Ops<'_> {
+    /// `Σ weight · expert(x)` over the experts that the router's logits choose for each row.
+    pub fn experts(
+        &mut self,
+        x: &Tensor,
+        logits: &Tensor,
+        router: &Router,
+        experts: &[Expert],
+        activation: Activation,
+    ) -> Tensor {
+        assert_eq!((logits.rows(), logits.cols()), (x.rows(), experts.len()));
+        assert!((1..=experts.len()).contains(&router.top));
+        let choices = self.backend.route(logits, router);
+        let slots = Slots::new(&choices, experts.len());
+        let weights = self.weigh(logits, router, &choices);
+        let rows: Vec<u32> = slots.places.iter().map(|(row, _)| *row).collect();
+        let sorted = self.gather(x, &rows);
+        let part = |of: fn(&Expert) -> &Linear| -> Vec<_> {
+            slots.groups.iter().map(|(expert, rows)| (rows.clone(), of(&experts[*expert]))).collect()
+        };
+        let up = self.grouped_linear(&sorted, &part(|expert| &expert.up));
+        let hidden = if experts[0].gate.is_some() {
+            let gate =
+                self.grouped_linear(&sorted, &part(|expert| expert.gate.as_ref().expect("all or none are gated")));
+            self.gate(&gate, &up, activation)
+        } else {
+            self.activate(&up, activation)
+        };
+        let outputs = self.grouped_linear(&hidden, &part(|expert| &expert.down));
+        self.mix(&outputs, &weights, slots)
+    }
+
+    fn weigh(&mut self, logits: &Tensor, router: &Router, choices: &[Choice]) -> Tensor {
+        let weights: Vec<f32> = choices.iter().flat_map(|choice| choice.weights.iter().copied()).collect();
+        let tensor = Tensor::new(logits.rows(), router.top, weights.clone());
+        let routing = router.routing;
+        self.remember(tensor, || {
+            let chosen = choices.iter().map(|choice| choice.experts.clone()).collect();
+            tape::Saved::Weigh(SavedWeigh { logits: logits.clone(), chosen, weights, routing })
+        })
+    }
+
+    /// Adds each sorted output, times its weight, to its row. A row's experts are added in the order of its choice,
+    /// so that the sum does not depend on its neighbors.
+    fn mix(&mut self, outputs: &Tensor, weights: &Tensor, slots: Slots) -> Tensor {
+        let mut ordered: Vec<(u32, u32, usize)> =
+            slots.places.iter().enumerate().map(|(place, (row, rank))| (*row, *rank, place)).collect();
+        ordered.sort_unstable();
+        let mut y = Tensor::zeros(weights.rows(), outputs.cols());
+        for (row, rank, place) in ordered {
+            let weight = weights.row(row as usize)[rank as usize];
+            super::attend::axpy(y.row_mut(row as usize), weight, outputs.row(place));
+        }
+        self.remember(y, || tape::Saved::Mix(SavedMix { outputs: outputs.clone(), weights: weights.clone(), slots }))
+    }
+}
+
+impl SavedWeigh {
+    pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
+        let SavedWeigh { logits, chosen, weights, routing } = self;
+        let top = dy.cols();
+        let mut dx = Tensor::zeros(logits.rows(), logits.cols());
+        for (row, experts) in chosen.iter().enumerate() {
+            let (weights, dw) = (&weights[row * top..][..top], dy.row(row));
+            let mean = dot(weights, dw);
+            let dx = dx.row_mut(row);
+            if routing == Routing::Softmax {
+                let shares = softmax(logits.row(row));
+                dx.iter_mut().zip(&shares).for_each(|(dx, share)| *dx = -share * mean);
+            }
+            for ((expert, weight), dw) in experts.iter().zip(weights).zip(dw) {
+                dx[*expert as usize] += match routing {
+                    Routing::Softmax => weight * dw,
+                    Routing::SoftmaxOfChosen => weight * (dw - mean),
+                    Routing::Sigmoid => weight * (1.0 - weight) * dw,
+                };
+            }
+        }
+        gradients.add(logits.node(), dx);
+    }
+}
+
+impl SavedMix {
+    pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
+        let SavedMix { outputs, weights, slots } = self;
+        let mut d_outputs = Tensor::zeros(outputs.rows(), outputs.cols());
+        let mut d_weights = Tensor::zeros(weights.rows(), weights.cols());
+        for (place, (row, rank)) in slots.places.iter().enumerate() {
+            let (row, rank) = (*row as usize, *rank as usize);
+            super::attend::axpy(d_outputs.row_mut(place), weights.row(row)[rank], dy.row(row));
+            d_weights.row_mut(row)[rank] = dot(outputs.row(place), dy.row(row));
+        }
+        let (outputs, weights): (Option<NodeId>, Option<NodeId>) = (outputs.node(), weights.node());
+        gradients.add(outputs, d_outputs);
+        gradients.add(weights, d_weights);
+    }
+}
+
+/// Shares that sum to one.
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.iter().map(|power| power / sum).collect()
+}

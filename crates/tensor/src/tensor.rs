@@ -1,0 +1,106 @@
+//! The dense matrix that flows between operations. Weights are another type; quantized activations never leave
+//! a dispatch, so values are f32.
+
+use std::any::Any;
+use std::sync::Arc;
+
+/// Names a value on a tape. Values without one are constants: no gradient flows into them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(crate) u64);
+
+/// A dense row-major matrix of f32. Cloning shares the values.
+#[derive(Clone)]
+pub struct Tensor {
+    rows: usize,
+    cols: usize,
+    storage: Storage,
+    node: Option<NodeId>,
+}
+
+#[derive(Clone)]
+enum Storage {
+    Host(Arc<Vec<f32>>),
+    /// Memory of a backend that is not the processor's; only that backend can read it.
+    Device(Arc<dyn Any + Send + Sync>),
+}
+
+impl Tensor {
+    /// A matrix of the given values, row after row.
+    pub fn new(rows: usize, cols: usize, values: Vec<f32>) -> Tensor {
+        assert_eq!(values.len(), rows * cols, "{rows}x{cols} values");
+        Tensor { rows, cols, storage: Storage::Host(Arc::new(values)), node: None }
+    }
+
+    /// A matrix of zeros.
+    pub fn zeros(rows: usize, cols: usize) -> Tensor {
+        Tensor::new(rows, cols, vec![0.0; rows * cols])
+    }
+
+    /// A matrix that lives in a device's memory.
+    pub fn on_device(rows: usize, cols: usize, memory: Arc<dyn Any + Send + Sync>) -> Tensor {
+        Tensor { rows, cols, storage: Storage::Device(memory), node: None }
+    }
+
+    /// Tokens (or patches).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Features.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// All values, row after row. Asserts that they are in the host's memory.
+    pub fn values(&self) -> &[f32] {
+        match &self.storage {
+            Storage::Host(values) => values,
+            Storage::Device(_) => panic!("a device's tensor is read through its backend"),
+        }
+    }
+
+    /// All values for writing; copies them first if they are shared.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        match &mut self.storage {
+            Storage::Host(values) => Arc::<Vec<f32>>::make_mut(values),
+            Storage::Device(_) => panic!("a device's tensor is written through its backend"),
+        }
+    }
+
+    /// One row of values.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values()[row * self.cols..][..self.cols]
+    }
+
+    /// One row of values for writing.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        let cols = self.cols;
+        &mut self.values_mut()[row * cols..][..cols]
+    }
+
+    /// The device's memory, for the backend that made it.
+    pub fn device_memory(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        match &self.storage {
+            Storage::Host(_) => None,
+            Storage::Device(memory) => Some(memory),
+        }
+    }
+
+    /// The values out, without a copy where nobody shares them.
+    pub fn into_values(self) -> Vec<f32> {
+        match self.storage {
+            Storage::Host(values) => Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()),
+            Storage::Device(_) => panic!("a device's tensor is read through its backend"),
+        }
+    }
+
+    /// The value's name on a tape.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+
+    pub(crate) fn with_node(mut self, node: NodeId) -> Tensor {
+        self.node = Some(node);
+        self
+    }
+}

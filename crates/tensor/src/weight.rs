@@ -1,0 +1,120 @@
+//! Stored weights: one copy, one layout, any number format. Who reads files or chooses a layout lives elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pasture_kernels::Format;
+pub use pasture_kernels::linear::Layout;
+
+/// Names a weight, so that a tied one is recognised and its gradients are summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeightId(u64);
+
+impl WeightId {
+    fn fresh() -> WeightId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        WeightId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A matrix `[rows, cols]` of stored numbers: rows are outputs, columns are inputs. Cloning shares the bytes.
+#[derive(Clone)]
+pub struct Weight {
+    id: WeightId,
+    format: Format,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+}
+
+impl Weight {
+    /// A weight over bytes that are already in `layout`.
+    pub fn new(
+        format: Format,
+        layout: Layout,
+        rows: usize,
+        cols: usize,
+        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    ) -> Weight {
+        Weight { id: WeightId::fresh(), format, layout, rows, cols, bytes }
+    }
+
+    /// A plain f32 weight of the given values, row after row.
+    pub fn from_values(rows: usize, cols: usize, values: &[f32]) -> Weight {
+        assert_eq!(values.len(), rows * cols);
+        let mut bytes = vec![0; values.len() * 4];
+        Format::F32.quantize(values, None, &mut bytes);
+        Weight::new(Format::F32, Layout::Plain, rows, cols, Arc::new(bytes))
+    }
+
+    /// The weight's name.
+    pub fn id(&self) -> WeightId {
+        self.id
+    }
+
+    /// How its numbers are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How its rows are laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The stored bytes, in the weight's layout.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+
+    /// The weight as the kernels take it.
+    pub fn matrix(&self) -> pasture_kernels::linear::Matrix<'_> {
+        pasture_kernels::linear::Matrix {
+            format: self.format,
+            layout: self.layout,
+            rows: self.rows,
+            cols: self.cols,
+            bytes: self.bytes(),
+        }
+    }
+
+    /// Row `row` as f32 values.
+    pub fn row_values(&self, row: usize, out: &mut [f32]) {
+        pasture_kernels::linear::row_values(&self.matrix(), row, out);
+    }
+}
+
+/// A vector of f32 parameters: a norm's weight, a bias. Cloning shares the values.
+#[derive(Clone)]
+pub struct Vector {
+    id: WeightId,
+    values: Arc<Vec<f32>>,
+}
+
+impl Vector {
+    /// A vector of the given values.
+    pub fn new(values: Vec<f32>) -> Vector {
+        Vector { id: WeightId::fresh(), values: Arc::new(values) }
+    }
+
+    /// The vector's name.
+    pub fn id(&self) -> WeightId {
+        self.id
+    }
+
+    /// Its values.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
