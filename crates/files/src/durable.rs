@@ -32,6 +32,15 @@ pub fn publish(file: &File, temporary: &Path, path: &Path) -> Result<()> {
     sync_folder(parent(path))
 }
 
+/// Removes a file durably; one that is not there is removed already.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(parent(path)),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(fault) => Err(Error::write(path, fault)),
+    }
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     let open = File::open(folder).map_err(|fault| Error::write(folder, fault))?;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, file_name, quoted};
 use crate::folder::{self, Folder};
 use crate::index::Index;
 use crate::mmap::Bytes;
-use crate::{index, safetensors};
+use crate::{gguf, index, safetensors};
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct Tensors {
     entries: Vec<Entry>,
     numbers: HashMap<Arc<str>, usize>,
     metadata: Vec<(String, String)>,
+    gguf: Option<gguf::Metadata>,
 }
 
 /// One tensor of a checkpoint.
@@ -89,16 +90,15 @@ impl Tensors {
             return Tensors::open_folder(&Folder::open(path)?);
         }
         let name = file_name(path);
+        let folder = || Folder::open(path.parent().filter(|up| *up != Path::new("")).unwrap_or(Path::new(".")));
         if name.ends_with(".index.json") {
-            let folder = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-            return open_index(&Folder::open(folder)?, &name);
+            return open_index(&folder()?, &name);
         }
         let bytes = folder::map_file(path)?;
         let mut open = Tensors::empty(name.clone());
-        match recognize(&bytes) {
-            Some(Container::Safetensors) => open.add_safetensors(path.to_owned(), &bytes, &name)?,
-            _ if name.ends_with(".safetensors") => open.add_safetensors(path.to_owned(), &bytes, &name)?,
-            _ => return Err(unknown(&name)),
+        match recognize(&bytes, &name)? {
+            Container::Safetensors => open.add_safetensors(path.to_owned(), &bytes, &name)?,
+            Container::Gguf => open.add_gguf(&folder()?, &name, bytes)?,
         }
         Ok(open)
     }
@@ -113,6 +113,17 @@ impl Tensors {
         for name in ["model.safetensors", "consolidated.safetensors"] {
             if has(name) {
                 return open_single(folder, name);
+            }
+        }
+        let ggufs: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.ends_with(".gguf")).collect();
+        match (ggufs.as_slice(), gguf::whole_of(&ggufs)) {
+            ([], _) => {}
+            (_, Some(first)) => return open_single(folder, &first),
+            ([name], None) => return open_single(folder, name),
+            (several, None) => {
+                let shown: Vec<String> = several.iter().take(SHOWN).map(|name| quoted(name)).collect();
+                let what = format!("it has {} GGUF files, name one of them: {}", several.len(), shown.join(", "));
+                return Err(Error::unsupported(folder.name(), what));
             }
         }
         let wanted = "checkpoint (model.safetensors, pytorch_model.bin, consolidated.*.pth or one .gguf)";
@@ -183,8 +194,20 @@ impl Tensors {
         &self.files
     }
 
+    /// The metadata of a GGUF checkpoint.
+    pub fn gguf(&self) -> Option<&gguf::Metadata> {
+        self.gguf.as_ref()
+    }
+
     fn empty(name: String) -> Tensors {
-        Tensors { name, files: Vec::new(), entries: Vec::new(), numbers: HashMap::new(), metadata: Vec::new() }
+        Tensors {
+            name,
+            files: Vec::new(),
+            entries: Vec::new(),
+            numbers: HashMap::new(),
+            metadata: Vec::new(),
+            gguf: None,
+        }
     }
 
     fn add_safetensors(&mut self, path: PathBuf, bytes: &Bytes, name: &str) -> Result<()> {
@@ -196,6 +219,22 @@ impl Tensors {
             Ok(Found { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, source: Source::Stored(stored) })
         });
         self.add(path, found.collect::<Result<Vec<Found>>>()?)
+    }
+
+    /// Adds a GGUF file with all parts that belong to it.
+    fn add_gguf(&mut self, folder: &Folder, name: &str, bytes: Bytes) -> Result<()> {
+        for gguf::Part { name, bytes, gguf } in gguf::open_parts(folder, name, bytes)? {
+            let outside = || Error::invalid(name.as_str(), "a tensor lies outside the file");
+            let found = gguf.tensors.into_iter().map(|tensor| {
+                let stored = bytes.slice(tensor.range).ok_or_else(outside)?;
+                let gguf::Tensor { name, dtype, shape, .. } = tensor;
+                Ok(Found { name, dtype, shape, source: Source::Stored(stored) })
+            });
+            self.add(folder.path().join(&name), found.collect::<Result<Vec<Found>>>()?)?;
+            // The first part has the metadata of all.
+            self.gguf.get_or_insert(gguf.metadata);
+        }
+        Ok(())
     }
 
     /// Adds the tensors of one more file. A name may stand in one file only.
@@ -216,24 +255,38 @@ impl Tensors {
     }
 }
 
+/// GGUF files that an error names at most.
+const SHOWN: usize = 5;
+
 /// The containers, as their first bytes show them.
 enum Container {
     Safetensors,
+    Gguf,
 }
 
-fn recognize(bytes: &[u8]) -> Option<Container> {
-    safetensors::recognizes(bytes).then_some(Container::Safetensors)
+fn recognize(bytes: &[u8], name: &str) -> Result<Container> {
+    if gguf::recognizes(bytes) {
+        return Ok(Container::Gguf);
+    }
+    if safetensors::recognizes(bytes) {
+        return Ok(Container::Safetensors);
+    }
+    // A damaged file of a known ending gets its reader's own, more telling message.
+    match name.rsplit('.').next() {
+        Some("safetensors") => Ok(Container::Safetensors),
+        Some("gguf") => Ok(Container::Gguf),
+        _ => Err(Error::unsupported(name, "its first bytes are of no safetensors, GGUF or PyTorch checkpoint")),
+    }
 }
 
-fn unknown(name: &str) -> Error {
-    Error::unsupported(name, "it is none of safetensors, GGUF and PyTorch checkpoint, by its first bytes")
-}
-
-/// A checkpoint in one file of a folder.
+/// A checkpoint of which one file of a folder is named.
 fn open_single(folder: &Folder, name: &str) -> Result<Tensors> {
     let bytes = folder.map(name)?.ok_or_else(|| folder.missing(format!("{name:?}")))?;
     let mut open = Tensors::empty(folder.name().to_owned());
-    open.add_safetensors(folder.path().join(name), &bytes, name)?;
+    match recognize(&bytes, name)? {
+        Container::Safetensors => open.add_safetensors(folder.path().join(name), &bytes, name)?,
+        Container::Gguf => open.add_gguf(folder, name, bytes)?,
+    }
     Ok(open)
 }
 
