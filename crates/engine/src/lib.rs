@@ -1,3 +1,5 @@
-//! Sequences, scheduling and sampling.
+//! Sequences, scheduling and sampling: from a conversation to tokens and back to text.
+
+#![forbid(unsafe_code)]
 
 pub mod sampling;

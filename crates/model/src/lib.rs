@@ -1,1 +1,15 @@
-//! Placeholder until the first module lands.
+//! Floor 2: what a model is. Families are pages of data, a layer is a list of residual branches, one decoder runs
+//! them all, and a name table that reads both ways connects them with files.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod error;
+mod kv;
+mod rope;
+pub mod spec;
+
+pub use batch::{Batch, Span};
+pub use error::{Error, Result};
+pub use kv::{Kv, SequenceId};
+pub use rope::{RopeSpec, Scaling};

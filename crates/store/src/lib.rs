@@ -1,1 +1,3 @@
-//! Placeholder until the first module lands.
+//! Where models are: names, caches, folders.
+
+#![forbid(unsafe_code)]
