@@ -172,6 +172,7 @@ fn cache_blobs(folder: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::symlink;
 

@@ -13,6 +13,7 @@ pub mod index;
 pub mod json;
 pub mod mmap;
 pub mod outline;
+pub mod pth;
 pub mod safetensors;
 pub mod size;
 pub mod tensors;

@@ -23,6 +23,8 @@ pub enum Overflow {
     NotWhole,
 }
 
+// Unlike the operators of those names these return what went wrong.
+#[allow(clippy::should_implement_trait)]
 impl Size {
     /// Nothing.
     pub const ZERO: Size = Size(0);

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, file_name, quoted};
 use crate::folder::{self, Folder};
 use crate::index::Index;
 use crate::mmap::Bytes;
-use crate::{gguf, index, safetensors};
+use crate::{gguf, index, pth, safetensors};
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct Tensors {
     entries: Vec<Entry>,
     numbers: HashMap<Arc<str>, usize>,
     metadata: Vec<(String, String)>,
+    left_out: Vec<String>,
     gguf: Option<gguf::Metadata>,
 }
 
@@ -79,12 +80,12 @@ impl fmt::Debug for Source {
 }
 
 impl Tensors {
-    /// Opens a checkpoint: a folder, or one file of any container. A part of a split GGUF or an index file opens the
-    /// whole.
+    /// Opens a checkpoint: a folder, or one file of any container. A part of a split GGUF, a shard of Meta's or an index
+    /// file opens the whole.
     ///
     /// In a folder the first of these decides: `model.safetensors.index.json`, `model.safetensors`,
-    /// `pytorch_model.bin.index.json`, `pytorch_model.bin`, `consolidated.*.pth`, `consolidated.safetensors`, the only
-    /// GGUF.
+    /// `pytorch_model.bin.index.json`, `pytorch_model.bin`, `consolidated.*.pth`, `consolidated.safetensors` (its index
+    /// before it), the only GGUF.
     pub fn open(path: &Path) -> Result<Tensors> {
         if path.is_dir() {
             return Tensors::open_folder(&Folder::open(path)?);
@@ -94,11 +95,15 @@ impl Tensors {
         if name.ends_with(".index.json") {
             return open_index(&folder()?, &name);
         }
+        if pth::is_shard_name(&name) && path.is_file() {
+            let folder = folder()?;
+            return open_meta(&folder, &folder.names()?);
+        }
         let bytes = folder::map_file(path)?;
         let mut open = Tensors::empty(name.clone());
         match recognize(&bytes, &name)? {
-            Container::Safetensors => open.add_safetensors(path.to_owned(), &bytes, &name)?,
             Container::Gguf => open.add_gguf(&folder()?, &name, bytes)?,
+            container => open.add_file(container, path.to_owned(), &bytes, &name)?,
         }
         Ok(open)
     }
@@ -107,12 +112,22 @@ impl Tensors {
     pub fn open_folder(folder: &Folder) -> Result<Tensors> {
         let names = folder.names()?;
         let has = |name: &str| names.iter().any(|found| found == name);
-        if has("model.safetensors.index.json") {
-            return open_index(folder, "model.safetensors.index.json");
-        }
-        for name in ["model.safetensors", "consolidated.safetensors"] {
+        let candidates = [
+            "model.safetensors.index.json",
+            "model.safetensors",
+            "pytorch_model.bin.index.json",
+            "pytorch_model.bin",
+            META,
+            "consolidated.safetensors.index.json",
+            "consolidated.safetensors",
+        ];
+        for name in candidates {
+            if name == META && names.iter().any(|name| pth::is_shard_name(name)) {
+                return open_meta(folder, &names);
+            }
             if has(name) {
-                return open_single(folder, name);
+                let open = if name.ends_with(".index.json") { open_index } else { open_single };
+                return open(folder, name);
             }
         }
         let ggufs: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.ends_with(".gguf")).collect();
@@ -194,6 +209,11 @@ impl Tensors {
         &self.files
     }
 
+    /// Keys of a PyTorch checkpoint that hold no tensor of the model: training state, versions, counters.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
     /// The metadata of a GGUF checkpoint.
     pub fn gguf(&self) -> Option<&gguf::Metadata> {
         self.gguf.as_ref()
@@ -206,8 +226,23 @@ impl Tensors {
             entries: Vec::new(),
             numbers: HashMap::new(),
             metadata: Vec::new(),
+            left_out: Vec::new(),
             gguf: None,
         }
+    }
+
+    /// Adds one file of a container in which a file stands for itself.
+    fn add_file(&mut self, container: Container, path: PathBuf, bytes: &Bytes, name: &str) -> Result<()> {
+        match container {
+            Container::Safetensors => self.add_safetensors(path, bytes, name),
+            Container::Pytorch => self.add_pytorch(path, pth::read(name, bytes)?),
+            Container::Gguf => Err(Error::unsupported(name, "a GGUF file where a shard of another form is named")),
+        }
+    }
+
+    fn add_pytorch(&mut self, path: PathBuf, checkpoint: pth::Checkpoint) -> Result<()> {
+        self.left_out.extend(checkpoint.left_out);
+        self.add(path, checkpoint.tensors.into_iter().map(Found::from).collect())
     }
 
     fn add_safetensors(&mut self, path: PathBuf, bytes: &Bytes, name: &str) -> Result<()> {
@@ -255,6 +290,9 @@ impl Tensors {
     }
 }
 
+/// Stands for Meta's shards among the candidates of a folder.
+const META: &str = "consolidated.*.pth";
+
 /// GGUF files that an error names at most.
 const SHOWN: usize = 5;
 
@@ -262,6 +300,7 @@ const SHOWN: usize = 5;
 enum Container {
     Safetensors,
     Gguf,
+    Pytorch,
 }
 
 fn recognize(bytes: &[u8], name: &str) -> Result<Container> {
@@ -271,10 +310,14 @@ fn recognize(bytes: &[u8], name: &str) -> Result<Container> {
     if safetensors::recognizes(bytes) {
         return Ok(Container::Safetensors);
     }
+    if pth::recognize(bytes) {
+        return Ok(Container::Pytorch);
+    }
     // A damaged file of a known ending gets its reader's own, more telling message.
     match name.rsplit('.').next() {
         Some("safetensors") => Ok(Container::Safetensors),
         Some("gguf") => Ok(Container::Gguf),
+        Some("bin" | "pth" | "pt") => Ok(Container::Pytorch),
         _ => Err(Error::unsupported(name, "its first bytes are of no safetensors, GGUF or PyTorch checkpoint")),
     }
 }
@@ -284,8 +327,8 @@ fn open_single(folder: &Folder, name: &str) -> Result<Tensors> {
     let bytes = folder.map(name)?.ok_or_else(|| folder.missing(format!("{name:?}")))?;
     let mut open = Tensors::empty(folder.name().to_owned());
     match recognize(&bytes, name)? {
-        Container::Safetensors => open.add_safetensors(folder.path().join(name), &bytes, name)?,
         Container::Gguf => open.add_gguf(folder, name, bytes)?,
+        container => open.add_file(container, folder.path().join(name), &bytes, name)?,
     }
     Ok(open)
 }
@@ -297,9 +340,29 @@ fn open_index(folder: &Folder, file: &str) -> Result<Tensors> {
     for shard in &index.shards {
         let missing = || folder.missing(format!("{shard:?}, which {file:?} names"));
         let bytes = folder.map(shard)?.ok_or_else(missing)?;
-        open.add_safetensors(folder.path().join(shard), &bytes, shard)?;
+        open.add_file(recognize(&bytes, shard)?, folder.path().join(shard), &bytes, shard)?;
     }
     check_index(&open, &index, file)?;
+    Ok(open)
+}
+
+/// Meta's shards among the names of a folder, joined. Their numbers must be 0, 1, 2 and so on.
+fn open_meta(folder: &Folder, names: &[String]) -> Result<Tensors> {
+    let shards: Vec<&String> = names.iter().filter(|name| pth::is_shard_name(name)).collect();
+    let mut open = Tensors::empty(folder.name().to_owned());
+    let mut checkpoints = Vec::with_capacity(shards.len());
+    for (rank, shard) in shards.iter().enumerate() {
+        let expected = format!("consolidated.{rank:02}.pth");
+        if **shard != expected {
+            return Err(folder.missing(format!("{expected:?}, and {shard:?} is one of the same checkpoint")));
+        }
+        let bytes = folder.map(shard)?.ok_or_else(|| folder.missing(format!("{shard:?}")))?;
+        checkpoints.push(pth::read(shard, &bytes)?);
+    }
+    let first = folder.path().join("consolidated.00.pth");
+    let others: Vec<PathBuf> = shards.iter().skip(1).map(|shard| folder.path().join(shard)).collect();
+    open.add_pytorch(first, pth::merge(folder.name(), checkpoints)?)?;
+    open.files.extend(others);
     Ok(open)
 }
 
