@@ -1,0 +1,156 @@
+//! One answer in the making: its ids, its sampler, its text, and the events it sends.
+//! Which rows run when is the scheduler's matter; keys and values are `compute.rs`'s.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use pasture_model::SequenceId;
+use pasture_tensor::Adapter;
+
+use crate::error::{Error, Result};
+use crate::request::{Ending, Event, Finish, Piece, Usage};
+use crate::sampling::{Sampler, StopMatcher};
+use crate::text::{Pieces, Text};
+
+/// What the answers to one request share.
+pub(super) struct Job {
+    pub(super) events: Sender<Result<Event>>,
+    /// The caller's flag.
+    pub(super) cancel: Arc<AtomicBool>,
+    /// The stream's flag.
+    pub(super) dropped: Arc<AtomicBool>,
+    pub(super) stop_ids: Vec<u32>,
+    pub(super) matcher: StopMatcher,
+    pub(super) text: Option<Arc<dyn Text>>,
+    /// Tokens of the prompt.
+    pub(super) prompt: usize,
+    /// Tokens of prompt and answer at most.
+    pub(super) longest: usize,
+    /// Whether it is the context that sets `longest`.
+    pub(super) fills_context: bool,
+    pub(super) prefix: Option<u64>,
+    pub(super) adapter: Option<Arc<Adapter>>,
+}
+
+impl Job {
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed) || self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Sends the error that ends all answers.
+    pub(super) fn fail(&self, error: &Error) {
+        let _ = self.events.send(Err(error.clone()));
+    }
+}
+
+/// One answer in the making.
+pub(super) struct Sequence {
+    pub(super) job: Arc<Job>,
+    pub(super) answer: u32,
+    /// Prompt and new tokens.
+    pub(super) ids: Vec<u32>,
+    /// Where its keys and values are; none before its first step, and after it was made to start over.
+    pub(super) kv: Option<SequenceId>,
+    /// Tokens that needed no computing.
+    pub(super) cached: usize,
+    sampler: Sampler,
+    /// Samplers of the answers that begin when the prompt has been run.
+    others: Vec<Sampler>,
+    matcher: StopMatcher,
+    pieces: Option<Box<dyn Pieces>>,
+    started: Option<Instant>,
+    first: Option<Instant>,
+}
+
+impl Sequence {
+    /// The first answer to a job, with the samplers of all.
+    pub(super) fn new(job: Arc<Job>, ids: Vec<u32>, mut samplers: Vec<Sampler>) -> Sequence {
+        let others = samplers.split_off(1);
+        let sampler = samplers.pop().expect("a request asks for at least one answer");
+        Sequence::begin(job, 0, ids, sampler, others)
+    }
+
+    fn begin(job: Arc<Job>, answer: u32, ids: Vec<u32>, sampler: Sampler, others: Vec<Sampler>) -> Sequence {
+        let matcher = job.matcher.clone();
+        let pieces = job.text.as_ref().map(|text| text.start());
+        let (kv, cached, started, first) = (None, 0, None, None);
+        Sequence { job, answer, ids, kv, cached, sampler, others, matcher, pieces, started, first }
+    }
+
+    /// The answers that begin where this one's prompt ends; none after the first call.
+    pub(super) fn split(&mut self) -> Vec<Sequence> {
+        let samplers = std::mem::take(&mut self.others).into_iter().zip(1..);
+        samplers
+            .map(|(sampler, answer)| Sequence {
+                cached: self.cached,
+                started: self.started,
+                ..Sequence::begin(self.job.clone(), answer, self.ids.clone(), sampler, Vec::new())
+            })
+            .collect()
+    }
+
+    /// Notes that a step with its rows begins.
+    pub(super) fn start_clock(&mut self, now: Instant) {
+        self.started.get_or_insert(now);
+    }
+
+    /// Chooses the next token from its logits and sends it. Gives why the answer ends, if it does.
+    ///
+    /// # Errors
+    /// When no token can be chosen.
+    pub(super) fn choose(&mut self, logits: &mut [f32], now: Instant) -> Result<Option<Finish>> {
+        let choice = self.sampler.sample(logits, &self.ids)?;
+        let id = choice.token;
+        self.first.get_or_insert(now);
+        self.ids.push(id);
+        let ends = self.job.stop_ids.contains(&id);
+        let raw = match &mut self.pieces {
+            Some(pieces) if !ends => pieces.push(id),
+            _ => String::new(),
+        };
+        let (text, stopped) = self.matcher.push(&raw);
+        let piece = Piece { answer: self.answer, id, text, logprob: choice.logprob, top: choice.top };
+        self.send(Event::Piece(piece));
+        Ok(match stopped {
+            _ if ends => Some(Finish::StopId(id)),
+            Some(stopped) => Some(Finish::StopString(stopped.stop)),
+            None if self.ids.len() < self.job.longest => None,
+            None if self.job.fills_context => Some(Finish::ContextFull),
+            None => Some(Finish::MaxTokens),
+        })
+    }
+
+    /// Sends the end of the answer.
+    pub(super) fn finish(&mut self, mut finish: Finish, now: Instant) {
+        let mut text = String::new();
+        if !matches!(finish, Finish::StopString(_)) {
+            let rest = self.pieces.as_mut().map_or_else(String::new, |pieces| pieces.finish());
+            let (certain, stopped) = self.matcher.push(&rest);
+            text = certain;
+            match stopped {
+                Some(stopped) => finish = Finish::StopString(stopped.stop),
+                None => text.push_str(&self.matcher.finish()),
+            }
+        }
+        let usage = self.usage(now);
+        self.send(Event::Ending(Ending { answer: self.answer, finish, text, usage }));
+    }
+
+    fn usage(&self, now: Instant) -> Usage {
+        let since = |from: Option<Instant>, to: Instant| from.map_or(Duration::ZERO, |from| to - from);
+        Usage {
+            prompt_tokens: self.job.prompt,
+            cached_tokens: self.cached,
+            new_tokens: self.ids.len() - self.job.prompt,
+            prompt_time: since(self.started, self.first.unwrap_or(now)),
+            new_time: since(self.first, now),
+        }
+    }
+
+    /// Sends an event; a receiver that is gone has cancelled the request already.
+    fn send(&self, event: Event) {
+        let _ = self.job.events.send(Ok(event));
+    }
+}
