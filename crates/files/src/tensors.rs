@@ -13,6 +13,7 @@ use crate::error::{Error, Result, file_name, quoted};
 use crate::folder::{self, Folder};
 use crate::index::Index;
 use crate::mmap::Bytes;
+use crate::size::Size;
 use crate::{gguf, index, pth, safetensors};
 
 /// An open checkpoint.
@@ -177,6 +178,12 @@ impl Tensors {
             Source::Stored(bytes) => Ok(bytes.clone()),
             Source::Gathered(gather) => gather.gather(),
         }
+    }
+
+    /// How many bytes a tensor has.
+    pub fn byte_count(&self, name: &str) -> Option<u64> {
+        let entry = self.get(name)?;
+        entry.dtype.byte_count(&entry.shape).ok().map(Size::get)
     }
 
     /// Tells the system that a tensor's bytes in the file are not read again soon: its pages leave this program's

@@ -55,6 +55,18 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
+    /// A head that differs from the embedding to which the configuration ties it.
+    #[error(
+        "tensor {name:?} in {file:?} is not the same as {embed:?}, but the configuration ties the head to it: \"tie_word_embeddings\" should be false"
+    )]
+    Untied {
+        /// The head's name.
+        name: String,
+        /// The embedding's name.
+        embed: String,
+        /// The file.
+        file: PathBuf,
+    },
     /// A tensor of another shape.
     #[error("tensor {name:?} in {file:?} is {found} but this model needs {wanted}")]
     Shape {

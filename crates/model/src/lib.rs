@@ -4,12 +4,20 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod decoder;
 mod error;
 mod kv;
+mod load;
+mod mixers;
+pub mod names;
 mod rope;
+mod sites;
 pub mod spec;
 
 pub use batch::{Batch, Span};
+pub use decoder::{Decoder, Hidden};
 pub use error::{Error, Result};
 pub use kv::{Kv, SequenceId};
+pub use load::{Unused, build};
 pub use rope::{RopeSpec, Scaling};
+pub use sites::{Kind, Module, Sites};

@@ -120,6 +120,14 @@ impl RopeSpec {
         }
     }
 
+    /// Which of several sets of factors a sequence of that length has.
+    pub fn regime(&self, length: usize) -> usize {
+        match &self.scaling {
+            Scaling::PerDimension { original, .. } => usize::from(length > *original),
+            _ => 0,
+        }
+    }
+
     /// How much of each frequency stays.
     fn yarn_ramp(&self, original: f32, beta_fast: f32, beta_slow: f32, truncate: bool) -> Vec<f32> {
         let dims = self.dims as f32;

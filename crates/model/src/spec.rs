@@ -26,6 +26,18 @@ pub struct Spec {
     pub head: Option<HeadSpec>,
 }
 
+impl Spec {
+    /// Which of several sets of rotary factors a sequence of that length has. Where it changes, keys and values of the
+    /// earlier rows no longer hold: the sequence must be run again from its start.
+    pub fn rope_regime(&self, length: usize) -> usize {
+        let attentions = self.layers.iter().flatten().filter_map(|branch| match &branch.mixer {
+            MixerSpec::Attention(attention) => attention.rope.as_ref(),
+            _ => None,
+        });
+        attentions.map(|rope| rope.regime(length)).max().unwrap_or(0)
+    }
+}
+
 /// The embedding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EmbedSpec {

@@ -1,0 +1,212 @@
+//! The one forward. It runs any spec: embed, then for each layer each branch, then the final norm. It knows no family,
+//! no file and no request; its weights are put in place by `assemble.rs`.
+
+use std::sync::Arc;
+
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::ops::add::Factors;
+use pasture_tensor::{Backend, Linear, Norm, Ops, RopeTable, Route, Tensor, Weight};
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::kv::{Kv, KvShape};
+use crate::mixers::{Mixed, Mixer};
+use crate::rope::RopeSpec;
+use crate::sites::Sites;
+use crate::spec::{From, Spec};
+
+/// A model that can run.
+pub struct Decoder {
+    pub(crate) spec: Spec,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) embed: Embed,
+    pub(crate) layers: Vec<Vec<Branch>>,
+    pub(crate) norm: Option<Norm>,
+    pub(crate) head: Option<Linear>,
+    /// The different rotations of its layers.
+    pub(crate) ropes: Vec<RopeSpec>,
+    pub(crate) kv_shapes: Vec<KvShape>,
+    pub(crate) sites: Sites,
+}
+
+/// What turns ids into the first stream.
+pub(crate) struct Embed {
+    pub(crate) table: Weight,
+    pub(crate) positions: Option<Weight>,
+    pub(crate) types: Option<Weight>,
+    pub(crate) norm: Option<Norm>,
+}
+
+/// A branch with its weights.
+pub(crate) struct Branch {
+    pub(crate) from: From,
+    pub(crate) pre: Option<Norm>,
+    pub(crate) mixer: Mixer,
+    pub(crate) post: Option<Norm>,
+    pub(crate) gate: f32,
+    pub(crate) after: Option<Norm>,
+}
+
+/// One batch on its way through the layers.
+pub(crate) struct Step<'b> {
+    pub(crate) batch: &'b Batch,
+    /// Angles of the batch's rows, for each of the decoder's rotations.
+    pub(crate) ropes: Vec<RopeTable>,
+    pub(crate) routers: Vec<(usize, Tensor)>,
+}
+
+/// What a forward gives.
+pub struct Hidden {
+    /// The stream after the last layer and the final norm: one row for each of the batch.
+    pub rows: Tensor,
+    /// The outputs of the layers that the batch asked for.
+    pub outputs: Vec<(usize, Tensor)>,
+    /// The routers' raw logits, by layer.
+    pub routers: Vec<(usize, Tensor)>,
+}
+
+impl Decoder {
+    /// The model's blueprint.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The device that holds its weights.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// The places where adapters may stand.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
+    /// Memory for keys and values of this model's sequences, without pages yet.
+    pub fn kv(&self, backend: &dyn Backend, format: KvFormat) -> Kv {
+        Kv::new(backend, &self.kv_shapes, format)
+    }
+
+    /// Runs a batch: its keys and values join their sequences, its rows come out normed.
+    pub fn forward(&self, ops: &mut Ops, batch: &Batch, kv: &mut Kv) -> Result<Hidden> {
+        self.check(batch)?;
+        extend(ops.backend(), batch, kv)?;
+        ops.set_routes(routes(batch));
+        let ropes = self.ropes.iter().map(|rope| rope.table(batch.positions())).collect();
+        let mut step = Step { batch, ropes, routers: Vec::new() };
+        let mut stream = self.embed(ops, batch);
+        let mut outputs = Vec::new();
+        for (at, layer) in self.layers.iter().enumerate() {
+            keep(batch, at, &stream, &mut outputs);
+            let input = stream.clone();
+            for branch in layer {
+                let from = match branch.from {
+                    From::Stream => stream.clone(),
+                    From::LayerInput => input.clone(),
+                };
+                let mixed = branch.mixer.mix(ops, &from, branch.pre.as_ref(), &mut step, kv);
+                stream = branch.join(ops, mixed, &stream);
+            }
+        }
+        keep(batch, self.layers.len(), &stream, &mut outputs);
+        let rows = self.norm.as_ref().map_or_else(|| stream.clone(), |norm| ops.norm(&stream, norm));
+        Ok(Hidden { rows, outputs, routers: step.routers })
+    }
+
+    /// Logits of rows that [`Decoder::forward`] gave, all or a chosen few.
+    pub fn logits(&self, ops: &mut Ops, rows: &Tensor) -> Result<Tensor> {
+        let (head, spec) = self.head.as_ref().zip(self.spec.head.as_ref()).ok_or(Error::NoHead)?;
+        Ok(ops.logits(rows, head, spec.rule))
+    }
+
+    /// The output head, for the loss of known targets.
+    pub fn head(&self) -> Option<&Linear> {
+        self.head.as_ref()
+    }
+
+    fn embed(&self, ops: &mut Ops, batch: &Batch) -> Tensor {
+        let mut x = ops.embed(&self.embed.table, &batch.ids);
+        if let Some(scale) = self.spec.embed.scale {
+            x = ops.scale(&x, &Factors::All(scale));
+        }
+        if let (Some(table), Some(positions)) = (&self.embed.positions, self.spec.embed.positions) {
+            let ids: Vec<u32> = batch.positions().map(|(at, _)| (at + positions.first) as u32).collect();
+            let rows = ops.embed(table, &ids);
+            x = ops.add(&x, &rows, 1.0);
+        }
+        if let Some(table) = &self.embed.types {
+            let rows = ops.embed(table, &vec![0; batch.ids.len()]);
+            x = ops.add(&x, &rows, 1.0);
+        }
+        self.embed.norm.as_ref().map_or_else(|| x.clone(), |norm| ops.norm(&x, norm))
+    }
+
+    /// What the caller could not know: ids past the vocabulary, positions past a learned table.
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let vocab = self.spec.vocab;
+        if let Some(id) = batch.ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::Token { id: *id, vocab });
+        }
+        assert_eq!(batch.reach.len(), batch.ids.len(), "a reach for each row");
+        if let Some(positions) = self.spec.embed.positions {
+            let limit = positions.rows - positions.first;
+            let wanted = batch.spans.iter().map(|span| span.start + span.rows.len()).max().unwrap_or(0);
+            if wanted > limit {
+                return Err(Error::Context { wanted, limit });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Branch {
+    /// `after(stream + gate · post(mixed))`.
+    fn join(&self, ops: &mut Ops, mixed: Mixed, stream: &Tensor) -> Tensor {
+        let sum = match (mixed, &self.post) {
+            (Mixed::Product(x, linear), None) => ops.project_add(&x, linear, self.gate, stream),
+            (Mixed::Product(x, linear), Some(post)) => {
+                let y = ops.linear(&x, linear);
+                let y = ops.norm(&y, post);
+                ops.add(stream, &y, self.gate)
+            }
+            (Mixed::Done(y), None) => ops.add(stream, &y, self.gate),
+            (Mixed::Done(y), Some(post)) => {
+                let y = ops.norm(&y, post);
+                ops.add(stream, &y, self.gate)
+            }
+        };
+        match &self.after {
+            Some(after) => ops.norm(&sum, after),
+            None => sum,
+        }
+    }
+}
+
+impl Step<'_> {
+    /// The position of each row.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        self.batch.positions().map(|(position, _)| position)
+    }
+}
+
+fn keep(batch: &Batch, at: usize, stream: &Tensor, outputs: &mut Vec<(usize, Tensor)>) {
+    if batch.outputs.contains(&at) {
+        outputs.push((at, stream.clone()));
+    }
+}
+
+fn routes(batch: &Batch) -> Vec<Route> {
+    let route =
+        |span: &crate::batch::Span| span.adapter.clone().map(|adapter| Route { rows: span.rows.clone(), adapter });
+    batch.spans.iter().filter_map(route).collect()
+}
+
+/// Makes room for all rows of a batch, or for none.
+fn extend(backend: &dyn Backend, batch: &Batch, kv: &mut Kv) -> Result<()> {
+    for (at, span) in batch.spans.iter().enumerate() {
+        if let Err(fault) = kv.extend(backend, span.sequence, span.start, span.start + span.rows.len()) {
+            batch.spans[..=at].iter().for_each(|span| kv.truncate(span.sequence, span.start));
+            return Err(fault);
+        }
+    }
+    Ok(())
+}

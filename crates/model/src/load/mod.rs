@@ -1,0 +1,98 @@
+//! From files to a model that runs. Loading is closed: every tensor of the file fills a slot or is known to be of no
+//! use, every slot is filled by a tensor of its shape, or the error names what does not fit.
+
+mod assemble;
+mod parts;
+mod shape;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use pasture_files::Tensors;
+use pasture_tensor::Backend;
+
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::names::{self, Names, Part, Place};
+use crate::sites::Sites;
+use crate::spec::Spec;
+use parts::Parts;
+
+/// A tensor of the file that fills no slot, and why nothing is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unused {
+    /// Its name.
+    pub tensor: String,
+    /// Why it may be left out.
+    pub reason: &'static str,
+}
+
+/// Fills a spec with a checkpoint's weights. `own` is the family's table; for GGUF files and original checkpoints the
+/// shared ones take its place. `progress` is told the bytes read and the bytes there are.
+pub fn build(
+    tensors: &Tensors,
+    spec: &Spec,
+    own: &Names,
+    backend: Arc<dyn Backend>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Decoder, Vec<Unused>)> {
+    let shared = shared_names(tensors, own);
+    let total = tensors.names().filter_map(|name| tensors.byte_count(name)).sum();
+    let mut parts = Parts {
+        tensors,
+        names: shared.as_ref().unwrap_or(own),
+        own,
+        spec,
+        backend: &*backend,
+        progress,
+        done: 0,
+        total,
+        used: HashSet::new(),
+        norms: HashMap::new(),
+        sites: Sites::default(),
+    };
+    let decoder = assemble::assemble(spec, &mut parts, backend.clone())?;
+    let unused = unused(&parts)?;
+    (parts.progress)(total, total);
+    Ok((decoder, unused))
+}
+
+/// The table that files of several families share, where this is such a file.
+fn shared_names(tensors: &Tensors, own: &Names) -> Option<Names> {
+    if tensors.gguf().is_some() {
+        return Some(names::gguf(own));
+    }
+    let meta = names::meta();
+    let original = meta.candidates(Place::model("embed"), Part::Weight).any(|(name, _)| tensors.get(&name).is_some());
+    original.then_some(meta)
+}
+
+/// Tensors that fill no slot; one that is not known to be of no use is an error.
+fn unused(parts: &Parts) -> Result<Vec<Unused>> {
+    let left = parts.tensors.names().filter(|name| !parts.used.contains(*name));
+    left.map(|name| {
+        let reason = match parts.names.reason(name) {
+            Some(reason) => Some(reason),
+            None => tied_copy(parts, name)?,
+        };
+        let extra = || Error::ExtraTensor { name: name.to_owned(), file: parts.file(name) };
+        Ok(Unused { tensor: name.to_owned(), reason: reason.ok_or_else(extra)? })
+    })
+    .collect()
+}
+
+/// The reason for a head that stands in the file although the model's is its embedding: it must be the same.
+fn tied_copy(parts: &Parts, name: &str) -> Result<Option<&'static str>> {
+    let is_tied = parts.spec.head.as_ref().is_some_and(|head| head.tied);
+    let is_head = parts.names.candidates(Place::model("head"), Part::Weight).any(|(head, _)| head == name);
+    if !is_tied || !is_head {
+        return Ok(None);
+    }
+    let (embed, place) = (Place::model("embed"), |name: &String| parts.used.contains(name));
+    let embed = parts.names.candidates(embed, Part::Weight).map(|(embed, _)| embed).find(place);
+    let Some(embed) = embed else { return Ok(None) };
+    if parts.tensors.bytes(name)?[..] == parts.tensors.bytes(&embed)?[..] {
+        return Ok(Some("a copy of the embedding, to which the head is tied"));
+    }
+    Err(Error::Untied { name: name.to_owned(), embed, file: parts.file(name) })
+}

@@ -1,0 +1,201 @@
+//! Reads a checkpoint slot by slot: finds the tensor by the name table, checks its shape, undoes what the file's
+//! layout did, and hands the stored numbers to the backend. Nothing is converted; one tensor is in flight at a time.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pasture_files::error::file_name;
+use pasture_files::{Bytes, Tensors};
+use pasture_kernels::Format;
+use pasture_tensor::ops::linear::Site;
+use pasture_tensor::{Backend, Linear, Norm, Vector, Weight};
+
+use super::shape::{SlotShape, Source, wanted};
+use crate::error::{Error, Result};
+use crate::names::{Names, Order, Part, Place, Row, Stored};
+use crate::sites::{Kind, Module, Sites};
+use crate::spec::{NormKind, NormSpec, Spec};
+
+/// A checkpoint while it is read.
+pub(crate) struct Parts<'a> {
+    pub(super) tensors: &'a Tensors,
+    /// The names in this file.
+    pub(super) names: &'a Names,
+    /// The family's own names, by which adapters call its modules.
+    pub(super) own: &'a Names,
+    pub(super) spec: &'a Spec,
+    pub(super) backend: &'a dyn Backend,
+    pub(super) progress: &'a mut dyn FnMut(u64, u64),
+    pub(super) done: u64,
+    pub(super) total: u64,
+    pub(super) used: HashSet<String>,
+    pub(super) norms: HashMap<Place, Norm>,
+    pub(super) sites: Sites,
+}
+
+/// A slot's tensor, found.
+struct Found<'a> {
+    name: String,
+    row: &'a Row,
+    format: Format,
+    source: Source,
+    bytes: Bytes,
+}
+
+impl<'a> Parts<'a> {
+    /// A module's weight and bias with its place in the checkpoint.
+    pub(crate) fn linear(&mut self, place: Place, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
+        let weight = self.matrix(place, outputs, inputs)?;
+        let bias = if bias { Some(Vector::new(self.vector(place, Part::Bias, outputs)?)) } else { None };
+        let kind = match (place.slot, place.expert) {
+            (_, Some(_)) => Kind::Expert,
+            ("head", None) => Kind::Head,
+            (_, None) => Kind::Dense,
+        };
+        Ok(Linear { weight, bias, site: self.site(place, outputs, inputs, kind) })
+    }
+
+    /// A weight of `[rows, cols]` in its stored format.
+    pub(crate) fn matrix(&mut self, place: Place, rows: usize, cols: usize) -> Result<Weight> {
+        let slot = SlotShape { rows, cols: Some(cols) };
+        let found = self.find(place, Part::Weight, slot)?;
+        let Found { format, source, bytes, .. } = &found;
+        let weight = match found.row.stored {
+            Stored::Plain | Stored::Stacked => {
+                let row_bytes = format.row_bytes(cols);
+                self.backend.weight(*format, rows, cols, &|row| &bytes[source.row(row) * row_bytes..][..row_bytes])
+            }
+            Stored::Transposed | Stored::StackedTransposed => {
+                let turned = self.turn(&found, rows, cols)?;
+                let row_bytes = format.row_bytes(cols);
+                self.backend.weight(*format, rows, cols, &|row| &turned[row * row_bytes..][..row_bytes])
+            }
+        };
+        self.finish(&found.name, format.row_bytes(cols) * rows);
+        Ok(weight)
+    }
+
+    /// A vector's values.
+    pub(crate) fn vector(&mut self, place: Place, part: Part, len: usize) -> Result<Vec<f32>> {
+        let found = self.find(place, part, SlotShape { rows: len, cols: None })?;
+        let mut all = vec![0.0; found.source.total];
+        found.format.dequantize(&found.bytes, &mut all);
+        self.finish(&found.name, found.format.row_bytes(all.len()));
+        Ok((0..len).map(|at| all[found.source.row(at)]).collect())
+    }
+
+    /// A norm with its parameters; branches that share one get the same.
+    pub(crate) fn norm(&mut self, spec: &NormSpec, layer: Option<usize>, width: usize) -> Result<Norm> {
+        let place = Place { slot: spec.slot, layer, expert: None };
+        if let Some(norm) = self.norms.get(&place) {
+            return Ok(norm.clone());
+        }
+        let mut norm = Norm { centered: false, weight: None, bias: None, eps: spec.eps, offset: 0.0 };
+        if spec.kind != NormKind::RmsPlain {
+            let mut weight = self.vector(place, Part::Weight, width)?;
+            if spec.kind == NormKind::RmsOffset {
+                norm.offset = 1.0;
+                if self.names.norms_plus_one {
+                    weight.iter_mut().for_each(|weight| *weight -= 1.0);
+                }
+            }
+            norm.weight = Some(Vector::new(weight));
+        }
+        norm.centered = matches!(spec.kind, NormKind::Layer | NormKind::LayerBias);
+        if spec.kind == NormKind::LayerBias {
+            norm.bias = Some(Vector::new(self.vector(place, Part::Bias, width)?));
+        }
+        self.norms.insert(place, norm.clone());
+        Ok(norm)
+    }
+
+    /// A module's place in the family's own checkpoints.
+    pub(crate) fn site(&mut self, place: Place, outputs: usize, inputs: usize, kind: Kind) -> Site {
+        let same_table = std::ptr::eq(self.names, self.own);
+        let present =
+            |row: &&Row| !same_table || row.tensor(Part::Weight, place).is_some_and(|name| self.used.contains(&name));
+        let row = self.own.filling(place.slot).find(present).or_else(|| self.own.filling(place.slot).next());
+        let Some(row) = row else {
+            return Site { tensor: place.to_string().into(), rows: 0..outputs };
+        };
+        let tensor: Arc<str> = crate::names::fill(row.module, place).into();
+        let source = Source::of(self.spec, place, row, outputs);
+        if matches!(row.stored, Stored::Plain | Stored::Transposed) {
+            self.sites.add(tensor.clone(), Module { outputs: source.total, inputs, kind });
+        }
+        Site { tensor, rows: source.first..source.first + outputs }
+    }
+
+    /// The first candidate in the file whose shape fits; a candidate of another shape is an error, as is none.
+    fn find(&mut self, place: Place, part: Part, slot: SlotShape) -> Result<Found<'a>> {
+        let (names, tensors): (&'a Names, &'a Tensors) = (self.names, self.tensors);
+        let mut misfit = None;
+        for (name, row) in names.candidates(place, part) {
+            let Some(entry) = tensors.get(&name) else { continue };
+            let source = Source::of(self.spec, place, row, slot.rows);
+            if source.fits(row, part, slot, &entry.shape) {
+                let found = entry.dtype.name().to_owned();
+                let unusable = || Error::Dtype { name: name.clone(), file: self.file(&name), found };
+                let format = entry.dtype.format().ok_or_else(unusable)?;
+                let bytes = tensors.bytes(&name)?;
+                self.used.insert(name.clone());
+                return Ok(Found { name, row, format, source, bytes });
+            }
+            let needs = source.shown(row, part, slot);
+            misfit.get_or_insert((name, wanted(&entry.shape), needs));
+        }
+        Err(match misfit {
+            Some((name, found, wanted)) => Error::Shape { file: self.file(&name), name, found, wanted },
+            None => self.missing(place, part, slot),
+        })
+    }
+
+    fn missing(&self, place: Place, part: Part, slot: SlotShape) -> Error {
+        let wanted = slot.shown();
+        let name = self.names.candidates(place, part).next().map(|(name, _)| name);
+        let name = name.unwrap_or_else(|| format!("for {place}{}", part.ending()));
+        Error::NoTensor { name, file: PathBuf::from(self.tensors.name()), wanted }
+    }
+
+    /// The name of the file that holds a tensor.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.tensors.file_of(name).map_or_else(|| self.tensors.name().to_owned(), file_name).into()
+    }
+
+    /// The rows of a slot out of a tensor that is stored `[inputs, outputs]`.
+    fn turn(&self, found: &Found, rows: usize, cols: usize) -> Result<Vec<u8>> {
+        let format = found.format;
+        if format.block() != 1 {
+            let what = format!("{} in blocks along its outputs", format.name());
+            return Err(Error::Dtype { name: found.name.clone(), file: self.file(&found.name), found: what });
+        }
+        let size = format.block_bytes();
+        let mut turned = Vec::with_capacity(rows * cols * size);
+        let before = found.source.stack * cols;
+        for row in (0..rows).map(|row| found.source.within(row)) {
+            for col in 0..cols {
+                let at = ((before + col) * found.source.total + row) * size;
+                turned.extend_from_slice(&found.bytes[at..at + size]);
+            }
+        }
+        Ok(turned)
+    }
+
+    fn finish(&mut self, name: &str, bytes: usize) {
+        self.tensors.release(name);
+        self.done = (self.done + bytes as u64).min(self.total);
+        (self.progress)(self.done, self.total);
+    }
+}
+
+/// The order of a slot's rows, by head where it matters.
+pub(super) fn ordered(order: Order, head_dim: usize, row: usize) -> usize {
+    match order {
+        Order::Plain => row,
+        Order::Interleaved => {
+            let (head, at, half) = (row / head_dim, row % head_dim, head_dim / 2);
+            head * head_dim + if at < half { 2 * at } else { 2 * (at - half) + 1 }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Attention: queries, keys and values in one dispatch, then the look at the pages. The plan of visible keys is made
+//! from the mask, the rows' positions and their reach.
+
+use std::ops::Range;
+
+use pasture_tensor::ops::add::Factors;
+use pasture_tensor::ops::attend::{self, AttendPlan, AttendSpan};
+use pasture_tensor::ops::project::{Epilogue, HeadEpilogue};
+use pasture_tensor::{Linear, Norm, Ops, RopeTable, Tensor};
+
+use super::Mixed;
+use crate::decoder::Step;
+use crate::kv::{Kv, Tables};
+use crate::spec::{Mask, NormOver, QueryGrowth};
+
+/// An attention's weights and shape.
+pub(crate) struct Attention {
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) o: Linear,
+    pub(crate) norms: Option<QkNorms>,
+    pub(crate) shape: attend::Attention,
+    pub(crate) mask: Mask,
+    pub(crate) clamp: Option<f32>,
+    pub(crate) growth: Option<QueryGrowth>,
+    /// Which of the decoder's rotations.
+    pub(crate) rope: Option<usize>,
+    /// Which of the layers that keep keys and values.
+    pub(crate) kv_layer: usize,
+}
+
+/// Norms of queries and keys.
+pub(crate) struct QkNorms {
+    pub(crate) q: Norm,
+    pub(crate) k: Norm,
+    pub(crate) over: NormOver,
+    pub(crate) after_rope: bool,
+}
+
+impl Attention {
+    pub(crate) fn mix<'m>(
+        &'m self,
+        ops: &mut Ops,
+        x: &Tensor,
+        pre: Option<&Norm>,
+        step: &mut Step,
+        kv: &mut Kv,
+    ) -> Mixed<'m> {
+        let growth = self.growth.map(|growth| Factors::Rows(step.positions().map(|at| growth.at(at)).collect()));
+        let rope = self.rope.map(|rope| &step.ropes[rope]);
+        let heads = vec![
+            HeadEpilogue {
+                factors: growth.as_ref(),
+                ..self.head(rope, self.norms.as_ref().map(|norms| &norms.q), &self.q)
+            },
+            self.head(rope, self.norms.as_ref().map(|norms| &norms.k), &self.k),
+            self.head(None, None, &self.v),
+        ];
+        let made = ops.project(x, pre, &[&self.q, &self.k, &self.v], &Epilogue::Heads(heads));
+        let [q, k, v] = &made[..] else { unreachable!("one output for each product") };
+        let (layer, tables) = kv.layer_mut(self.kv_layer);
+        let y = ops.attend(q, k, v, layer, &plan(self.mask, step, &tables), &self.shape);
+        Mixed::Product(y, &self.o)
+    }
+
+    /// What follows one of the three products.
+    fn head<'h>(&self, rope: Option<&'h RopeTable>, norm: Option<&'h Norm>, linear: &Linear) -> HeadEpilogue<'h> {
+        let head_dim = self.shape.head_dim;
+        let (over, after_rope) = self.norms.as_ref().map_or((NormOver::Head, false), |it| (it.over, it.after_rope));
+        let width = match over {
+            NormOver::Head => head_dim,
+            NormOver::Row => linear.weight.rows(),
+        };
+        let norm = norm.map(|norm| (norm, width));
+        HeadEpilogue {
+            head_dim,
+            clamp: self.clamp,
+            norm: norm.filter(|_| !after_rope),
+            rope,
+            late_norm: norm.filter(|_| after_rope),
+            factors: None,
+        }
+    }
+}
+
+/// The keys that each row of the step looks at.
+fn plan<'p>(mask: Mask, step: &Step, tables: &Tables<'p>) -> AttendPlan<'p> {
+    let spans = step.batch.spans.iter().map(|span| AttendSpan {
+        rows: span.rows.clone(),
+        start: span.start,
+        pages: tables.pages(span.sequence),
+    });
+    let visible = step.batch.spans.iter().flat_map(|span| {
+        let end = span.start + span.rows.len();
+        span.rows.clone().map(move |row| {
+            let position = span.start + row - span.rows.start;
+            visible(mask, position, step.batch.reach[row], end)
+        })
+    });
+    AttendPlan { spans: spans.collect(), visible: visible.collect() }
+}
+
+/// The positions that a row sees, of a sequence whose rows end at `end`.
+fn visible(mask: Mask, position: usize, reach: usize, end: usize) -> Range<usize> {
+    match mask {
+        Mask::Causal => 0..reach,
+        Mask::Window(width) => (position + 1).saturating_sub(width)..reach,
+        Mask::Chunk(width) => position / width * width..reach,
+        Mask::Full => 0..end,
+    }
+}
+
+impl QueryGrowth {
+    /// The factor of a query.
+    fn at(self, position: usize) -> f32 {
+        let steps = ((position + self.shift) / self.every) as f32;
+        1.0 + self.factor * (1.0 + steps).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_bounds_the_keys_below_and_the_reach_bounds_them_above() {
+        for (mask, position, reach, expected) in [
+            (Mask::Causal, 0, 1, 0..1),
+            (Mask::Causal, 9, 10, 0..10),
+            (Mask::Causal, 4, 8, 0..8),
+            (Mask::Window(4), 2, 3, 0..3),
+            (Mask::Window(4), 9, 10, 6..10),
+            (Mask::Chunk(8), 7, 8, 0..8),
+            (Mask::Chunk(8), 8, 9, 8..9),
+            (Mask::Full, 3, 4, 0..20),
+        ] {
+            assert_eq!(visible(mask, position, reach, 20), expected, "{mask:?} at {position}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The name table of a checkpoint: which tensor, or which rows of one, fills which slot. It reads both ways: loading,
+//! saving, adapters and sharding use the same rows. Slots of a layer: `attention.{norm, q, k, v, o, q_norm, k_norm,
+//! sinks, post_norm}`, `mlp.{norm, gate, up, down, post_norm}`, the same of `residual`, `experts.norm`, `router`,
+//! `expert.{gate, up, down}`; of the model: `embed`, `embed.{positions, types, norm}`, `norm`, `head`.
+
+mod gguf;
+mod meta;
+mod place;
+mod template;
+
+pub use gguf::gguf;
+pub use meta::meta;
+pub use place::{Part, Place};
+pub(crate) use template::fill;
+
+/// Where a slot's numbers stand in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The module's name with `{layer}` and `{expert}` in place of numbers; `.weight` and `.bias` follow in the file.
+    pub module: &'static str,
+    /// The slots it fills. Several slots share a fused tensor: their rows lie behind each other.
+    pub slots: Vec<&'static str>,
+    /// How the rows of a slot are stored.
+    pub order: Order,
+    /// How the tensor is laid out.
+    pub stored: Stored,
+    /// Full names of the weight and the bias, where they are not the module's with `.weight` and `.bias`.
+    pub exact: Option<Exact>,
+}
+
+/// Names of tensors that do not follow the usual endings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exact {
+    /// The weight.
+    pub weight: &'static str,
+    /// The bias.
+    pub bias: Option<&'static str>,
+}
+
+/// The order of a slot's rows in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they are computed with.
+    Plain,
+    /// The rows of each head alternate between the two halves that turn together.
+    Interleaved,
+}
+
+/// How a tensor is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// `[outputs, inputs]`.
+    Plain,
+    /// `[inputs, outputs]`.
+    Transposed,
+    /// All experts in one tensor, each `[outputs, inputs]`.
+    Stacked,
+    /// All experts in one tensor, each `[inputs, outputs]`.
+    StackedTransposed,
+}
+
+/// A tensor that a file may have and no slot takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// The tensor's whole name with `{layer}` and `{expert}` in place of numbers.
+    pub tensor: &'static str,
+    /// Why nothing is lost.
+    pub reason: &'static str,
+}
+
+/// The name table of one kind of checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Rows; where two fill one slot, the first whose tensor is in the file counts.
+    pub rows: Vec<Row>,
+    /// Tensors without a slot.
+    pub ignored: Vec<Ignored>,
+    /// What all names may begin with, besides nothing.
+    pub prefixes: &'static [&'static str],
+    /// How GGUF files of this family store the rows of queries and keys.
+    pub gguf_order: GgufOrder,
+    /// Whether norms that are stored less one have the one added in the file.
+    pub norms_plus_one: bool,
+}
+
+/// How GGUF files of a family store the rows of queries and keys: some families' converters reorder them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GgufOrder {
+    /// As they are computed with.
+    #[default]
+    Plain,
+    /// Pairs that turn together are neighbors.
+    Interleaved,
+}
+
+/// A row of one module and one slot.
+pub fn row(module: &'static str, slot: &'static str) -> Row {
+    fused(module, &[slot])
+}
+
+/// A row of one module whose rows are those of several slots behind each other.
+pub fn fused(module: &'static str, slots: &[&'static str]) -> Row {
+    Row { module, slots: slots.to_vec(), order: Order::Plain, stored: Stored::Plain, exact: None }
+}
+
+/// A tensor without a slot.
+pub const fn ignored(tensor: &'static str, reason: &'static str) -> Ignored {
+    Ignored { tensor, reason }
+}
+
+impl Row {
+    /// The same row with interleaved heads.
+    pub fn interleaved(self) -> Row {
+        Row { order: Order::Interleaved, ..self }
+    }
+
+    /// The same row of a tensor in another layout.
+    pub fn stored(self, stored: Stored) -> Row {
+        Row { stored, ..self }
+    }
+
+    /// The same row with full names of its tensors.
+    pub fn exact(self, weight: &'static str, bias: Option<&'static str>) -> Row {
+        Row { exact: Some(Exact { weight, bias }), ..self }
+    }
+
+    /// The full name of one of its tensors, without a prefix.
+    pub fn tensor(&self, part: Part, place: Place) -> Option<String> {
+        match (self.exact, part) {
+            (None, part) => Some(format!("{}{}", template::fill(self.module, place), part.ending())),
+            (Some(exact), Part::Weight) => Some(template::fill(exact.weight, place)),
+            (Some(exact), Part::Bias) => exact.bias.map(|bias| template::fill(bias, place)),
+        }
+    }
+}
+
+impl Names {
+    /// A table of the given rows.
+    pub fn new(rows: Vec<Row>) -> Names {
+        Names { rows, ..Names::default() }
+    }
+
+    /// The same table with tensors that no slot takes.
+    pub fn ignoring(self, ignored: &[Ignored]) -> Names {
+        Names { ignored: ignored.to_vec(), ..self }
+    }
+
+    /// The same table whose names may begin with one of the given words.
+    pub fn prefixed(self, prefixes: &'static [&'static str]) -> Names {
+        Names { prefixes, ..self }
+    }
+
+    /// The same table for a family whose GGUF files store pairs of queries and keys as neighbors.
+    pub fn gguf_interleaved(self) -> Names {
+        Names { gguf_order: GgufOrder::Interleaved, ..self }
+    }
+
+    /// The rows that may fill a slot.
+    pub fn filling(&self, slot: &'static str) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(move |row| row.slots.contains(&slot))
+    }
+
+    /// All full names under which a part of a slot may stand, the usual one first, with their rows.
+    pub fn candidates(&self, place: Place, part: Part) -> impl Iterator<Item = (String, &Row)> {
+        let named = self.filling(place.slot).filter_map(move |row| Some((row.tensor(part, place)?, row)));
+        named.flat_map(|(name, row)| {
+            let prefixed: Vec<String> = self.prefixes.iter().map(|prefix| format!("{prefix}{name}")).collect();
+            std::iter::once(name).chain(prefixed).map(move |name| (name, row))
+        })
+    }
+
+    /// Why no slot takes a tensor, if the table knows it.
+    pub fn reason(&self, tensor: &str) -> Option<&'static str> {
+        let bare = self.prefixes.iter().find_map(|prefix| tensor.strip_prefix(prefix)).unwrap_or(tensor);
+        let fits = |row: &&Ignored| template::matches(row.tensor, bare) || template::matches(row.tensor, tensor);
+        self.ignored.iter().find(fits).map(|row| row.reason)
+    }
+}
