@@ -1,3 +1,155 @@
-//! Where models are: names, caches, folders.
+//! Where models are: the path that the user gave, an existing Hugging Face cache, Ollama's folder. Only looks: nothing
+//! is downloaded, written or changed, and what a folder says of itself is checked before a path is made of it.
 
 #![forbid(unsafe_code)]
+
+mod digest;
+mod environment;
+mod error;
+mod hub;
+mod name;
+mod nearest;
+mod ollama;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use digest::Digest;
+pub use environment::Environment;
+pub use error::{Error, Result};
+use name::Name;
+
+/// A model on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What [`resolve`] finds it by.
+    pub name: String,
+    /// Who put it there.
+    pub origin: Origin,
+    /// The file or folder to open.
+    pub path: PathBuf,
+    /// Bytes of its weights.
+    pub bytes: u64,
+    /// `GGUF`, `safetensors` or `PyTorch`; `file` or `folder` where a path holds something else.
+    pub format: &'static str,
+    /// What Ollama keeps beside the weights.
+    pub layers: Vec<Layer>,
+}
+
+/// A small file that Ollama keeps beside the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The last word of its type, such as `template`, `params`, `license`, `system`, `projector`.
+    pub kind: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Who put a model where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The user gave its path.
+    Path,
+    /// A Hugging Face cache.
+    HuggingFace,
+    /// Ollama's folder.
+    Ollama,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Origin::Path => "path",
+            Origin::HuggingFace => "Hugging Face cache",
+            Origin::Ollama => "Ollama",
+        })
+    }
+}
+
+/// A folder that is searched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whose it is.
+    pub origin: Origin,
+    /// Where it is, or would be.
+    pub path: PathBuf,
+}
+
+/// Finds a model by what the user calls it. The first of these that is there:
+///
+/// 1. a path to a file or folder;
+/// 2. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
+/// 3. `[[host/]owner/]name[:tag]` in Ollama's folder;
+/// 4. a `name` without owner that one model in the Hugging Face cache has, in whatever case.
+pub fn resolve(name: &str) -> Result<Found> {
+    resolve_in(&Environment::current(), name)
+}
+
+/// All models of the Hugging Face cache and of Ollama's folder, by name. Repositories without weights and entries that
+/// are damaged are left out; [`resolve`] says what is wrong with one.
+pub fn list() -> Result<Vec<Found>> {
+    list_in(&Environment::current())
+}
+
+/// The folders that are searched, whether they are there or not.
+pub fn places() -> Vec<Place> {
+    Environment::current().places()
+}
+
+/// [`resolve`] with another environment.
+pub fn resolve_in(environment: &Environment, text: &str) -> Result<Found> {
+    let path = Path::new(text);
+    if !text.is_empty() && !text.contains('\0') && path.exists() {
+        return Ok(at_path(text, path));
+    }
+    let name = Name::parse(text)?;
+    // What is wrong with an entry of that name is told only where no other place has a good one.
+    let mut fault = None;
+    for attempt in [hub::find, ollama::find, hub::find_without_owner] {
+        match attempt(environment, &name) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(found) => fault = fault.or(Some(found)),
+        }
+    }
+    Err(fault.unwrap_or_else(|| not_found(environment, &name)))
+}
+
+/// [`list`] with another environment.
+pub fn list_in(environment: &Environment) -> Result<Vec<Found>> {
+    let mut found = hub::list(environment)?;
+    found.extend(ollama::list(environment)?);
+    found.sort_by(|one, next| (&one.name, one.origin).cmp(&(&next.name, next.origin)));
+    Ok(found)
+}
+
+fn at_path(name: &str, path: &Path) -> Found {
+    let (format, bytes) = match path.is_dir() {
+        true => hub::weights(path).unwrap_or(("folder", 0)),
+        false => {
+            let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+            (hub::format_of(name).unwrap_or("file"), bytes)
+        }
+    };
+    Found { name: name.to_owned(), origin: Origin::Path, path: path.to_owned(), bytes, format, layers: Vec::new() }
+}
+
+fn not_found(environment: &Environment, name: &Name) -> Error {
+    let mut looked = vec!["no file or folder is at that path".to_owned()];
+    for place in environment.places() {
+        let wanted = match place.origin {
+            Origin::HuggingFace => name.hub_folder(),
+            _ => name.ollama_path().map(|path| path.join("/")),
+        };
+        if let Some(wanted) = wanted {
+            let there = if place.path.is_dir() { "" } else { ", which is not there" };
+            looked.push(format!("no {wanted:?} in {} ({}{there})", place.origin, place.path.display()));
+        }
+    }
+    let mut known = hub::names(environment);
+    known.extend(ollama::names(environment));
+    let nearest = nearest::nearest(name.text(), &known);
+    Error::NotFound { name: name.text().to_owned(), looked: looked.join("; "), nearest }
+}

@@ -1,0 +1,92 @@
+//! The variables and folders that say where models are, as a value: the process's own or, in tests, another.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::{Origin, Place};
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    hub: Option<PathBuf>,
+    ollama: Vec<PathBuf>,
+}
+
+/// Where Ollama's Linux service, which has its own user, keeps its models.
+const OLLAMA_SERVICE: &str = "/usr/share/ollama/.ollama/models";
+
+impl Environment {
+    /// That of this process.
+    pub fn current() -> Environment {
+        Environment::of(|name| std::env::var_os(name), etcetera::home_dir().ok())
+    }
+
+    /// From variables and the user's home folder. An empty variable counts as none.
+    pub fn of(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Environment {
+        let folder = |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| expanded(value, &home));
+        let cache = || folder("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")));
+        let hugging_face = || folder("HF_HOME").or_else(|| Some(cache()?.join("huggingface")));
+        let hub = folder("HF_HUB_CACHE")
+            .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(hugging_face()?.join("hub")));
+        let ollama = match folder("OLLAMA_MODELS") {
+            Some(folder) => vec![folder],
+            None => home.iter().map(|home| home.join(".ollama/models")).chain([OLLAMA_SERVICE.into()]).collect(),
+        };
+        Environment { hub, ollama }
+    }
+
+    /// The folders that are searched, in their order.
+    pub fn places(&self) -> Vec<Place> {
+        let hub = self.hub.iter().map(|path| Place { origin: Origin::HuggingFace, path: path.clone() });
+        hub.chain(self.ollama.iter().map(|path| Place { origin: Origin::Ollama, path: path.clone() })).collect()
+    }
+
+    pub(crate) fn hub(&self) -> Option<&Path> {
+        self.hub.as_deref()
+    }
+
+    pub(crate) fn ollama(&self) -> &[PathBuf] {
+        &self.ollama
+    }
+}
+
+/// A leading `~` is the home folder, as Python's reader of these variables has it.
+fn expanded(value: OsString, home: &Option<PathBuf>) -> PathBuf {
+    let path = PathBuf::from(value);
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(variables: &[(&str, &str)], hub: &str, ollama: &[&str]) {
+        let variable = |name: &str| variables.iter().find(|row| row.0 == name).map(|row| row.1.into());
+        let found = Environment::of(variable, Some("/home/a".into()));
+        assert_eq!(found.hub(), Some(Path::new(hub)), "{variables:?}");
+        assert_eq!(found.ollama(), ollama.iter().map(PathBuf::from).collect::<Vec<_>>(), "{variables:?}");
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_decides() {
+        let own = &["/home/a/.ollama/models", OLLAMA_SERVICE][..];
+        check(&[], "/home/a/.cache/huggingface/hub", own);
+        check(&[("XDG_CACHE_HOME", "/c")], "/c/huggingface/hub", own);
+        check(&[("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/c")], "/h/hub", own);
+        check(&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/h")], "/old", own);
+        check(&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/new", own);
+        check(&[("HF_HUB_CACHE", ""), ("HF_HOME", "~/h")], "/home/a/h/hub", own);
+        check(&[("OLLAMA_MODELS", "/o")], "/home/a/.cache/huggingface/hub", &["/o"]);
+    }
+
+    #[test]
+    fn without_a_home_only_variables_lead_somewhere() {
+        let found = Environment::of(|_| None, None);
+        assert_eq!(found.places().len(), 1);
+        assert_eq!(found.hub(), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Why a model was not found: what was looked for, where, and what is there instead.
+
+use pasture_files::error::quoted;
+
+/// Why a name leads to no model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text is no path that exists and no name either.
+    #[error("{} is no model's name: {what}", quoted(.name))]
+    BadName {
+        /// What the user gave.
+        name: String,
+        /// Which rule it breaks.
+        what: String,
+    },
+    /// No place has it.
+    #[error("there is no model {}: {looked}{}", quoted(.name), suggestion(.nearest))]
+    NotFound {
+        /// What the user gave.
+        name: String,
+        /// Where it was looked for, and as what.
+        looked: String,
+        /// The most similar name that is there.
+        nearest: Option<String>,
+    },
+    /// More than one model is meant.
+    #[error("{} may be any of {}; name one of them", quoted(.name), .choices.join(", "))]
+    Ambiguous {
+        /// What the user gave.
+        name: String,
+        /// Names that each mean one model.
+        choices: Vec<String>,
+    },
+    /// A place has an entry of that name that cannot be used.
+    #[error("{} is in {place}, but {what}", quoted(.name))]
+    Unusable {
+        /// What the user gave.
+        name: String,
+        /// Which place.
+        place: String,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A file of a place cannot be read.
+    #[error(transparent)]
+    File(#[from] pasture_files::Error),
+}
+
+/// The result of every search.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn suggestion(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or(String::new(), |name| format!("; did you mean {}?", quoted(name)))
+}
