@@ -95,9 +95,11 @@ fn check_loss(label: &str, found: f64, wanted: f64, failures: &mut Vec<String>) 
     }
 }
 
-const SEARCHED: &[Format] = &[Format::Q4_K, Format::Q6_K];
+const SEARCHED: &[Format] =
+    &[Format::Q2_K, Format::Q3_K, Format::Q4_K, Format::Q5_K, Format::Q6_K, Format::IQ4_NL, Format::IQ4_XS];
 
-const BYTE_EQUAL: &[Format] = &[Format::Q4_0, Format::Q8_0, Format::F16, Format::BF16];
+const BYTE_EQUAL: &[Format] =
+    &[Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::F16, Format::BF16];
 
 #[test]
 fn stored_blocks_decode_to_the_reference_values() {
@@ -165,4 +167,43 @@ fn searches_by_importance_lose_no_more_than_the_reference() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Bit patterns that look random and are the same everywhere.
+fn patterns(len: usize) -> Vec<u32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u32
+    };
+    std::iter::repeat_with(step).take(len).collect()
+}
+
+#[test]
+fn any_bits_are_read_and_any_values_are_stored() {
+    let (blocks, rows) = (4, 200);
+    for &format in Format::ALL {
+        let cols = format.block() * blocks;
+        let bytes: Vec<u8> = patterns(rows * format.row_bytes(cols)).into_iter().map(|pattern| pattern as u8).collect();
+        for row in bytes.chunks_exact(format.row_bytes(cols)) {
+            let values = decoded(format, row);
+            let dot = f64::from(format.dot(row, &vec![1.0; cols]));
+            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+            let size: f64 = values.iter().map(|value| f64::from(value.abs())).sum();
+            if size < f64::from(f32::MAX) {
+                assert!((dot - sum).abs() <= 1e-6 * size, "{}: {dot} instead of {sum}", format.name());
+            }
+        }
+        if !format.can_quantize() {
+            continue;
+        }
+        let values: Vec<f32> = patterns(rows * cols).into_iter().map(f32::from_bits).collect();
+        let importance: Vec<f32> = patterns(cols).into_iter().map(|pattern| f32::from_bits(pattern).abs()).collect();
+        for row in values.chunks_exact(cols) {
+            decoded(format, &encoded(format, row, None));
+            decoded(format, &encoded(format, row, Some(&importance)));
+        }
+    }
 }

@@ -103,6 +103,13 @@ pub fn extreme(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |found: f32, &value| if value.abs() > found.abs() { value } else { found })
 }
 
+/// The smallest and the largest value; zeros if there is no number among them.
+pub fn span<const N: usize>(values: &[f32; N]) -> (f32, f32) {
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if low <= high { (low, high) } else { (0.0, 0.0) }
+}
+
 /// `1 / value`, or 0 where there is no reciprocal.
 pub fn reciprocal(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }

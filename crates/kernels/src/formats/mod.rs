@@ -3,14 +3,28 @@
 
 mod bf16;
 mod block;
+mod codebook;
 mod f16;
 mod f32;
+mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
+mod q2_k;
+mod q3_k;
 mod q4_0;
+mod q4_1;
 mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
 mod q6_k;
 mod q8_0;
+mod q8_k;
 mod search;
+mod settle;
+
+/// Values to whole blocks.
+pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
 /// How one number format is stored and converted. One constant per format file.
 #[derive(Clone, Copy)]
@@ -26,7 +40,7 @@ pub struct Traits {
     /// Whole blocks to values. `bytes.len() / self.bytes * self.block == out.len()`.
     pub dequantize: fn(bytes: &[u8], out: &mut [f32]),
     /// Values to whole blocks, with one importance weight per value where a search can use it.
-    pub quantize: Option<fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8])>,
+    pub quantize: Option<Quantize>,
     /// Sum of the products of whole blocks with `x`, in f32: the oracle of every faster product.
     pub dot: fn(bytes: &[u8], x: &[f32]) -> f32,
 }
@@ -61,10 +75,28 @@ formats! {
     Q8_0 => q8_0::TRAITS,
     /// 32 four-bit codes under a scale.
     Q4_0 => q4_0::TRAITS,
+    /// 32 four-bit codes under a scale and a minimum.
+    Q4_1 => q4_1::TRAITS,
+    /// 32 five-bit codes under a scale.
+    Q5_0 => q5_0::TRAITS,
+    /// 32 five-bit codes under a scale and a minimum.
+    Q5_1 => q5_1::TRAITS,
+    /// 256 two-bit codes, scales and minima per 16.
+    Q2_K => q2_k::TRAITS,
+    /// 256 three-bit codes, scales per 16.
+    Q3_K => q3_k::TRAITS,
     /// 256 four-bit codes, scales and minima per 32.
     Q4_K => q4_k::TRAITS,
+    /// 256 five-bit codes, scales and minima per 32.
+    Q5_K => q5_k::TRAITS,
     /// 256 six-bit codes, scales per 16.
     Q6_K => q6_k::TRAITS,
+    /// 256 bytes under a scale, with their sums per 16.
+    Q8_K => q8_k::TRAITS,
+    /// 32 four-bit codes of uneven levels under a scale.
+    IQ4_NL => iq4_nl::TRAITS,
+    /// 256 four-bit codes of uneven levels, scales per 32.
+    IQ4_XS => iq4_xs::TRAITS,
 }
 
 impl Format {

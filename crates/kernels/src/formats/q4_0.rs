@@ -8,7 +8,8 @@ use super::block::{
     Block, Encode, Importance, extreme, half_from_f32, half_to_f32, pack_nibbles, read_write, reciprocal,
     unpack_nibbles,
 };
-use super::search::{importance_weights, ray};
+use super::search::{importance_weights, level, ray};
+use super::settle::{self, Groups, Rays};
 
 pub const TRAITS: Traits = read_write::<Q4_0, 32>("Q4_0", Some(2));
 
@@ -31,8 +32,14 @@ impl Encode<32> for Q4_0 {
     fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q4_0 {
         if let Some(importance) = importance {
             let weights = importance_weights(importance.weights, values, importance.row_mean_square);
-            let found = ray(values, &weights, 8.0);
-            let codes = found.levels.map(|level| (level + 8.0) as u8);
+            let extreme = extreme(values);
+            let starts = [ray(values, &weights, 8.0).scale, extreme / -8.0, extreme / 7.0];
+            let starts = starts.map(|scale| Rays { scale, steps: [1.0] });
+            let groups = Groups { values: &[*values], weights: &[weights] };
+            let place = |value| level(value, -8.0, 7.0);
+            let found = settle::rays(groups, &starts, &(1.0..=1.0), place);
+            let inverse = reciprocal(found.scale);
+            let codes = values.map(|value| (place(value * inverse) + 8.0) as u8);
             return Q4_0 { scale: half_from_f32(found.scale), codes: pack_nibbles(&codes) };
         }
         let scale = extreme(values) / -8.0;

@@ -4,8 +4,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, extreme, half_from_f32, half_to_f32, read_write};
-use super::search::{ZERO_GROUP, level, ray};
+use super::block::{Block, Encode, Importance, extreme, half_from_f32, half_to_f32, read_write, reciprocal};
+use super::search::{level, ray};
+use super::settle::{self, Groups, Rays};
 
 pub const TRAITS: Traits = read_write::<Q6_K, 256>("Q6_K", Some(14));
 
@@ -42,30 +43,24 @@ impl Block<256> for Q6_K {
 
 impl Encode<256> for Q6_K {
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q6_K {
-        let (groups, _) = values.as_chunks::<16>();
-        let wanted: [f32; 16] = std::array::from_fn(|at| {
-            let weights = match importance {
-                Some(importance) => importance.weights.as_chunks::<16>().0[at],
-                None => groups[at].map(|value| value * value),
-            };
-            ray(&groups[at], &weights, 32.0).scale
+        let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
+        let weights = match importance {
+            Some(importance) => *bytemuck::cast_ref::<_, [[f32; 16]; 16]>(importance.weights),
+            None => groups.map(|values| values.map(|value| value * value)),
+        };
+        let wanted: [f32; 16] = std::array::from_fn(|at| ray(&groups[at], &weights[at], 32.0).scale);
+        let starts = [-128.0, -125.0].map(|lowest| {
+            let scale = extreme(&wanted) / lowest;
+            let inverse = reciprocal(scale);
+            Rays { scale, steps: wanted.map(|group| level(inverse * group, -128.0, 127.0)) }
         });
-        let largest = extreme(&wanted);
-        if largest.abs() < ZERO_GROUP {
-            return Q6_K::zeroed();
-        }
-        let inverse = -128.0 / largest;
-        let scale = half_from_f32(1.0 / inverse);
-        let scales = wanted.map(|group| level(inverse * group, -128.0, 127.0) as i8);
-        let mut codes = [0u8; 256];
-        let (code_groups, _) = codes.as_chunks_mut::<16>();
-        for ((codes, values), group) in code_groups.iter_mut().zip(groups).zip(scales) {
-            let step = half_to_f32(scale) * f32::from(group);
-            if step != 0.0 {
-                *codes = values.map(|value| (level(value / step, -32.0, 31.0) + 32.0) as u8);
-            }
-        }
-        pack(&codes, scales, scale)
+        let place = |value| level(value, -32.0, 31.0);
+        let found = settle::rays(Groups { values: groups, weights: &weights }, &starts, &(-128.0..=127.0), place);
+        let codes: [[u8; 16]; 16] = std::array::from_fn(|group| {
+            let inverse = reciprocal(found.scale * found.steps[group]);
+            groups[group].map(|value| (place(value * inverse) + 32.0) as u8)
+        });
+        pack(&bytemuck::cast(codes), found.steps.map(|step| step as i8), half_from_f32(found.scale))
     }
 }
 

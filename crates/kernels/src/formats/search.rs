@@ -5,6 +5,7 @@
 //! by `sum(w x l)^2 / sum(w l l)`; with an offset the same holds for the two unknowns of a straight line.
 
 use super::block::{extreme, sum};
+use super::settle::Lines;
 
 /// Below this magnitude a group counts as zero.
 pub const ZERO_GROUP: f32 = 1e-15;
@@ -16,15 +17,6 @@ const ROUNDING: f32 = 12_582_912.0;
 #[inline(always)]
 pub fn level(value: f32, low: f32, high: f32) -> f32 {
     (value.max(low).min(high) + ROUNDING) - ROUNDING
-}
-
-/// How the distance of a value from its reconstruction counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Error {
-    /// By its square.
-    Squared,
-    /// By its magnitude.
-    Absolute,
 }
 
 /// The scales that a search tries: `count` of them, `highest level + first + step * i` levels across the range.
@@ -42,42 +34,30 @@ pub struct Tries {
 pub const FINE_TRIES: Tries = Tries { first: -0.9, step: 0.05, count: 37 };
 
 /// Values near `scale * level - offset`.
-pub struct Line<const N: usize> {
+pub struct Line {
     /// Step between levels, at least 0.
     pub scale: f32,
     /// What is subtracted, at least 0.
     pub offset: f32,
-    /// `0..=highest`.
-    pub levels: [u8; N],
 }
 
 /// The line `scale * level - offset` with levels `0..=highest` that is nearest to `values`.
-pub fn line<const N: usize>(
-    values: &[f32; N],
-    weights: &[f32; N],
-    highest: f32,
-    tries: Tries,
-    error: Error,
-) -> Line<N> {
+pub fn line<const N: usize>(values: &[f32; N], weights: &[f32; N], highest: f32, tries: Tries) -> Line {
     let lowest = values.iter().copied().fold(0.0, f32::min);
     let range = values.iter().copied().fold(lowest, f32::max) - lowest;
     if range <= 0.0 {
-        return Line { scale: 0.0, offset: -lowest, levels: [0; N] };
+        return Line { scale: 0.0, offset: -lowest };
     }
     let place =
         |inverse: f32| -> [f32; N] { std::array::from_fn(|at| level(inverse * (values[at] - lowest), 0.0, highest)) };
     let cost = |levels: &[f32; N], scale: f32, minimum: f32| -> f32 {
         let distance = |at: usize| scale * levels[at] + minimum - values[at];
-        match error {
-            Error::Squared => sum::<N>(|at| weights[at] * (distance(at) * distance(at))),
-            Error::Absolute => sum::<N>(|at| weights[at] * distance(at).abs()),
-        }
+        sum::<N>(|at| weights[at] * (distance(at) * distance(at)))
     };
     let sum_w = sum::<N>(|at| weights[at]);
     let sum_wx = sum::<N>(|at| weights[at] * values[at]);
-    let mut best = place(highest / range);
     let (mut scale, mut minimum) = (1.0 / (highest / range), lowest);
-    let mut best_cost = cost(&best, scale, minimum);
+    let mut best_cost = cost(&place(highest / range), scale, minimum);
     for attempt in 0..tries.count {
         let levels = place((tries.first + tries.step * attempt as f32 + highest) / range);
         let sum_wl = sum::<N>(|at| weights[at] * levels[at]);
@@ -95,10 +75,29 @@ pub fn line<const N: usize>(
         }
         let found = cost(&levels, slope, intercept);
         if found < best_cost {
-            (best, best_cost, scale, minimum) = (levels, found, slope, intercept);
+            (best_cost, scale, minimum) = (found, slope, intercept);
         }
     }
-    Line { scale, offset: -minimum, levels: best.map(|level| level as u8) }
+    Line { scale, offset: -minimum }
+}
+
+/// The line of each group, its step and its offset as whole numbers up to `highest_step` under two shared scales.
+pub fn shared_lines<const G: usize, const N: usize>(
+    groups: &[[f32; G]; N],
+    weights: &[[f32; G]; N],
+    highest: f32,
+    tries: Tries,
+    highest_step: f32,
+) -> Lines<N> {
+    let (mut steps, mut offsets, mut totals) = ([0.0; N], [0.0; N], [0.0; N]);
+    for at in 0..N {
+        let found = line(&groups[at], &weights[at], highest, tries);
+        (steps[at], offsets[at]) = (found.scale, found.offset);
+        totals[at] = sum::<G>(|value| weights[at][value]);
+    }
+    let steps = unsigned(&steps, &totals, highest_step);
+    let offsets = unsigned(&offsets, &totals, highest_step);
+    Lines { scale: steps.scale, minimum: offsets.scale, steps: steps.levels, offsets: offsets.levels }
 }
 
 /// Values near `scale * level`, with levels `-half..half`.

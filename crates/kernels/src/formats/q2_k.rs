@@ -1,0 +1,76 @@
+//! Q2_K: 256 two-bit codes in sixteen groups of 16, value `scale * code - minimum`, where each group's scale and
+//! minimum are four-bit multiples of the block's two binary16 numbers.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Traits;
+use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, mean_square, read_write};
+use super::search::{FINE_TRIES, Tries, importance_weights, shared_lines};
+use super::settle::{self, Groups};
+
+pub const TRAITS: Traits = read_write::<Q2_K, 256>("Q2_K", Some(10));
+
+const TRIES: Tries = Tries { first: -0.5, step: 0.1, count: 16 };
+
+/// One block. A group's scale is the low half of its byte, its minimum the high half. Bytes `32 h..32 h + 32` of the
+/// codes hold values 0, 32, 64 and 96 of half `h` in one byte, from the lowest bits up.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q2_K {
+    scales: [u8; 16],
+    codes: [u8; 64],
+    scale: [u8; 2],
+    minimum: [u8; 2],
+}
+
+impl Block<256> for Q2_K {
+    fn decode(&self, out: &mut [f32; 256]) {
+        let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
+        let (groups, _) = out.as_chunks_mut::<16>();
+        for (group, out) in groups.iter_mut().enumerate() {
+            let step = scale * f32::from(self.scales[group] & 15);
+            let offset = minimum * f32::from(self.scales[group] >> 4);
+            let (start, shift) = place(group);
+            for (out, byte) in out.iter_mut().zip(&self.codes[start..]) {
+                *out = step * f32::from(byte >> shift & 3) - offset;
+            }
+        }
+    }
+}
+
+/// The first byte of a group's codes and their lowest bit, where two bits of a byte are one code.
+fn place(group: usize) -> (usize, usize) {
+    (group / 8 * 32 + group % 2 * 16, group % 8 / 2 * 2)
+}
+
+impl Encode<256> for Q2_K {
+    fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q2_K {
+        let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
+        // Four times: with fewer, rows of a wide range of magnitudes lose their small groups.
+        let spread = 4.0 * mean_square(values);
+        let weights: [[f32; 16]; 16] = std::array::from_fn(|group| match importance {
+            Some(importance) => {
+                let important = &importance.weights.as_chunks::<16>().0[group];
+                importance_weights(important, &groups[group], spread)
+            }
+            None => {
+                let typical = mean_square(&groups[group]).sqrt();
+                groups[group].map(|value| typical + value.abs())
+            }
+        });
+        let tries = if importance.is_some() { FINE_TRIES } else { TRIES };
+        let start = shared_lines(groups, &weights, 3.0, tries, 15.0);
+        let found = settle::lines(Groups { values: groups, weights: &weights }, start, 3.0, &(0.0..=15.0));
+        let mut block =
+            Q2_K { scale: half_from_f32(found.scale), minimum: half_from_f32(found.minimum), ..Q2_K::zeroed() };
+        for (group, values) in groups.iter().enumerate() {
+            block.scales[group] = found.steps[group] as u8 | (found.offsets[group] as u8) << 4;
+            let (start, shift) = place(group);
+            for (code, byte) in found.codes(group, values, 3.0).iter().zip(&mut block.codes[start..]) {
+                *byte |= code << shift;
+            }
+        }
+        block
+    }
+}

@@ -1,0 +1,48 @@
+//! Q4_1: blocks of 32 four-bit codes under a binary16 scale and minimum, value `scale * code + minimum`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Traits;
+use super::block::{
+    Block, Encode, Importance, half_from_f32, half_to_f32, pack_nibbles, read_write, reciprocal, span, unpack_nibbles,
+};
+use super::search::{FINE_TRIES, importance_weights, line};
+use super::settle::{self, Groups, Lines};
+
+pub const TRAITS: Traits = read_write::<Q4_1, 32>("Q4_1", Some(3));
+
+/// One block; code `j` is paired with code `j + 16`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q4_1 {
+    scale: [u8; 2],
+    minimum: [u8; 2],
+    codes: [u8; 16],
+}
+
+impl Block<32> for Q4_1 {
+    fn decode(&self, out: &mut [f32; 32]) {
+        let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
+        *out = unpack_nibbles(&self.codes).map(|code| scale * f32::from(code) + minimum);
+    }
+}
+
+impl Encode<32> for Q4_1 {
+    fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q4_1 {
+        let (scale, minimum, codes);
+        if let Some(importance) = importance {
+            let weights = importance_weights(importance.weights, values, importance.row_mean_square);
+            let found = line(values, &weights, 15.0, FINE_TRIES);
+            let start = Lines { scale: found.scale, minimum: found.offset, steps: [1.0], offsets: [1.0] };
+            let groups = Groups { values: &[*values], weights: &[weights] };
+            let found = settle::lines(groups, start, 15.0, &(1.0..=1.0));
+            (scale, minimum, codes) = (found.scale, -found.minimum, found.codes(0, values, 15.0));
+        } else {
+            let (low, high) = span(values);
+            (scale, minimum) = ((high - low) / 15.0, low);
+            let inverse = reciprocal(scale);
+            codes = values.map(|value| ((value - low) * inverse + 0.5).min(15.0) as u8);
+        }
+        Q4_1 { scale: half_from_f32(scale), minimum: half_from_f32(minimum), codes: pack_nibbles(&codes) }
+    }
+}

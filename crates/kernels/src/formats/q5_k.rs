@@ -1,0 +1,52 @@
+//! Q5_K: 256 five-bit codes in eight groups of 32, value `scale * code - minimum`, where each group's scale and
+//! minimum are six-bit multiples of the block's two binary16 numbers.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Traits;
+use super::block::{Block, Encode, Importance, half_to_f32, read_write};
+use super::k_scales::{search, unpack_scales};
+use super::search::Tries;
+
+pub const TRAITS: Traits = read_write::<Q5_K, 256>("Q5_K", Some(13));
+
+const TRIES: Tries = Tries { first: -0.5, step: 0.1, count: 16 };
+
+/// One block. Bytes `32 p..32 p + 32` of the low halves hold group `2 p` in their low and `2 p + 1` in their high
+/// bits; bit `g` of byte `j` of `high` is the fifth bit of value `j` of group `g`.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Q5_K {
+    scale: [u8; 2],
+    minimum: [u8; 2],
+    scales: [u8; 12],
+    high: [u8; 32],
+    low: [u8; 128],
+}
+
+impl Block<256> for Q5_K {
+    fn decode(&self, out: &mut [f32; 256]) {
+        let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
+        let scales = unpack_scales(&self.scales);
+        let (groups, _) = out.as_chunks_mut::<32>();
+        for (group, out) in groups.iter_mut().enumerate() {
+            let (step, offset) = (scale * f32::from(scales[group].0), minimum * f32::from(scales[group].1));
+            let low = &self.low[group / 2 * 32..];
+            for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(&self.high)) {
+                let code = low >> (group % 2 * 4) & 15 | (high >> group & 1) << 4;
+                *out = step * f32::from(code) - offset;
+            }
+        }
+    }
+}
+
+impl Encode<256> for Q5_K {
+    fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q5_K {
+        let found = search(values, importance, 31.0, TRIES);
+        let (groups, _) = found.codes.as_chunks::<32>();
+        let low = std::array::from_fn(|at| groups[at / 32 * 2][at % 32] & 15 | groups[at / 32 * 2 + 1][at % 32] << 4);
+        let high = std::array::from_fn(|at| (0..8).fold(0, |bits, group| bits | (groups[group][at] >> 4) << group));
+        Q5_K { scale: found.scale, minimum: found.minimum, scales: found.scales, high, low }
+    }
+}

@@ -1,0 +1,226 @@
+//! The last step of a search: a block's shared binary16 scales and the small numbers of its groups, moved together
+//! while that lowers the weighted squared error of what will be read back. The searches that lead here stand in
+//! `search.rs`. Invariant: the result is never worse than the start, and its shared scales are binary16 numbers.
+
+use std::ops::RangeInclusive;
+
+use half::f16;
+
+use super::block::{reciprocal, sum};
+use super::search::level;
+
+/// How often the groups and the shared scales take turns.
+const ROUNDS: usize = 2;
+
+/// Below this share of a block's power its error is about that of the rounding of a binary16 scale.
+const NEARLY_EXACT: f32 = 2e-7;
+
+/// The values of a block by groups, and how much each counts.
+#[derive(Clone, Copy)]
+pub struct Groups<'a, const G: usize, const N: usize> {
+    /// The values.
+    pub values: &'a [[f32; G]; N],
+    /// One weight per value, at least 0.
+    pub weights: &'a [[f32; G]; N],
+}
+
+impl<const G: usize, const N: usize> Groups<'_, G, N> {
+    fn power(&self) -> f32 {
+        let group = |at: usize| sum::<G>(|value| self.weights[at][value] * self.values[at][value].powi(2));
+        (0..N).map(group).sum()
+    }
+}
+
+/// Values near `scale * step * code - minimum * offset`, with `step` and `offset` whole numbers of each group.
+#[derive(Clone, Copy)]
+pub struct Lines<const N: usize> {
+    /// The scale of the steps.
+    pub scale: f32,
+    /// The scale of the offsets.
+    pub minimum: f32,
+    /// One per group.
+    pub steps: [f32; N],
+    /// One per group.
+    pub offsets: [f32; N],
+}
+
+impl<const N: usize> Lines<N> {
+    /// What a group's codes are multiplied with, and what is subtracted.
+    pub fn group(&self, at: usize) -> (f32, f32) {
+        (self.scale * self.steps[at], self.minimum * self.offsets[at])
+    }
+
+    /// A group's codes `0..=highest`.
+    pub fn codes<const G: usize>(&self, at: usize, values: &[f32; G], highest: f32) -> [u8; G] {
+        let (step, offset) = self.group(at);
+        place_on_line(values, step, offset, highest).map(|code| code as u8)
+    }
+}
+
+#[inline(always)]
+fn place_on_line<const G: usize>(values: &[f32; G], step: f32, offset: f32, highest: f32) -> [f32; G] {
+    let inverse = reciprocal(step);
+    values.map(|value| level((value + offset) * inverse, 0.0, highest))
+}
+
+/// Moves `start` (the numbers of a group within `range`) while that lowers the error of codes `0..=highest`.
+pub fn lines<const G: usize, const N: usize>(
+    groups: Groups<'_, G, N>,
+    start: Lines<N>,
+    highest: f32,
+    range: &RangeInclusive<f32>,
+) -> Lines<N> {
+    let error = |at: usize, (step, offset): (f32, f32)| {
+        let (values, weights) = (&groups.values[at], &groups.weights[at]);
+        let codes = place_on_line(values, step, offset, highest);
+        sum::<G>(|at| {
+            let distance = step * codes[at] - offset - values[at];
+            weights[at] * distance * distance
+        })
+    };
+    let mut best = Lines { scale: to_half(start.scale), minimum: to_half(start.minimum), ..start };
+    let mut errors: [f32; N] = std::array::from_fn(|at| error(at, best.group(at)));
+    for _ in 0..ROUNDS {
+        for (at, lowest) in errors.iter_mut().enumerate() {
+            let (step, offset) = (best.steps[at], best.offsets[at]);
+            for (step, offset) in around(step, range).flat_map(|step| around(offset, range).map(move |o| (step, o))) {
+                let found = error(at, (best.scale * step, best.minimum * offset));
+                if found < *lowest {
+                    (*lowest, best.steps[at], best.offsets[at]) = (found, step, offset);
+                }
+            }
+        }
+        let moved = refit_lines(groups, &best, highest);
+        let found: [f32; N] = std::array::from_fn(|at| error(at, moved.group(at)));
+        if found.iter().sum::<f32>() < errors.iter().sum::<f32>() {
+            (best, errors) = (moved, found);
+        } else {
+            break;
+        }
+    }
+    best
+}
+
+/// The shared scales that fit the codes that `lines` gives, by the two normal equations of the block.
+fn refit_lines<const G: usize, const N: usize>(groups: Groups<'_, G, N>, lines: &Lines<N>, highest: f32) -> Lines<N> {
+    let (mut sum_pp, mut sum_po, mut sum_oo, mut sum_px, mut sum_ox) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for at in 0..N {
+        let (values, weights) = (&groups.values[at], &groups.weights[at]);
+        let (step, offset) = lines.group(at);
+        let codes = place_on_line(values, step, offset, highest);
+        let (step, offset) = (lines.steps[at], lines.offsets[at]);
+        sum_pp += step * step * sum::<G>(|at| weights[at] * codes[at] * codes[at]);
+        sum_po -= step * offset * sum::<G>(|at| weights[at] * codes[at]);
+        sum_oo += offset * offset * sum::<G>(|at| weights[at]);
+        sum_px += step * sum::<G>(|at| weights[at] * codes[at] * values[at]);
+        sum_ox -= offset * sum::<G>(|at| weights[at] * values[at]);
+    }
+    let determinant = sum_pp * sum_oo - sum_po * sum_po;
+    if determinant <= 0.0 {
+        let scale = if sum_oo == 0.0 && sum_pp > 0.0 { sum_px / sum_pp } else { lines.scale };
+        return Lines { scale: to_half(scale), ..*lines };
+    }
+    let scale = (sum_px * sum_oo - sum_ox * sum_po) / determinant;
+    let minimum = (sum_ox * sum_pp - sum_px * sum_po) / determinant;
+    Lines { scale: to_half(scale), minimum: to_half(minimum), ..*lines }
+}
+
+/// Values near `scale * step * level`, with `step` a whole number of each group.
+#[derive(Clone, Copy)]
+pub struct Rays<const N: usize> {
+    /// The scale of the steps.
+    pub scale: f32,
+    /// One per group.
+    pub steps: [f32; N],
+}
+
+/// Moves each of `starts` (the number of a group within `range`) while that lowers the error of the levels that
+/// `place` gives, and keeps the best. Later starts are for blocks that the first fits but for the rounding of its
+/// scale, such as blocks of one value.
+pub fn rays<const G: usize, const N: usize>(
+    groups: Groups<'_, G, N>,
+    starts: &[Rays<N>],
+    range: &RangeInclusive<f32>,
+    place: impl Fn(f32) -> f32,
+) -> Rays<N> {
+    let mut best = Rays { scale: 0.0, steps: [*range.start(); N] };
+    let mut best_error = f32::INFINITY;
+    for start in starts {
+        let (found, error) = settle_rays(groups, *start, range, &place);
+        if error < best_error {
+            (best, best_error) = (found, error);
+        }
+        if best_error > NEARLY_EXACT * groups.power() {
+            break;
+        }
+    }
+    best
+}
+
+fn settle_rays<const G: usize, const N: usize>(
+    groups: Groups<'_, G, N>,
+    start: Rays<N>,
+    range: &RangeInclusive<f32>,
+    place: &impl Fn(f32) -> f32,
+) -> (Rays<N>, f32) {
+    let error = |at: usize, step: f32| {
+        let (values, weights) = (&groups.values[at], &groups.weights[at]);
+        let levels = place_on_ray(values, step, place);
+        sum::<G>(|at| {
+            let distance = step * levels[at] - values[at];
+            weights[at] * distance * distance
+        })
+    };
+    let mut best = Rays { scale: to_half(start.scale), ..start };
+    let mut errors: [f32; N] = std::array::from_fn(|at| error(at, best.scale * best.steps[at]));
+    for _ in 0..ROUNDS {
+        for (at, lowest) in errors.iter_mut().enumerate() {
+            for step in around(best.steps[at], range) {
+                let found = error(at, best.scale * step);
+                if found < *lowest {
+                    (*lowest, best.steps[at]) = (found, step);
+                }
+            }
+        }
+        let moved = Rays { scale: refit_ray(groups, &best, place), ..best };
+        let found: [f32; N] = std::array::from_fn(|at| error(at, moved.scale * moved.steps[at]));
+        if found.iter().sum::<f32>() < errors.iter().sum::<f32>() {
+            (best, errors) = (moved, found);
+        } else {
+            break;
+        }
+    }
+    (best, errors.iter().sum())
+}
+
+/// The shared scale that fits the levels that `rays` gives; none is made where there was none.
+fn refit_ray<const G: usize, const N: usize>(
+    groups: Groups<'_, G, N>,
+    rays: &Rays<N>,
+    place: &impl Fn(f32) -> f32,
+) -> f32 {
+    let (mut sum_wxl, mut sum_wll) = (0.0, 0.0);
+    for at in 0..N {
+        let (values, weights, step) = (&groups.values[at], &groups.weights[at], rays.steps[at]);
+        let levels = place_on_ray(values, rays.scale * step, place);
+        sum_wxl += step * sum::<G>(|at| weights[at] * values[at] * levels[at]);
+        sum_wll += step * step * sum::<G>(|at| weights[at] * levels[at] * levels[at]);
+    }
+    if rays.scale == 0.0 || sum_wll <= 0.0 { rays.scale } else { to_half(sum_wxl / sum_wll) }
+}
+
+#[inline(always)]
+fn place_on_ray<const G: usize>(values: &[f32; G], step: f32, place: &impl Fn(f32) -> f32) -> [f32; G] {
+    let inverse = reciprocal(step);
+    values.map(|value| place(value * inverse))
+}
+
+/// The neighbors of a whole number, and itself, within `range`.
+fn around(number: f32, range: &RangeInclusive<f32>) -> impl Iterator<Item = f32> {
+    let (low, high) = (*range.start(), *range.end());
+    [-1.0, 0.0, 1.0].into_iter().map(move |by| number + by).filter(move |found| low <= *found && *found <= high)
+}
+
+fn to_half(value: f32) -> f32 {
+    f16::from_f32(value).to_f32()
+}
