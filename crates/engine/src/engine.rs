@@ -112,7 +112,8 @@ impl Engine {
     /// When the request can be seen to be impossible: a full context, an unknown token, a setting out of range.
     pub fn submit(&self, request: Request) -> Result<Stream> {
         let longest = self.check(&request)?;
-        let Request { ids, sampling, seed, stop_ids, stops, answers, prefix, adapter, cancel, max_tokens: _ } = request;
+        let Request { ids, sampling, seed, stop_ids, stops, opening, answers, prefix, adapter, cancel, max_tokens: _ } =
+            request;
         let matcher = StopMatcher::new(&stops)?;
         let samplers = (0..answers).map(|answer| Sampler::for_choice(&sampling, self.shared.vocab, seed, answer));
         let samplers: Vec<Sampler> = samplers.collect::<std::result::Result<_, _>>()?;
@@ -125,6 +126,7 @@ impl Engine {
             stop_ids,
             matcher,
             text: self.shared.text.clone(),
+            opening,
             prompt: ids.len(),
             longest,
             fills_context: longest == self.shared.context,

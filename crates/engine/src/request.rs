@@ -27,6 +27,8 @@ pub struct Request {
     pub stop_ids: Vec<u32>,
     /// Texts that end an answer; they are not part of it.
     pub stops: Vec<String>,
+    /// Whether the text begins anew.
+    pub opening: Opening,
     /// How many answers.
     pub answers: u32,
     /// The conversation whose computed prefix is used and kept.
@@ -47,12 +49,22 @@ impl Request {
             max_tokens: None,
             stop_ids: Vec::new(),
             stops: Vec::new(),
+            opening: Opening::Anew,
             answers: 1,
             prefix: None,
             adapter: None,
             cancel: Arc::new(AtomicBool::new(false)),
         }
     }
+}
+
+/// How the text of an answer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// As a text of its own: an answer in a conversation.
+    Anew,
+    /// As the prompt's continuation, with the space between.
+    GoesOn,
 }
 
 /// A new token.

@@ -2,8 +2,8 @@
 
 /// Makes a text of each answer's tokens.
 pub trait Text: Send + Sync {
-    /// The text of one answer, from its first new token on.
-    fn start(&self) -> Box<dyn Pieces>;
+    /// The text that goes on after the given tokens, which are not part of it.
+    fn start(&self, after: &[u32]) -> Box<dyn Pieces>;
 }
 
 /// The text of one answer, piece by piece.

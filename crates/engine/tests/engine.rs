@@ -93,7 +93,7 @@ impl Forward for Arithmetic {
 struct Letters;
 
 impl Text for Letters {
-    fn start(&self) -> Box<dyn Pieces> {
+    fn start(&self, _: &[u32]) -> Box<dyn Pieces> {
         Box::new(Letters)
     }
 }

@@ -10,9 +10,12 @@ use pasture_model::SequenceId;
 use pasture_tensor::Adapter;
 
 use crate::error::{Error, Result};
-use crate::request::{Ending, Event, Finish, Piece, Usage};
+use crate::request::{Ending, Event, Finish, Opening, Piece, Usage};
 use crate::sampling::{Sampler, StopMatcher};
 use crate::text::{Pieces, Text};
+
+/// Tokens of the prompt that may change how the text after them begins.
+const TOKENS_BEFORE: usize = 8;
 
 /// What the answers to one request share.
 pub(super) struct Job {
@@ -24,6 +27,7 @@ pub(super) struct Job {
     pub(super) stop_ids: Vec<u32>,
     pub(super) matcher: StopMatcher,
     pub(super) text: Option<Arc<dyn Text>>,
+    pub(super) opening: Opening,
     /// Tokens of the prompt.
     pub(super) prompt: usize,
     /// Tokens of prompt and answer at most.
@@ -74,7 +78,11 @@ impl Sequence {
 
     fn begin(job: Arc<Job>, answer: u32, ids: Vec<u32>, sampler: Sampler, others: Vec<Sampler>) -> Sequence {
         let matcher = job.matcher.clone();
-        let pieces = job.text.as_ref().map(|text| text.start());
+        let before = match job.opening {
+            Opening::Anew => &[],
+            Opening::GoesOn => &ids[job.prompt.saturating_sub(TOKENS_BEFORE)..job.prompt],
+        };
+        let pieces = job.text.as_ref().map(|text| text.start(before));
         let (kv, cached, started, first) = (None, 0, None, None);
         Sequence { job, answer, ids, kv, cached, sampler, others, matcher, pieces, started, first }
     }

@@ -1,0 +1,95 @@
+//! A decoder on its device, as the engine computes with it, and the whole logits of given ids for programs and tests.
+
+use std::sync::Arc;
+
+use pasture_model::{Batch, Decoder, Kv, Result};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Ops, Tensor};
+
+use crate::forward::{Forward, RopeRule};
+
+/// A decoder with the format of its keys and values.
+pub struct Runner {
+    decoder: Arc<Decoder>,
+    format: KvFormat,
+}
+
+impl Runner {
+    /// A decoder that stores its keys and values in `format`.
+    pub fn new(decoder: Arc<Decoder>, format: KvFormat) -> Runner {
+        Runner { decoder, format }
+    }
+}
+
+impl Forward for Runner {
+    fn vocab(&self) -> usize {
+        self.decoder.spec().vocab
+    }
+
+    fn context(&self) -> usize {
+        self.decoder.spec().context
+    }
+
+    fn rope_rule(&self) -> RopeRule {
+        RopeRule::of(self.decoder.spec())
+    }
+
+    fn kv(&self) -> Kv {
+        self.decoder.kv(&**self.decoder.backend(), self.format)
+    }
+
+    fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> Result<Tensor> {
+        let backend = self.decoder.backend().clone();
+        let mut ops = Ops::new(&*backend);
+        let hidden = self.decoder.forward(&mut ops, batch, kv)?;
+        if rows.is_empty() {
+            return Ok(Tensor::zeros(0, self.vocab()));
+        }
+        let asked = ops.gather(&hidden.rows, rows);
+        let logits = self.decoder.logits(&mut ops, &asked)?;
+        Ok(Tensor::new(logits.rows(), logits.cols(), backend.download(&logits)))
+    }
+}
+
+/// What [`logits`] computes.
+pub struct Logits {
+    /// Logits of every position, `[ids, vocabulary]`.
+    pub rows: Tensor,
+    /// The outputs that were asked for, `[ids, hidden]` each; 0 is the embedding, `n` the output of the n-th layer.
+    pub outputs: Vec<(usize, Tensor)>,
+}
+
+/// Runs `ids` in parts of at most `chunk`, and gives the logits of every position and the asked layers' outputs.
+///
+/// # Errors
+/// When an id is past the vocabulary, the ids are longer than the context, or the model has no output head.
+///
+/// # Panics
+/// When `chunk` is zero or there are no ids.
+pub fn logits(decoder: &Decoder, format: KvFormat, ids: &[u32], chunk: usize, outputs: &[usize]) -> Result<Logits> {
+    assert!(!ids.is_empty() && chunk > 0, "there is something to run");
+    let limit = decoder.spec().context;
+    if ids.len() > limit {
+        return Err(pasture_model::Error::Context { wanted: ids.len(), limit });
+    }
+    let backend = decoder.backend().clone();
+    let mut ops = Ops::new(&*backend);
+    let mut kv = decoder.kv(&*backend, format);
+    let sequence = kv.start();
+    let mut rows = Vec::with_capacity(ids.len() * decoder.spec().vocab);
+    let mut layers: Vec<(usize, Vec<f32>)> = outputs.iter().map(|layer| (*layer, Vec::new())).collect();
+    for (part, start) in ids.chunks(chunk).zip((0..).step_by(chunk)) {
+        let mut batch = Batch::one(sequence, start, ids.len(), part);
+        batch.outputs = outputs.to_vec();
+        let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
+        let logits = decoder.logits(&mut ops, &hidden.rows)?;
+        rows.extend(backend.download(&logits));
+        for (layer, output) in &hidden.outputs {
+            let wanted = layers.iter_mut().filter(|(asked, _)| asked == layer);
+            wanted.for_each(|(_, values)| values.extend(backend.download(output)));
+        }
+    }
+    let tensor = |values: Vec<f32>| Tensor::new(ids.len(), values.len() / ids.len(), values);
+    let outputs = layers.into_iter().map(|(layer, values)| (layer, tensor(values))).collect();
+    Ok(Logits { rows: tensor(rows), outputs })
+}
