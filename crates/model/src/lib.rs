@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+pub mod config;
 mod decoder;
 mod error;
+pub mod families;
 mod kv;
 mod load;
 mod mixers;
@@ -15,6 +17,7 @@ mod sites;
 pub mod spec;
 
 pub use batch::{Batch, Span};
+pub use config::Config;
 pub use decoder::{Decoder, Hidden};
 pub use error::{Error, Result};
 pub use kv::{Kv, SequenceId};

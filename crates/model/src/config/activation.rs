@@ -1,0 +1,32 @@
+//! Activations under the names that configurations give them.
+
+use pasture_tensor::Activation;
+
+use super::{Config, by_nearness};
+use crate::error::Result;
+
+/// Name and function.
+const ACTIVATIONS: &[(&str, Activation)] = &[
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("gelu", Activation::Gelu),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("quick_gelu", Activation::GeluQuick),
+    ("relu", Activation::Relu),
+    ("relu2", Activation::ReluSquared),
+    ("tanh", Activation::Tanh),
+];
+
+impl Config {
+    /// The activation that a key names, else the reference's.
+    pub fn activation(&self, path: &str, default: &str) -> Result<Activation> {
+        let name = self.or(path, default.to_owned())?;
+        let unknown = || {
+            let known = by_nearness(&name, ACTIVATIONS.iter().map(|(known, _)| *known));
+            self.fault(path, format!("is {name:?}, which is no activation known here; known are {}", known.join(", ")))
+        };
+        ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, found)| *found).ok_or_else(unknown)
+    }
+}

@@ -1,0 +1,82 @@
+//! `config.json` in its two layouts: rotary keys at the top and in `rope_scaling`, or (transformers 5) all in
+//! `rope_parameters`. Both become the first.
+
+use serde_json::{Map, Value};
+
+use super::Config;
+use crate::error::Result;
+
+/// Keys of `rope_parameters` that stand at the top in the other layout.
+const TOP: [&str; 2] = ["rope_theta", "partial_rotary_factor"];
+
+/// Kinds of layers that `rope_parameters` may list one by one, with the key that their base has in the other layout.
+const FULL: &str = "full_attention";
+const LOCAL: &str = "sliding_attention";
+const LOCAL_BASE: &str = "rope_local_base_freq";
+
+pub(super) fn read(mut config: Config) -> Result<Config> {
+    let architectures: Option<Vec<String>> = config.get("architectures")?;
+    config.architecture = match architectures.unwrap_or_default().as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => {
+            let what = format!("names {} architectures, it should name one", several.len());
+            return Err(config.fault("architectures", what));
+        }
+    };
+    match config.values.shift_remove("rope_parameters") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(parameters)) => unfold(&mut config, parameters)?,
+        Some(_) => return Err(config.fault("rope_parameters", "should be an object")),
+    }
+    Ok(config)
+}
+
+fn unfold(config: &mut Config, mut parameters: Map<String, Value>) -> Result<()> {
+    let mut origin = "rope_parameters".to_owned();
+    if parameters.contains_key(FULL) || parameters.contains_key(LOCAL) {
+        if let Some(Value::Object(local)) = parameters.remove(LOCAL) {
+            unfold_local(config, local)?;
+        }
+        let full = parameters.remove(FULL);
+        if let Some(other) = parameters.keys().next() {
+            return Err(config.fault(&format!("rope_parameters.{other}"), "is no kind of layer known here"));
+        }
+        let Some(Value::Object(full)) = full else {
+            return Err(config.fault(&format!("rope_parameters.{FULL}"), "is missing, it should be an object"));
+        };
+        (parameters, origin) = (full, format!("{origin}.{FULL}"));
+    }
+    for key in TOP {
+        if let Some(value) = parameters.remove(key) {
+            place(config, key, value, format!("{origin}.{key}"))?;
+        }
+    }
+    let scaled = parameters.get("rope_type").is_some_and(|kind| kind != "default");
+    if scaled || parameters.keys().any(|key| key != "rope_type") {
+        place(config, "rope_scaling", Value::Object(parameters), origin)?;
+    }
+    Ok(())
+}
+
+/// Layers with a window have an unscaled rope of their own base.
+fn unfold_local(config: &mut Config, mut local: Map<String, Value>) -> Result<()> {
+    let origin = format!("rope_parameters.{LOCAL}");
+    if let Some(base) = local.remove("rope_theta") {
+        place(config, LOCAL_BASE, base, format!("{origin}.rope_theta"))?;
+    }
+    match local.iter().find(|(key, value)| *key != "rope_type" || *value != "default") {
+        Some((key, _)) => Err(config.fault(&format!("{origin}.{key}"), "is not known for layers with a window")),
+        None => Ok(()),
+    }
+}
+
+/// Sets a key of the first layout; what the file itself says there must agree.
+fn place(config: &mut Config, key: &str, value: Value, origin: String) -> Result<()> {
+    if config.value(key).is_some_and(|there| *there != value) {
+        return Err(config.fault(key, format!("differs from {origin:?}: one of them has to go")));
+    }
+    config.values.insert(key.to_owned(), value);
+    config.origins.insert(key.to_owned(), origin);
+    Ok(())
+}

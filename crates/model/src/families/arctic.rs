@@ -1,0 +1,86 @@
+//! Snowflake Arctic: attention, a dense MLP of the stream's width, and experts that read the layer's input. Layers
+//! between those with experts have a plain MLP.
+
+use pasture_tensor::ops::experts::{Router, Routing};
+use pasture_tensor::ops::head::LogitRule;
+
+use super::Family;
+use crate::config::{Config, Container, RopeDefaults};
+use crate::error::Result;
+use crate::spec::{
+    AttentionSpec, Branch, EXPERT, EmbedSpec, ExpertsSpec, From, HeadSpec, MLP, Mask, MixerSpec, MlpSlots, MlpSpec,
+    NormKind, NormSpec, Spec,
+};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Arctic",
+    architectures: &["ArcticForCausalLM"],
+    model_types: &["arctic"],
+    gguf: &["arctic"],
+    meta: false,
+    spec,
+    fallback: None,
+};
+
+/// The slots of the dense part that stands beside the experts.
+const RESIDUAL: MlpSlots = MlpSlots { gate: "residual.gate", up: "residual.up", down: "residual.down" };
+
+fn spec(config: &Config) -> Result<Spec> {
+    let heads = config.heads()?;
+    let hidden: usize = config.need("hidden_size")?;
+    let eps = config.or("rms_norm_eps", 1e-5)?;
+    let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
+    let attention = AttentionSpec {
+        heads: heads.heads,
+        kv_heads: heads.kv_heads,
+        head_dim: heads.head_dim,
+        scale: heads.scale(),
+        mask: Mask::Causal,
+        rope: Some(config.rope(heads.head_dim, RopeDefaults { theta: 1e6, partial: 1.0 })?),
+        bias: config.biases()?,
+        qk_norm: None,
+        softcap: None,
+        clamp: None,
+        sinks: false,
+        growth: None,
+    };
+    let activation = config.activation("hidden_act", "silu")?;
+    let mlp = |slots, width| MlpSpec { slots, width, activation, gated: true, bias: false };
+    let width = config.need("intermediate_size")?;
+    let experts = ExpertsSpec {
+        experts: config.or("num_local_experts", 8)?,
+        router: Router { routing: Routing::SoftmaxOfChosen, top: config.or("num_experts_per_tok", 1)? },
+        router_bias: false,
+        expert: mlp(EXPERT, width),
+    };
+    config.check_experts(&experts)?;
+    // GGUF knows only the published model: experts in every layer, beside the dense part.
+    let published = config.container() == Container::Gguf;
+    if !published {
+        config.must("use_residual", true)?;
+        config.must("parallel_attn_mlp_res", true)?;
+    }
+    let frequency = config.or("moe_layer_frequency", if published { 1 } else { 2 })?;
+    let attend = Branch::new(norm("attention.norm"), MixerSpec::Attention(attention));
+    let dense = Branch::new(norm("mlp.norm"), MixerSpec::Mlp(mlp(MLP, width)));
+    let residual = Branch::new(norm("residual.norm"), MixerSpec::Mlp(mlp(RESIDUAL, hidden)));
+    let chosen = Branch { from: From::LayerInput, ..Branch::new(norm("experts.norm"), MixerSpec::Experts(experts)) };
+    let layer = |at: usize| match (at + 1) % frequency {
+        0 => vec![attend.clone(), residual.clone(), chosen.clone()],
+        _ => vec![attend.clone(), dense.clone()],
+    };
+    let layers: usize = config.need("num_hidden_layers")?;
+    Ok(Spec {
+        vocab: config.need("vocab_size")?,
+        hidden,
+        context: config.or("max_position_embeddings", 4096)?,
+        embed: EmbedSpec::default(),
+        layers: (0..layers).map(layer).collect(),
+        norm: Some(norm("norm")),
+        head: Some(HeadSpec {
+            tied: config.or("tie_word_embeddings", false)?,
+            bias: false,
+            rule: LogitRule::default(),
+        }),
+    })
+}

@@ -1,0 +1,83 @@
+//! Llama 1 to 3.3 and all that has their shape: attention, then a gated MLP, each after an RMS norm.
+//! Sizes, biases, tied or own head and every rotary scaling come from the configuration.
+
+use pasture_tensor::ops::head::LogitRule;
+
+use super::Family;
+use crate::config::{Config, RopeDefaults};
+use crate::error::Result;
+use crate::spec::{
+    AttentionSpec, Branch, EmbedSpec, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Spec,
+};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Llama",
+    architectures: &["LlamaForCausalLM"],
+    model_types: &["llama"],
+    gguf: &["llama"],
+    meta: true,
+    spec,
+    fallback: Some(FALLBACK),
+};
+
+/// The second generation's form of chat, in which checkpoints without a template were tuned: the system text inside
+/// the first question, each question between marks, each answer up to the end of text.
+const FALLBACK: &str = "\
+{%- if messages and messages[0]['role'] == 'system' -%}\
+{%- set opening = '<<SYS>>\\n' ~ messages[0]['content'] ~ '\\n<</SYS>>\\n\\n' -%}{%- set talk = messages[1:] -%}\
+{%- else -%}{%- set opening = '' -%}{%- set talk = messages -%}{%- endif -%}\
+{%- for message in talk -%}\
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}\
+{{ raise_exception('questions of the user and answers of the assistant have to take turns') }}\
+{%- endif -%}\
+{%- if message['role'] == 'user' -%}\
+{{ bos_token ~ '[INST] ' ~ (opening if loop.first else '') ~ (message['content'] | trim) ~ ' [/INST]' }}\
+{%- else -%}\
+{{ ' ' ~ (message['content'] | trim) ~ ' ' ~ eos_token }}\
+{%- endif -%}\
+{%- endfor -%}";
+
+fn spec(config: &Config) -> Result<Spec> {
+    let heads = config.heads()?;
+    let eps = config.or("rms_norm_eps", 1e-6)?;
+    let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
+    let attention = AttentionSpec {
+        heads: heads.heads,
+        kv_heads: heads.kv_heads,
+        head_dim: heads.head_dim,
+        scale: heads.scale(),
+        mask: Mask::Causal,
+        rope: Some(config.rope(heads.head_dim, RopeDefaults::default())?),
+        bias: config.biases()?,
+        qk_norm: None,
+        softcap: None,
+        clamp: None,
+        sinks: false,
+        growth: None,
+    };
+    let mlp = MlpSpec {
+        slots: MLP,
+        width: config.need("intermediate_size")?,
+        activation: config.activation("hidden_act", "silu")?,
+        gated: true,
+        bias: config.or("mlp_bias", false)?,
+    };
+    let layer = vec![
+        Branch::new(norm("attention.norm"), MixerSpec::Attention(attention)),
+        Branch::new(norm("mlp.norm"), MixerSpec::Mlp(mlp)),
+    ];
+    let layers: usize = config.need("num_hidden_layers")?;
+    Ok(Spec {
+        vocab: config.need("vocab_size")?,
+        hidden: config.need("hidden_size")?,
+        context: config.or("max_position_embeddings", 2048)?,
+        embed: EmbedSpec::default(),
+        layers: vec![layer; layers],
+        norm: Some(norm("norm")),
+        head: Some(HeadSpec {
+            tied: config.or("tie_word_embeddings", false)?,
+            bias: false,
+            rule: LogitRule::default(),
+        }),
+    })
+}
