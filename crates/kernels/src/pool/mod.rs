@@ -208,9 +208,13 @@ fn await_epoch(shared: &Shared, index: usize, seen: u32) -> u32 {
             continue;
         }
         // The dispatcher moves the epoch and then looks at `parked`; we set `parked` and then look at the epoch. In
-        // the single order of these four one of us sees the other, so no wake-up is lost.
-        parked.store(true, Ordering::SeqCst);
-        while shared.epoch.0.load(Ordering::SeqCst) == seen {
+        // the single order of these four one of us sees the other, so no wake-up is lost. A slow dispatcher may take
+        // the flag back for a dispatch we have finished long ago, so it is set again before each look.
+        loop {
+            parked.store(true, Ordering::SeqCst);
+            if shared.epoch.0.load(Ordering::SeqCst) != seen {
+                break;
+            }
             std::thread::park();
         }
         parked.store(false, Ordering::SeqCst);

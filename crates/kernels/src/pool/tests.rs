@@ -145,3 +145,17 @@ fn leaving_before_a_barrier_is_an_error_not_a_hang() {
     });
     assert!(text.contains("left the dispatch"), "{text}");
 }
+
+#[test]
+fn a_team_that_parks_between_dispatches_always_wakes() {
+    // Pauses around the time that workers spin, so that they park while a dispatch begins.
+    let pool = Pool::new(4);
+    for round in 0..400 {
+        std::thread::sleep(super::SPIN * (round % 3));
+        let sum = AtomicUsize::new(0);
+        pool.run(|_| {
+            sum.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), pool.threads());
+    }
+}
