@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use crate::Format;
+use crate::attend::PageKernels;
 use crate::elementwise::Activation;
 use crate::linear::{PackedKernels, Rows, Tile};
 use crate::scalar;
@@ -29,6 +30,8 @@ pub struct Kernels {
     pub(crate) packed: fn(Format) -> Option<PackedKernels>,
     /// Elementwise loops.
     pub(crate) vector: VectorKernels,
+    /// Attention over a page.
+    pub(crate) page: PageKernels,
 }
 
 /// Loops over rows of f32; what they mean is said in `elementwise.rs`, which checks the lengths.

@@ -2,6 +2,7 @@
 //!
 //! Kernels do no I/O, no logging, no allocation in a loop, and never fail: a wrong shape is a bug and asserts.
 
+pub mod attend;
 pub mod elementwise;
 pub mod formats;
 pub mod isa;

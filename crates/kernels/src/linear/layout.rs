@@ -5,10 +5,12 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::Format;
 
 /// Output rows of a panel.
-pub(crate) const PANEL: usize = 16;
+pub const PANEL: usize = 16;
 
 /// How the rows of a weight are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +78,36 @@ const fn segment(start: usize, bytes: usize, unit: usize) -> Segment {
     Segment { start, bytes, unit, flip: 0 }
 }
 
+/// Bytes that begin at a cache line, so that no vector of a panel lies on two.
+#[derive(Clone)]
+pub struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Zeroable, Pod)]
+struct Line([u8; 64]);
+
+impl Aligned {
+    /// `len` zero bytes.
+    pub fn zeroed(len: usize) -> Aligned {
+        Aligned { lines: vec![Line([0; 64]); len.div_ceil(size_of::<Line>())], len }
+    }
+}
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl AsMut<[u8]> for Aligned {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
 /// The order in which a format's block is packed: first what kernels read first. `None` for formats that stay plain.
 pub(crate) fn segments(format: Format) -> Option<&'static [Segment]> {
     Some(match format {
@@ -101,7 +133,7 @@ pub fn layout_for(format: Format) -> Layout {
 }
 
 /// Bytes of one packed panel.
-fn panel_bytes(format: Format, cols: usize) -> usize {
+pub fn panel_bytes(format: Format, cols: usize) -> usize {
     let (block, bytes) = packed_block(format);
     cols.div_ceil(block) * bytes * PANEL
 }

@@ -9,8 +9,7 @@ mod layout;
 mod panels;
 mod record;
 
-pub(crate) use layout::PANEL;
-pub use layout::{Layout, Matrix, layout_for, pack, packed_bytes, row_values, unpack_row};
+pub use layout::{Aligned, Layout, Matrix, PANEL, layout_for, pack, packed_bytes, panel_bytes, row_values, unpack_row};
 pub(crate) use panels::PackedKernels;
 pub(crate) use record::{CodeLayout, Rows, Section};
 
@@ -94,6 +93,8 @@ pub enum Finish {
         /// The factor of what is added.
         scale: f32,
     },
+    /// `out = activation(y)`.
+    Activate(Activation),
 }
 
 /// One weight to multiply with, and where the results go.
@@ -149,7 +150,7 @@ fn project_some(pool: &Pool, precision: Precision, input: &Input<'_>, products: 
         with_panels(|scratch| {
             for part in parts.iter().flatten() {
                 while let Some((_, stripe)) = part.out.claim() {
-                    part.multiply(stripe, records, scratch);
+                    part.multiply(kernels, stripe, records, scratch);
                 }
             }
         });
@@ -164,7 +165,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn multiply(&self, mut stripe: Stripe<'_, f32>, records: &Rows<'_>, scratch: &mut Scratch) {
+    fn multiply(&self, kernels: &Kernels, mut stripe: Stripe<'_, f32>, records: &Rows<'_>, scratch: &mut Scratch) {
         let first = stripe.first();
         let bias = self.bias.map(|bias| &bias[first..first + stripe.cols()]);
         let panels = self.source.open(first, stripe.cols(), &mut scratch.first);
@@ -177,8 +178,19 @@ impl Part<'_> {
                 for (token, values) in tile[..tokens].iter_mut().enumerate() {
                     let values = &mut values[..cols.len()];
                     add_bias(values, bias.map(|bias| &bias[cols.clone()]));
-                    finish(self.finish, values, &mut stripe.row(start + token)[cols.clone()]);
+                    self.finish(kernels, values, &mut stripe.row(start + token)[cols.clone()]);
                 }
+            }
+        }
+    }
+
+    fn finish(&self, kernels: &Kernels, values: &[f32], out: &mut [f32]) {
+        match self.finish {
+            Finish::Store => out.copy_from_slice(values),
+            Finish::Add { scale } => out.iter_mut().zip(values).for_each(|(out, value)| *out += scale * value),
+            Finish::Activate(activation) => {
+                out.copy_from_slice(values);
+                kernels.activate(activation, out);
             }
         }
     }
@@ -255,13 +267,6 @@ fn check(input: &Input<'_>, weight: &Matrix<'_>, bias: Option<&[f32]>) {
 fn add_bias(values: &mut [f32], bias: Option<&[f32]>) {
     for (value, bias) in values.iter_mut().zip(bias.unwrap_or_default()) {
         *value += bias;
-    }
-}
-
-fn finish(finish: Finish, values: &[f32], out: &mut [f32]) {
-    match finish {
-        Finish::Store => out.copy_from_slice(values),
-        Finish::Add { scale } => out.iter_mut().zip(values).for_each(|(out, value)| *out += scale * value),
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Loops are written in the order of their formulas; no lane tricks live here.
 
+mod attend;
 mod linear;
 mod vector;
 
+use crate::attend::PageKernels;
 use crate::isa::{Kernels, VectorKernels};
 
 pub(crate) use linear::{interleave, narrow_pairs, packed, quantize, tile_f32};
@@ -23,5 +25,8 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
     exp_sum: vector::exp_sum,
 };
 
+pub(crate) const PAGE: PageKernels =
+    PageKernels { scores: attend::scores, mix: attend::mix, widen: attend::widen, narrow: attend::narrow };
+
 pub(crate) static KERNELS: Kernels =
-    Kernels { name: "scalar", quantize, narrow_pairs, interleave, tile_f32, packed, vector: VECTOR };
+    Kernels { name: "scalar", quantize, narrow_pairs, interleave, tile_f32, packed, vector: VECTOR, page: PAGE };

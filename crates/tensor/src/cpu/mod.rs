@@ -1,11 +1,29 @@
 //! The processor as a backend: the kernels' pool behind the coarse operations; what it does not speed up is the
-//! reference's.
+//! reference's. Products are in `project.rs`, attention in `attend.rs`.
+//!
+//! Invariant: a row's bits depend on that row alone, so nothing here sums across rows or by the number of threads.
+
+mod attend;
+mod project;
+mod rows;
 
 use std::sync::Arc;
 
-use pasture_kernels::Pool;
+use pasture_kernels::linear::{self, Aligned};
+use pasture_kernels::{Format, Pool};
 
-use crate::backend::{Backend, Precision};
+use crate::backend::{Backend, Group, Precision};
+use crate::kv::KvLayer;
+use crate::ops::add::Factors;
+use crate::ops::attend::{AttendPlan, Attention};
+use crate::ops::linear::Linear;
+use crate::ops::norm::Norm;
+use crate::ops::project::Epilogue;
+use crate::ops::rope::RopeTable;
+use crate::{Activation, Layout, Tensor, Weight, reference};
+
+/// Bytes that a worker packs or copies at once.
+const CHUNK: usize = 1 << 20;
 
 /// The processor.
 pub struct Cpu {
@@ -17,6 +35,18 @@ impl Cpu {
     /// A backend over a pool of threads.
     pub fn new(pool: Arc<Pool>, precision: Precision) -> Cpu {
         Cpu { precision, pool }
+    }
+
+    /// A backend over as many threads as asked for, or as this process may use: the processors it is allowed, the
+    /// quota of its control group, and `OMP_NUM_THREADS` are upper limits.
+    pub fn detect(threads: Option<usize>, precision: Precision) -> Cpu {
+        let threads = threads.unwrap_or_else(|| {
+            // The system's answer already honors affinity and the quotas of control groups.
+            let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+            let cap = std::env::var("OMP_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
+            cap.filter(|cap| *cap > 0).map_or(allowed, |cap: usize| allowed.min(cap))
+        });
+        Cpu::new(Arc::new(Pool::new(threads)), precision)
     }
 
     /// The threads that compute.
@@ -33,4 +63,90 @@ impl Backend for Cpu {
     fn precision(&self) -> Precision {
         self.precision
     }
+
+    fn weight<'a>(&self, format: Format, rows: usize, cols: usize, row: &(dyn Fn(usize) -> &'a [u8] + Sync)) -> Weight {
+        if linear::layout_for(format) != Layout::Packed || rows * cols == 0 {
+            return reference::weight(format, rows, cols, row);
+        }
+        let mut bytes = Aligned::zeroed(linear::packed_bytes(format, rows, cols));
+        let panel = linear::panel_bytes(format, cols);
+        let panels = (CHUNK / panel).max(1);
+        self.pool.for_chunks_mut(bytes.as_mut(), panels * panel, |number, out| {
+            let first = number * panels;
+            linear::pack(format, rows, cols, &|at| row(at), first..first + out.len() / panel, out);
+        });
+        Weight::new(format, Layout::Packed, rows, cols, Arc::new(bytes))
+    }
+
+    fn embed(&self, table: &Weight, ids: &[u32]) -> Tensor {
+        rows::map(&self.pool, ids.len(), table.cols(), |at, out| table.row_values(ids[at] as usize, out))
+    }
+
+    fn norm(&self, x: &Tensor, norm: &Norm, width: usize) -> Tensor {
+        let kernels = self.pool.kernels();
+        rows::map(&self.pool, x.rows(), x.cols(), |at, out| rows::norm(kernels, norm, width, x.row(at), out))
+    }
+
+    fn grouped(&self, x: &Tensor, groups: &[Group]) -> Tensor {
+        project::grouped(self, x, groups)
+    }
+
+    fn grouped_input(&self, dy: &Tensor, groups: &[Group]) -> Tensor {
+        project::grouped_input(self, dy, groups)
+    }
+
+    fn rope(&self, x: &Tensor, head_dim: usize, table: &RopeTable) -> Tensor {
+        let kernels = self.pool.kernels();
+        rows::map_from(&self.pool, x, |at, out| rows::rope(kernels, head_dim, table, at, out))
+    }
+
+    fn activate(&self, x: &Tensor, activation: Activation) -> Tensor {
+        let kernels = self.pool.kernels();
+        rows::map_from(&self.pool, x, |_, out| kernels.activate(activation.kernel(), out))
+    }
+
+    fn gate(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Tensor {
+        let kernels = self.pool.kernels();
+        rows::map_from(&self.pool, gate, |at, out| kernels.gate(activation.kernel(), out, up.row(at)))
+    }
+
+    fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Tensor {
+        let kernels = self.pool.kernels();
+        rows::map_from(&self.pool, a, |at, out| kernels.add(out, scale, b.row(at)))
+    }
+
+    fn scale(&self, x: &Tensor, factors: &Factors) -> Tensor {
+        let kernels = self.pool.kernels();
+        rows::map_from(&self.pool, x, |at, out| kernels.scale(out, factors.of(at)))
+    }
+
+    fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        layer: &mut KvLayer,
+        plan: &AttendPlan,
+        attention: &Attention,
+    ) -> Tensor {
+        attend::write(self.pool.kernels(), k, v, layer, plan);
+        attend::attend(&self.pool, q, layer, plan, attention)
+    }
+
+    fn project(
+        &self,
+        x: &Tensor,
+        norm: Option<&Norm>,
+        linears: &[&Linear],
+        epilogue: &Epilogue,
+    ) -> Option<Vec<Tensor>> {
+        Some(project::project(self, x, norm, linears, epilogue))
+    }
+
+    fn project_add(&self, x: &Tensor, linear: &Linear, scale: f32, stream: &Tensor) -> Option<Tensor> {
+        Some(project::project_add(self, x, linear, scale, stream))
+    }
 }
+
+#[cfg(test)]
+mod tests;

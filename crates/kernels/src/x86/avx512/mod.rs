@@ -3,10 +3,12 @@
 //! Each kernel is a safe wrapper that checks lengths around a body that may assume the features. Invariant: `KERNELS`
 //! leaves this module only through `available`, which has asked the processor.
 
+mod attend;
 mod float;
 mod vector;
 
 use crate::Format;
+use crate::attend::PageKernels;
 use crate::isa::{Kernels, VectorKernels};
 use crate::linear::{PackedKernels, Section};
 use crate::scalar;
@@ -30,6 +32,7 @@ static KERNELS: Kernels = Kernels {
         maximum: vector::maximum,
         exp_sum: vector::exp_sum,
     },
+    page: PageKernels { scores: attend::scores, mix: attend::mix, widen: attend::widen, narrow: attend::narrow },
 };
 
 /// The table, where this processor has every feature that its kernels are compiled for.

@@ -34,7 +34,7 @@ entries! {
 }
 
 #[target_feature(enable = "avx512f")]
-fn mask(len: usize) -> __mmask16 {
+pub(super) fn mask(len: usize) -> __mmask16 {
     if len >= LANES { !0 } else { (1 << len) - 1 }
 }
 

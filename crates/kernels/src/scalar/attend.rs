@@ -1,0 +1,27 @@
+//! Plain loops over a page of keys or values. What they mean is said in `attend.rs` of the crate.
+
+use half::f16;
+
+pub(crate) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
+    for (query, scores) in queries.chunks_exact(dim).zip(scores.chunks_mut(stride.max(1))) {
+        for (key, score) in keys.chunks_exact(dim).zip(scores) {
+            *score = query.iter().zip(key).map(|(query, key)| query * key).sum();
+        }
+    }
+}
+
+pub(crate) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
+    for (weights, out) in weights.chunks(stride.max(1)).zip(out.chunks_exact_mut(dim)) {
+        for (value, weight) in values.chunks_exact(dim).zip(weights) {
+            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+        }
+    }
+}
+
+pub(crate) fn widen(x: &[f16], out: &mut [f32]) {
+    x.iter().zip(out).for_each(|(x, out)| *out = x.to_f32());
+}
+
+pub(crate) fn narrow(x: &[f32], out: &mut [f16]) {
+    x.iter().zip(out).for_each(|(x, out)| *out = f16::from_f32(*x));
+}

@@ -1,0 +1,163 @@
+//! Attention over the pool: a piece of work is one row's query heads that share a head of keys, or a part of them.
+//!
+//! Invariant: a row's scores stand side by side for all its visible keys before the softmax, and values are added key
+//! after key, so the bits depend on the row, its visible range and the pages' contents alone.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use half::f16;
+use pasture_kernels::{Kernels, Pool};
+
+use crate::Tensor;
+use crate::kv::{KvLayer, KvStorage, PAGE};
+use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
+
+/// Memory of one worker that lasts between dispatches.
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    page: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Stores the batch's keys and values on their sequences' pages.
+pub(super) fn write(kernels: &Kernels, k: &Tensor, v: &Tensor, layer: &mut KvLayer, plan: &AttendPlan) {
+    let dim = layer.head_dim;
+    for span in &plan.spans {
+        for (at, row) in span.rows.clone().enumerate() {
+            let position = span.start + at;
+            let (page, slot) = (span.pages[position / PAGE], position % PAGE);
+            let heads = k.row(row).chunks_exact(dim).zip(v.row(row).chunks_exact(dim));
+            for (head, (key, value)) in heads.enumerate() {
+                let at = layer.offset(page, head, slot);
+                match &mut layer.storage {
+                    KvStorage::F32 { keys, values } => {
+                        keys[at..at + dim].copy_from_slice(key);
+                        values[at..at + dim].copy_from_slice(value);
+                    }
+                    KvStorage::F16 { keys, values } => {
+                        kernels.narrow(key, &mut keys[at..at + dim]);
+                        kernels.narrow(value, &mut values[at..at + dim]);
+                    }
+                    KvStorage::Device(_) => panic!("a device's pages are written through its backend"),
+                }
+            }
+        }
+    }
+}
+
+/// Each query's softmax over its visible keys, and the sum of their values.
+pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan, attention: &Attention) -> Tensor {
+    let mut out = vec![0.0; q.rows() * q.cols()];
+    let part = heads_at_once(pool.threads(), q.rows(), attention);
+    let width = part * attention.head_dim;
+    if width > 0 {
+        let work = Work { kernels: pool.kernels(), q, layer, plan, attention };
+        let parts = attention.heads / part;
+        pool.for_chunks_mut(&mut out, width, |number, out| {
+            SCRATCH.with_borrow_mut(|scratch| work.row(number / parts, number % parts * part, out, scratch));
+        });
+    }
+    Tensor::new(q.rows(), q.cols(), out)
+}
+
+/// How many query heads are worked on together: all that share a head of keys, unless that leaves threads idle.
+fn heads_at_once(threads: usize, rows: usize, attention: &Attention) -> usize {
+    let shared = attention.heads / attention.kv_heads;
+    let wanted = if threads == 1 { 1 } else { 2 * threads };
+    let enough = |part: &usize| rows * (attention.heads / part) >= wanted;
+    (1..=shared).rev().filter(|part| shared.is_multiple_of(*part)).find(enough).unwrap_or(1)
+}
+
+struct Work<'a> {
+    kernels: &'a Kernels,
+    q: &'a Tensor,
+    layer: &'a KvLayer,
+    plan: &'a AttendPlan<'a>,
+    attention: &'a Attention,
+}
+
+impl Work<'_> {
+    /// The query heads from `first` on of one row, as many as `out` has room for. All share one head of keys.
+    fn row(&self, row: usize, first: usize, out: &mut [f32], scratch: &mut Scratch) {
+        let (attention, dim) = (self.attention, self.attention.head_dim);
+        let span = self.span(row);
+        let visible = self.plan.visible[row].clone();
+        let head = first / (attention.heads / attention.kv_heads);
+        let queries = &self.q.row(row)[first * dim..][..out.len()];
+        // Scores of whole pages: those before the first visible key are computed and not used.
+        let start = visible.start / PAGE * PAGE;
+        let stride = visible.end.max(start).next_multiple_of(PAGE) - start;
+        let Scratch { scores, page } = scratch;
+        if scores.len() < queries.len() / dim * stride {
+            scores.resize(queries.len() / dim * stride, 0.0);
+        }
+        for (number, at) in (visible.start / PAGE..visible.end.div_ceil(PAGE)).zip((0..).step_by(PAGE)) {
+            let keys = self.page(span.pages[number], head, Kind::Keys, page);
+            self.kernels.page_scores(queries, keys, dim, &mut scores[at..], stride);
+        }
+        for (at, scores) in scores.chunks_exact_mut(stride.max(1)).take(queries.len() / dim).enumerate() {
+            let visible = visible.start - start..visible.end.max(visible.start) - start;
+            self.softmax(first + at, &mut scores[visible]);
+        }
+        for number in visible.start / PAGE..visible.end.div_ceil(PAGE) {
+            let slots = within_page(&visible, number);
+            let values = self.page(span.pages[number], head, Kind::Values, page);
+            let weights = &scores[number * PAGE + slots.start - start..];
+            self.kernels.page_mix(weights, stride, values, slots, dim, out);
+        }
+    }
+
+    fn span(&self, row: usize) -> &AttendSpan<'_> {
+        let at = self.plan.spans.partition_point(|span| span.rows.end <= row);
+        &self.plan.spans[at]
+    }
+
+    /// Products of one head's query and its keys to shares that sum to one, less what the sink takes.
+    fn softmax(&self, head: usize, scores: &mut [f32]) {
+        let attention = self.attention;
+        self.kernels.scale(scores, attention.scale);
+        if let Some(cap) = attention.softcap {
+            self.kernels.activate(pasture_kernels::elementwise::Activation::SoftCap(cap), scores);
+        }
+        let sink = attention.sinks.as_ref().map(|sinks| sinks.values()[head]);
+        let largest = self.kernels.maximum(scores).max(sink.unwrap_or(f32::NEG_INFINITY));
+        let sum = self.kernels.exp_sum(scores, largest) + sink.map_or(0.0, |sink| (sink - largest).exp());
+        self.kernels.scale(scores, 1.0 / sum);
+    }
+
+    /// A page's keys or values of one head as f32, `[PAGE][head_dim]`.
+    fn page<'s>(&'s self, page: u32, head: usize, kind: Kind, scratch: &'s mut Vec<f32>) -> &'s [f32] {
+        let at = self.layer.offset(page, head, 0);
+        let range = at..at + PAGE * self.layer.head_dim;
+        match (&self.layer.storage, kind) {
+            (KvStorage::F32 { keys, .. }, Kind::Keys) => &keys[range],
+            (KvStorage::F32 { values, .. }, Kind::Values) => &values[range],
+            (KvStorage::F16 { keys, .. }, Kind::Keys) => self.widen(&keys[range], scratch),
+            (KvStorage::F16 { values, .. }, Kind::Values) => self.widen(&values[range], scratch),
+            (KvStorage::Device(_), _) => panic!("a device's pages are read through its backend"),
+        }
+    }
+
+    fn widen<'s>(&self, page: &[f16], scratch: &'s mut Vec<f32>) -> &'s [f32] {
+        scratch.resize(page.len(), 0.0);
+        self.kernels.widen(page, scratch);
+        scratch
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Keys,
+    Values,
+}
+
+/// The visible slots of page `number` of a sequence.
+fn within_page(visible: &Range<usize>, number: usize) -> Range<usize> {
+    let first = number * PAGE;
+    visible.start.max(first) - first..visible.end.min(first + PAGE) - first
+}

@@ -1,0 +1,167 @@
+//! Products over the pool: one dispatch for a norm, the preparation of the input and all weights that share it.
+
+use std::cell::RefCell;
+
+use pasture_kernels::Pool;
+use pasture_kernels::linear::{self, Finish, GatedProduct, Input, Product, Prologue};
+
+use super::{Cpu, rows};
+use crate::backend::{Backend, Group, Precision};
+use crate::ops::attend::axpy;
+use crate::ops::linear::Linear;
+use crate::ops::norm::Norm;
+use crate::ops::project::{Epilogue, HeadEpilogue};
+use crate::{Activation, Tensor};
+
+/// Weight rows that are decoded at once for the input's gradient.
+const DECODED: usize = 64;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Activation {
+    /// The same function as the kernels name it.
+    pub(crate) fn kernel(self) -> pasture_kernels::elementwise::Activation {
+        use pasture_kernels::elementwise::Activation as Kernel;
+        match self {
+            Activation::Silu => Kernel::Silu,
+            Activation::Gelu => Kernel::Gelu,
+            Activation::GeluTanh => Kernel::GeluTanh,
+            Activation::GeluQuick => Kernel::GeluQuick,
+            Activation::Relu => Kernel::Relu,
+            Activation::ReluSquared => Kernel::ReluSquared,
+            Activation::Tanh => Kernel::Tanh,
+            Activation::SoftCap(cap) => Kernel::SoftCap(cap),
+        }
+    }
+}
+
+fn precision(cpu: &Cpu) -> linear::Precision {
+    match cpu.precision {
+        Precision::Exact => linear::Precision::Exact,
+        Precision::Fast => linear::Precision::Fast,
+    }
+}
+
+/// The norm as the products' prologue; None where a pass of its own is needed.
+fn prologue(norm: Option<&Norm>) -> Option<Prologue<'_>> {
+    let Some(norm) = norm else { return Some(Prologue::None) };
+    let (weight, bias) = (rows::values(&norm.weight), rows::values(&norm.bias));
+    let (offset, epsilon) = (norm.offset, norm.eps);
+    match (norm.centered, bias) {
+        (true, bias) => Some(Prologue::LayerNorm { weight, offset, bias, epsilon }),
+        (false, None) => Some(Prologue::RmsNorm { weight, offset, epsilon }),
+        (false, Some(_)) => None,
+    }
+}
+
+pub(super) fn project(
+    cpu: &Cpu,
+    x: &Tensor,
+    norm: Option<&Norm>,
+    linears: &[&Linear],
+    epilogue: &Epilogue,
+) -> Vec<Tensor> {
+    let Some(prologue) = prologue(norm) else {
+        let normed = norm.map(|norm| cpu.norm(x, norm, x.cols()));
+        return project(cpu, normed.as_ref().unwrap_or(x), None, linears, epilogue);
+    };
+    let input = Input { values: x.values(), cols: x.cols(), prologue };
+    match epilogue {
+        Epilogue::Plain => products(cpu, x, &input, linears, Finish::Store),
+        Epilogue::Activated(activation) => products(cpu, x, &input, linears, Finish::Activate(activation.kernel())),
+        Epilogue::Gated(activation) => vec![gated(cpu, x, &input, linears, *activation)],
+        Epilogue::Heads(heads) => {
+            assert_eq!(heads.len(), linears.len(), "each output has its epilogue");
+            let outputs = products(cpu, x, &input, linears, Finish::Store);
+            outputs.into_iter().zip(heads).map(|(output, head)| follow(&cpu.pool, output, head)).collect()
+        }
+    }
+}
+
+fn products(cpu: &Cpu, x: &Tensor, input: &Input<'_>, linears: &[&Linear], finish: Finish) -> Vec<Tensor> {
+    let mut outs: Vec<Vec<f32>> = linears.iter().map(|linear| vec![0.0; x.rows() * linear.weight.rows()]).collect();
+    let mut products: Vec<Product> =
+        linears.iter().zip(&mut outs).map(|(linear, out)| product(linear, finish, out)).collect();
+    linear::project(&cpu.pool, precision(cpu), input, &mut products);
+    let tensor = |(linear, out): (&&Linear, Vec<f32>)| Tensor::new(x.rows(), linear.weight.rows(), out);
+    linears.iter().zip(outs).map(tensor).collect()
+}
+
+fn product<'a>(linear: &'a Linear, finish: Finish, out: &'a mut [f32]) -> Product<'a> {
+    Product { weight: linear.weight.matrix(), bias: rows::values(&linear.bias), finish, out }
+}
+
+fn gated(cpu: &Cpu, x: &Tensor, input: &Input<'_>, linears: &[&Linear], activation: Activation) -> Tensor {
+    let [gate, up] = linears else { panic!("a gated product has two weights, not {}", linears.len()) };
+    let mut out = vec![0.0; x.rows() * gate.weight.rows()];
+    let pair = GatedProduct {
+        gate: gate.weight.matrix(),
+        up: up.weight.matrix(),
+        gate_bias: rows::values(&gate.bias),
+        up_bias: rows::values(&up.bias),
+        activation: activation.kernel(),
+        out: &mut out,
+    };
+    linear::project_gated(&cpu.pool, precision(cpu), input, pair);
+    Tensor::new(x.rows(), gate.weight.rows(), out)
+}
+
+fn follow(pool: &Pool, mut output: Tensor, head: &HeadEpilogue) -> Tensor {
+    let nothing = head.clamp.is_none() && head.norm.is_none() && head.rope.is_none();
+    if nothing && head.late_norm.is_none() && head.factors.is_none() {
+        return output;
+    }
+    let (cols, kernels) = (output.cols(), pool.kernels());
+    rows::each(pool, output.values_mut(), cols, |row, out| {
+        SCRATCH.with_borrow_mut(|scratch| rows::heads(kernels, head, row, out, scratch));
+    });
+    output
+}
+
+pub(super) fn project_add(cpu: &Cpu, x: &Tensor, linear: &Linear, scale: f32, stream: &Tensor) -> Tensor {
+    let mut out = stream.values().to_vec();
+    let input = Input { values: x.values(), cols: x.cols(), prologue: Prologue::None };
+    linear::project(&cpu.pool, precision(cpu), &input, &mut [product(linear, Finish::Add { scale }, &mut out)]);
+    Tensor::new(stream.rows(), stream.cols(), out)
+}
+
+pub(super) fn grouped(cpu: &Cpu, x: &Tensor, groups: &[Group]) -> Tensor {
+    let outputs = groups.first().map_or(0, |group| group.weight.rows());
+    let mut out = vec![0.0; x.rows() * outputs];
+    for Group { rows, weight } in groups {
+        assert_eq!(weight.rows(), outputs, "the weights of a product have one shape");
+        let values = &x.values()[rows.start * x.cols()..rows.end * x.cols()];
+        let input = Input { values, cols: x.cols(), prologue: Prologue::None };
+        let out = &mut out[rows.start * outputs..rows.end * outputs];
+        let product = Product { weight: weight.matrix(), bias: None, finish: Finish::Store, out };
+        linear::project(&cpu.pool, precision(cpu), &input, &mut [product]);
+    }
+    Tensor::new(x.rows(), outputs, out)
+}
+
+/// Decodes some weight rows with all threads, then adds their part to all rows of the gradient, until all weight rows
+/// have passed: each value is summed in the order of the weight's rows.
+pub(super) fn grouped_input(cpu: &Cpu, dy: &Tensor, groups: &[Group]) -> Tensor {
+    let inputs = groups.first().map_or(0, |group| group.weight.cols());
+    let mut dx = vec![0.0; dy.rows() * inputs];
+    let mut decoded = vec![0.0; DECODED * inputs];
+    if inputs == 0 {
+        return Tensor::new(dy.rows(), 0, dx);
+    }
+    for Group { rows, weight } in groups {
+        assert_eq!(weight.cols(), inputs, "the weights of a product have one shape");
+        let dx = &mut dx[rows.start * inputs..rows.end * inputs];
+        for first in (0..weight.rows()).step_by(DECODED) {
+            let some = DECODED.min(weight.rows() - first);
+            let decoded = &mut decoded[..some * inputs];
+            cpu.pool.for_chunks_mut(decoded, inputs, |at, values| weight.row_values(first + at, values));
+            rows::each(&cpu.pool, dx, inputs, |at, dx| {
+                let dy = &dy.row(rows.start + at)[first..first + some];
+                dy.iter().zip(decoded.chunks_exact(inputs)).for_each(|(dy, values)| axpy(dx, *dy, values));
+            });
+        }
+    }
+    Tensor::new(dy.rows(), inputs, dx)
+}
