@@ -66,21 +66,21 @@ mod tests {
 
     fn check(variables: &[(&str, &str)], hub: &str, ollama: &[&str]) {
         let variable = |name: &str| variables.iter().find(|row| row.0 == name).map(|row| row.1.into());
-        let found = Environment::of(variable, Some("/home/a".into()));
+        let found = Environment::of(variable, Some("/at/a".into()));
         assert_eq!(found.hub(), Some(Path::new(hub)), "{variables:?}");
         assert_eq!(found.ollama(), ollama.iter().map(PathBuf::from).collect::<Vec<_>>(), "{variables:?}");
     }
 
     #[test]
     fn the_first_variable_that_is_set_decides() {
-        let own = &["/home/a/.ollama/models", OLLAMA_SERVICE][..];
-        check(&[], "/home/a/.cache/huggingface/hub", own);
+        let own = &["/at/a/.ollama/models", OLLAMA_SERVICE][..];
+        check(&[], "/at/a/.cache/huggingface/hub", own);
         check(&[("XDG_CACHE_HOME", "/c")], "/c/huggingface/hub", own);
         check(&[("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/c")], "/h/hub", own);
         check(&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/h")], "/old", own);
         check(&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/new", own);
-        check(&[("HF_HUB_CACHE", ""), ("HF_HOME", "~/h")], "/home/a/h/hub", own);
-        check(&[("OLLAMA_MODELS", "/o")], "/home/a/.cache/huggingface/hub", &["/o"]);
+        check(&[("HF_HUB_CACHE", ""), ("HF_HOME", "~/h")], "/at/a/h/hub", own);
+        check(&[("OLLAMA_MODELS", "/o")], "/at/a/.cache/huggingface/hub", &["/o"]);
     }
 
     #[test]
