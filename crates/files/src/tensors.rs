@@ -13,6 +13,7 @@ use crate::error::{Error, Result, file_name, quoted};
 use crate::folder::{self, Folder};
 use crate::index::Index;
 use crate::mmap::Bytes;
+use crate::outline::Outline;
 use crate::size::Size;
 use crate::{gguf, index, pth, safetensors};
 
@@ -154,6 +155,13 @@ impl Tensors {
     /// Names and entries in file order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|entry| (&*entry.name, entry))
+    }
+
+    /// What a writer must know of every tensor, in file order.
+    pub fn outlines(&self) -> Vec<Outline> {
+        let outline =
+            |entry: &Entry| Outline { name: entry.name.to_string(), dtype: entry.dtype, shape: entry.shape.clone() };
+        self.entries.iter().map(outline).collect()
     }
 
     /// How many tensors there are.

@@ -1,7 +1,10 @@
-//! Reader of one safetensors file: header checked whole before any tensor is seen. Shards are joined in module `tensors`, writing is in
-//! `write`. After [`parse`] every range lies in the file, no two overlap, and no byte belongs to nobody.
+//! Reader of one safetensors file: header checked whole before any tensor is seen. Shards are joined in module
+//! `tensors`, writing is in `write`. After [`parse`] every range lies in the file, no two overlap, and no byte belongs
+//! to nobody.
 #![forbid(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+mod write;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,6 +12,8 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
+
+pub use write::{write, write_sharded};
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result, quoted};
@@ -77,6 +82,9 @@ pub const HEADER_BYTES_MAX: Size = Size::new(100_000_000);
 
 /// The most tensors in one file: several times what the largest checkpoints have.
 pub const TENSORS_MAX: usize = 1 << 18;
+
+/// The entry of a header that is no tensor.
+const METADATA: &str = "__metadata__";
 
 /// Dimensions of a tensor: as many as PyTorch allows.
 const RANK_MAX: usize = 64;
@@ -157,7 +165,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format!("the name {} stands twice", quoted(&name))));
             }
-            if name == "__metadata__" {
+            if name == METADATA {
                 header.metadata = object.next_value::<Texts>()?.0;
             } else {
                 header.tensors.push((name, object.next_value()?));
