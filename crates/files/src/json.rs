@@ -48,7 +48,7 @@ pub fn fault_in(file: &str, fault: &serde_json::Error) -> Error {
 }
 
 #[derive(Clone, Copy)]
-struct Seed<'a>(&'a Cell<usize>);
+pub(crate) struct Seed<'a>(pub(crate) &'a Cell<usize>);
 
 impl Seed<'_> {
     fn count<E: serde::de::Error>(self) -> Result<(), E> {

@@ -17,6 +17,7 @@ pub mod pth;
 pub mod safetensors;
 pub mod size;
 pub mod tensors;
+pub mod tokenizer;
 
 pub use dtype::Dtype;
 pub use error::{Error, Result};

@@ -1,0 +1,235 @@
+//! Every tokenizer of the kit against every expectation that comes with it: ids, ids with what stands around a text,
+//! and the text that comes back. Streaming is held against decoding on the same ids.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use pasture_files::tokenizer::{Shown, Specials, Tokenizer};
+use serde_json::Value;
+
+/// The kit's tokenizers, or nothing where there is no kit.
+fn kit() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let kit = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from).join("assets/tokenizers");
+    if !kit.is_dir() {
+        println!("skipped: no kit");
+        return None;
+    }
+    Some(kit)
+}
+
+/// Opens a tokenizer of the kit, unpacking it if need be.
+fn open(kit: &Path, name: &str) -> Tokenizer {
+    let path = kit.join(name);
+    let path = if path.exists() { path } else { kit.join(format!("{name}.gz")) };
+    if path.extension().is_none_or(|ending| ending != "gz") {
+        return Tokenizer::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unpacked = folder.path().join(Path::new(name).file_name().unwrap());
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(fs::File::open(&path).unwrap()).read_to_end(&mut bytes).unwrap();
+    fs::write(&unpacked, bytes).unwrap();
+    Tokenizer::open(&unpacked).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// What went wrong, all of it, so that one run shows every difference.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn check<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, text: &str, found: T, wanted: T) {
+        if found == wanted {
+            self.passed += 1;
+        } else {
+            let text: String = text.chars().take(60).collect();
+            self.failed.push(format!("{what} of {text:?}:\n  found  {found:?}\n  wanted {wanted:?}"));
+        }
+    }
+
+    fn end(self, name: &str) {
+        println!("{name}: {} passed, {} failed", self.passed, self.failed.len());
+        let shown: Vec<&str> = self.failed.iter().map(String::as_str).take(12).collect();
+        assert!(
+            self.failed.is_empty(),
+            "{name}: {} of {} failed\n{}",
+            self.failed.len(),
+            self.passed + self.failed.len(),
+            shown.join("\n")
+        );
+        assert!(self.passed > 0, "{name}: nothing was checked");
+    }
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut stream = tokenizer.stream_with(Shown::Show);
+    let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
+    text.push_str(&stream.finish());
+    text
+}
+
+fn check_reference(name: &str, golden: &str, specials: Specials) {
+    let Some(kit) = kit() else { return };
+    let tokenizer = open(&kit, name);
+    let mut tally = Tally::default();
+    for line in fs::read_to_string(kit.join("goldens/reference").join(golden)).unwrap().lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let text = case["text"].as_str().unwrap();
+        let wanted = ids(&case["ids"]);
+        tally.check("ids", text, tokenizer.encode(text, specials).unwrap(), wanted.clone());
+        tally.check(
+            "decoded",
+            text,
+            tokenizer.decode(&wanted, Shown::Show).unwrap().as_str(),
+            case["decoded"].as_str().unwrap(),
+        );
+        tally.check("streamed", text, streamed(&tokenizer, &wanted).as_str(), case["decoded"].as_str().unwrap());
+        if let Some(wanted) = case.get("ids_with_special") {
+            tally.check("ids with special", text, tokenizer.encode_with_special(text, specials).unwrap(), ids(wanted));
+        }
+        let marked = tokenizer.encode_marked(text, &[]).unwrap();
+        tally.check("marked", text, &marked.ids, &tokenizer.encode(text, Specials::Parse).unwrap());
+        tally.check("order of ends", text, marked.ends.is_sorted(), true);
+        tally.check("last end", text, marked.ends.iter().all(|&end| end <= text.len()), true);
+    }
+    tally.end(name);
+}
+
+fn check_gguf(name: &str) {
+    let Some(kit) = kit() else { return };
+    let name = format!("gguf-vocab/ggml-vocab-{name}.gguf");
+    let tokenizer = open(&kit, &name);
+    let mut tally = Tally::default();
+    let texts = fs::read_to_string(kit.join(format!("{name}.inp"))).unwrap();
+    let wanted = fs::read_to_string(kit.join(format!("{name}.out"))).unwrap();
+    let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+    let wanted: Vec<Vec<u32>> =
+        wanted.lines().map(|line| line.split_whitespace().map(|id| id.parse().unwrap()).collect()).collect();
+    assert!(texts.len() >= wanted.len());
+    for (text, wanted) in texts.iter().zip(wanted) {
+        let found = tokenizer.encode(text, Specials::Parse).unwrap();
+        tally.check("streamed", text, streamed(&tokenizer, &found), tokenizer.decode(&found, Shown::Show).unwrap());
+        tally.check("ids", text, found, wanted);
+    }
+    tally.end(&name);
+}
+
+fn check_transformers_js(name: &str, golden: &str) {
+    let Some(kit) = kit() else { return };
+    let tokenizer = open(&kit, name);
+    let golden = fs::read_to_string(kit.join("goldens/transformers-js").join(golden)).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    let mut tally = Tally::default();
+    for case in golden.as_object().unwrap().values() {
+        let text = case["text"].as_str().unwrap();
+        let found = match case.get("text_pair") {
+            Some(pair) => tokenizer.encode_pair(text, pair.as_str().unwrap(), Specials::Parse).unwrap(),
+            None => tokenizer.encode_with_special(text, Specials::Parse).unwrap(),
+        };
+        tally.check("ids", text, found, ids(&case["ids"]));
+        if case.get("text_pair").is_none() {
+            let found = tokenizer.encode(text, Specials::Parse).unwrap();
+            let tokens: Vec<String> = found.iter().map(|&id| tokenizer.token(id).unwrap()).collect();
+            let wanted: Vec<&str> = case["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+            tally.check("tokens", text, tokens, wanted.into_iter().map(str::to_owned).collect());
+        }
+    }
+    tally.end(name);
+}
+
+/// One long text with the spelled tokens, or the ids, of all of it.
+fn check_swift(name: &str, golden: &str) {
+    let Some(kit) = kit() else { return };
+    let tokenizer = open(&kit, name);
+    let golden = fs::read_to_string(kit.join("goldens/swift-transformers").join(golden)).unwrap();
+    let case: Value = serde_json::from_str(&golden).unwrap();
+    let text = case["text"].as_str().unwrap();
+    let mut tally = Tally::default();
+    let list = |key: &str| case.get(key).and_then(Value::as_array);
+    if let Some(wanted) = list("token_ids").or(list("ids")).or(list("bpe_tokens").filter(|list| list[0].is_u64())) {
+        tally.check(
+            "ids",
+            text,
+            tokenizer.encode_with_special(text, Specials::Parse).unwrap(),
+            ids(&wanted.clone().into()),
+        );
+    }
+    if let Some(wanted) =
+        list("encoded_tokens").or(list("tokens")).or(list("bpe_tokens").filter(|list| list[0].is_string()))
+    {
+        let found = tokenizer.encode(text, Specials::Parse).unwrap();
+        let found: Vec<String> = found.iter().map(|&id| tokenizer.token(id).unwrap()).collect();
+        tally.check("tokens", text, found, wanted.iter().map(|token| token.as_str().unwrap().to_owned()).collect());
+    }
+    tally.end(golden_name(name));
+}
+
+fn golden_name(name: &str) -> &str {
+    name
+}
+
+#[test]
+fn byte_level_files_give_the_reference_ids() {
+    check_reference("hf/phi-2/tokenizer.json", "hf__phi-2.jsonl", Specials::Parse);
+    check_reference("hf/tiny-bpe/tiny_bpe_tokenizer.json", "hf__tiny-bpe.jsonl", Specials::Parse);
+}
+
+#[test]
+fn a_marked_file_with_byte_fallback_gives_the_reference_ids() {
+    check_reference("hf/phi-3-mini/tokenizer.json", "hf__phi-3-mini.jsonl", Specials::Parse);
+}
+
+#[test]
+fn word_pieces_give_the_reference_ids() {
+    check_reference("hf/bert-base-uncased/tokenizer.json", "hf__bert-base-uncased.jsonl", Specials::Parse);
+}
+
+#[test]
+fn clip_gives_the_reference_ids() {
+    check_reference("hf/clip/tokenizer.json", "hf__clip.jsonl", Specials::Parse);
+}
+
+#[test]
+fn vocabularies_in_gguf_give_the_ids_of_the_original_tokenizers() {
+    for name in ["bert-bge", "gemma-4", "gpt-2", "mpt", "phi-3", "qwen2"] {
+        check_gguf(name);
+    }
+}
+
+#[test]
+fn browsers_goldens_hold() {
+    check_transformers_js("hf/bert-base-uncased/tokenizer.json", "Xenova__bert-base-uncased.json");
+    check_transformers_js("hf/clip/tokenizer.json", "Xenova__clip-vit-base-patch16.json");
+    check_transformers_js("gguf-vocab/ggml-vocab-gpt-2.gguf", "Xenova__gpt2.json");
+}
+
+#[test]
+fn swift_goldens_hold() {
+    check_swift("hf/bert-base-uncased/tokenizer.json", "bert_uncased_encoded.json");
+    check_swift("gguf-vocab/ggml-vocab-gpt-2.gguf", "gpt2_encoded_tokens.json");
+}
+
+#[test]
+fn the_starter_model_tokenizes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter");
+    let tokenizer = Tokenizer::open(folder.join("starter.gguf")).unwrap();
+    let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    for case in expected["cases"].as_array().unwrap() {
+        let mut prompt = String::new();
+        for message in case["messages"].as_array().unwrap() {
+            let part = |key: &str| message[key].as_str().unwrap();
+            prompt += &format!("<|im_start|>{}\n{}<|im_end|>\n", part("role"), part("content"));
+        }
+        prompt += "<|im_start|>assistant\n";
+        assert_eq!(tokenizer.encode(&prompt, Specials::Parse).unwrap(), ids(&case["prompt_ids"]), "{prompt:?}");
+        assert_eq!(tokenizer.decode(&ids(&case["ids"]), Shown::Hide).unwrap(), case["text"].as_str().unwrap());
+    }
+}
