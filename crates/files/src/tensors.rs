@@ -26,6 +26,7 @@ pub struct Tensors {
     numbers: HashMap<Arc<str>, usize>,
     metadata: Vec<(String, String)>,
     left_out: Vec<String>,
+    pytorch: bool,
     gguf: Option<gguf::Metadata>,
 }
 
@@ -234,6 +235,11 @@ impl Tensors {
         self.gguf.as_ref()
     }
 
+    /// Whether PyTorch wrote it: such a file may hold other state than a model's.
+    pub fn is_pytorch(&self) -> bool {
+        self.pytorch
+    }
+
     fn empty(name: String) -> Tensors {
         Tensors {
             name,
@@ -242,6 +248,7 @@ impl Tensors {
             numbers: HashMap::new(),
             metadata: Vec::new(),
             left_out: Vec::new(),
+            pytorch: false,
             gguf: None,
         }
     }
@@ -256,6 +263,7 @@ impl Tensors {
     }
 
     fn add_pytorch(&mut self, path: PathBuf, checkpoint: pth::Checkpoint) -> Result<()> {
+        self.pytorch = true;
         self.left_out.extend(checkpoint.left_out);
         self.add(path, checkpoint.tensors.into_iter().map(Found::from).collect())
     }

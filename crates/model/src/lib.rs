@@ -21,6 +21,6 @@ pub use config::Config;
 pub use decoder::{Decoder, Hidden};
 pub use error::{Error, Result};
 pub use kv::{Kv, SequenceId};
-pub use load::{Unused, build};
+pub use load::{LoadOptions, Loaded, Source, UnknownKeys, Unused, build, load};
 pub use rope::{RopeSpec, Scaling};
 pub use sites::{Kind, Module, Sites};

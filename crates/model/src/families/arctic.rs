@@ -7,6 +7,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, Container, RopeDefaults};
 use crate::error::Result;
+use crate::names::Names;
 use crate::spec::{
     AttentionSpec, Branch, EXPERT, EmbedSpec, ExpertsSpec, From, HeadSpec, MLP, Mask, MixerSpec, MlpSlots, MlpSpec,
     NormKind, NormSpec, Spec,
@@ -19,6 +20,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["arctic"],
     meta: false,
     spec,
+    names: |_| Names::default(),
     fallback: None,
 };
 

@@ -4,6 +4,7 @@
 use super::Family;
 use crate::config::{Config, Container};
 use crate::error::Result;
+use crate::names::Names;
 use crate::spec::{
     AttentionSpec, Biases, Branch, EmbedSpec, From, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Positions, Spec,
 };
@@ -15,6 +16,7 @@ pub(super) const BERT: Family = Family {
     gguf: &["bert"],
     meta: false,
     spec: |config| spec(config, 0),
+    names: |_| Names::default(),
     fallback: None,
 };
 
@@ -26,6 +28,7 @@ pub(super) const XLM: Family = Family {
     meta: false,
     // Positions begin behind that of the padding token.
     spec: |config| spec(config, config.or("pad_token_id", 1)? + 1),
+    names: |_| Names::default(),
     fallback: None,
 };
 

@@ -5,6 +5,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, Container, RopeDefaults};
 use crate::error::Result;
+use crate::names::Names;
 use crate::spec::{
     AttentionSpec, Branch, EmbedSpec, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Spec,
 };
@@ -16,6 +17,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["gemma2"],
     meta: false,
     spec,
+    names: |_| Names::default(),
     fallback: Some(FALLBACK),
 };
 

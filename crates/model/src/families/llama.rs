@@ -6,6 +6,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, RopeDefaults};
 use crate::error::Result;
+use crate::names::{Names, ignored, row};
 use crate::spec::{
     AttentionSpec, Branch, EmbedSpec, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Spec,
 };
@@ -17,6 +18,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["llama"],
     meta: true,
     spec,
+    names,
     fallback: Some(FALLBACK),
 };
 
@@ -80,4 +82,26 @@ fn spec(config: &Config) -> Result<Spec> {
             rule: LogitRule::default(),
         }),
     })
+}
+
+fn names(_: &Spec) -> Names {
+    Names::new(vec![
+        row("model.embed_tokens", "embed"),
+        row("model.norm", "norm"),
+        row("lm_head", "head"),
+        row("model.layers.{layer}.input_layernorm", "attention.norm"),
+        row("model.layers.{layer}.self_attn.q_proj", "attention.q"),
+        row("model.layers.{layer}.self_attn.k_proj", "attention.k"),
+        row("model.layers.{layer}.self_attn.v_proj", "attention.v"),
+        row("model.layers.{layer}.self_attn.o_proj", "attention.o"),
+        row("model.layers.{layer}.post_attention_layernorm", "mlp.norm"),
+        row("model.layers.{layer}.mlp.gate_proj", "mlp.gate"),
+        row("model.layers.{layer}.mlp.up_proj", "mlp.up"),
+        row("model.layers.{layer}.mlp.down_proj", "mlp.down"),
+    ])
+    .ignoring(&[
+        ignored("model.rotary_emb.inv_freq", "computed from the configuration"),
+        ignored("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "computed from the configuration"),
+    ])
+    .gguf_interleaved()
 }

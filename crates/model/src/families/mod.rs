@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use crate::config::{Config, Container, Report, by_nearness};
 use crate::error::{Error, Result};
+use crate::names::Names;
 use crate::spec::Spec;
 
 /// One family's page.
@@ -27,6 +28,8 @@ pub struct Family {
     pub meta: bool,
     /// The structure, with a checkpoint's sizes.
     pub spec: fn(&Config) -> Result<Spec>,
+    /// Names of the tensors in the family's own checkpoints.
+    pub names: fn(&Spec) -> Names,
     /// A chat template for checkpoints that bring none.
     pub fallback: Option<&'static str>,
 }

@@ -5,6 +5,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, RopeDefaults};
 use crate::error::Result;
+use crate::names::Names;
 use crate::spec::{
     AttentionSpec, Biases, Branch, EmbedSpec, From, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormOver,
     NormSpec, QkNorm, Spec,
@@ -17,6 +18,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["phi2"],
     meta: false,
     spec,
+    names: |_| Names::default(),
     fallback: Some(FALLBACK),
 };
 

@@ -4,6 +4,7 @@
 mod assemble;
 mod parts;
 mod shape;
+mod source;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::names::{self, Names, Part, Place};
 use crate::sites::Sites;
 use crate::spec::Spec;
 use parts::Parts;
+pub use source::{LoadOptions, Loaded, Source, UnknownKeys, load};
 
 /// A tensor of the file that fills no slot, and why nothing is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +75,21 @@ fn unused(parts: &Parts) -> Result<Vec<Unused>> {
     left.map(|name| {
         let reason = match parts.names.reason(name) {
             Some(reason) => Some(reason),
+            None if beside_the_model(parts, name) => Some("stands beside the model: it has no name of its parts"),
             None => tied_copy(parts, name)?,
         };
         let extra = || Error::ExtraTensor { name: name.to_owned(), file: parts.file(name) };
         Ok(Unused { tensor: name.to_owned(), reason: reason.ok_or_else(extra)? })
     })
     .collect()
+}
+
+/// Whether a tensor is other state that PyTorch saved with the model, by a name unlike any of the model's.
+fn beside_the_model(parts: &Parts, name: &str) -> bool {
+    let first = |name: &str| name.split('.').next().map(str::to_owned);
+    let own = parts.names.rows.iter().map(|row| row.module);
+    let mut own = own.chain(parts.names.ignored.iter().map(|ignored| ignored.tensor));
+    parts.tensors.is_pytorch() && !own.any(|own| first(own) == first(name))
 }
 
 /// The reason for a head that stands in the file although the model's is its embedding: it must be the same.

@@ -1,0 +1,83 @@
+//! A model's files, opened and described, before any weight is read; and the verb that reads them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pasture_files::Tensors;
+use pasture_files::folder::Folder;
+use pasture_tensor::Backend;
+
+use super::{Unused, build};
+use crate::config::{Config, Report};
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::families::{self, Family};
+
+/// A checkpoint with its configuration.
+pub struct Source {
+    /// Its tensors.
+    pub tensors: Tensors,
+    /// Its configuration.
+    pub config: Config,
+    /// Where its other files are.
+    pub folder: Folder,
+}
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// What to do with keys of the configuration that nobody knows.
+    pub unknown: UnknownKeys,
+}
+
+/// What to do with keys of a configuration that nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownKeys {
+    /// They are listed in the report.
+    #[default]
+    Report,
+    /// They are an error.
+    Refuse,
+}
+
+/// A loaded model.
+pub struct Loaded {
+    /// What runs.
+    pub decoder: Decoder,
+    /// Its family's page.
+    pub family: &'static Family,
+    /// Keys of the configuration that had no use.
+    pub report: Report,
+    /// Tensors that had no use.
+    pub unused: Vec<Unused>,
+}
+
+impl Source {
+    /// Opens a folder, or one file of a checkpoint: nothing but headers is read.
+    pub fn open(path: &Path) -> Result<Source> {
+        let folder = if path.is_dir() {
+            path
+        } else {
+            path.parent().filter(|up| *up != Path::new("")).unwrap_or(Path::new("."))
+        };
+        let (tensors, folder) = (Tensors::open(path)?, Folder::open(folder)?);
+        let config = Config::open(&tensors, &folder)?;
+        Ok(Source { tensors, config, folder })
+    }
+}
+
+/// Reads a model's weights onto a device. `progress` is told the bytes read and the bytes there are.
+pub fn load(
+    source: &Source,
+    backend: &Arc<dyn Backend>,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Loaded> {
+    let families::Blueprint { family, spec, report } = families::blueprint(&source.config)?;
+    if let (UnknownKeys::Refuse, Some(key)) = (options.unknown, report.unknown.first()) {
+        return Err(source.config.fault(key, "is a key that nobody knows; loading without \"strict\" leaves it out"));
+    }
+    let names = (family.names)(&spec);
+    let (decoder, unused) = build(&source.tensors, &spec, &names, backend.clone(), progress)?;
+    Ok(Loaded { decoder, family, report, unused })
+}
