@@ -5,7 +5,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, Container, RopeDefaults};
 use crate::error::Result;
-use crate::names::Names;
+use crate::names::{Names, ignored, row};
 use crate::spec::{
     AttentionSpec, Branch, EmbedSpec, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Spec,
 };
@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["gemma2"],
     meta: false,
     spec,
-    names: |_| Names::default(),
+    names,
     fallback: Some(FALLBACK),
 };
 
@@ -94,4 +94,24 @@ fn spec(config: &Config) -> Result<Spec> {
             rule: LogitRule { scale: None, softcap: config.or_off("final_logit_softcapping", 30.0)? },
         }),
     })
+}
+
+fn names(_: &Spec) -> Names {
+    Names::new(vec![
+        row("model.embed_tokens", "embed"),
+        row("model.norm", "norm"),
+        row("lm_head", "head"),
+        row("model.layers.{layer}.input_layernorm", "attention.norm"),
+        row("model.layers.{layer}.self_attn.q_proj", "attention.q"),
+        row("model.layers.{layer}.self_attn.k_proj", "attention.k"),
+        row("model.layers.{layer}.self_attn.v_proj", "attention.v"),
+        row("model.layers.{layer}.self_attn.o_proj", "attention.o"),
+        row("model.layers.{layer}.post_attention_layernorm", "attention.post_norm"),
+        row("model.layers.{layer}.pre_feedforward_layernorm", "mlp.norm"),
+        row("model.layers.{layer}.mlp.gate_proj", "mlp.gate"),
+        row("model.layers.{layer}.mlp.up_proj", "mlp.up"),
+        row("model.layers.{layer}.mlp.down_proj", "mlp.down"),
+        row("model.layers.{layer}.post_feedforward_layernorm", "mlp.post_norm"),
+    ])
+    .ignoring(&[ignored("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "computed from the configuration")])
 }
