@@ -5,7 +5,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, RopeDefaults};
 use crate::error::Result;
-use crate::names::Names;
+use crate::names::{Names, ignored, row};
 use crate::spec::{
     AttentionSpec, Biases, Branch, EmbedSpec, From, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormOver,
     NormSpec, QkNorm, Spec,
@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["phi2"],
     meta: false,
     spec,
-    names: |_| Names::default(),
+    names,
     fallback: Some(FALLBACK),
 };
 
@@ -69,4 +69,22 @@ fn spec(config: &Config) -> Result<Spec> {
         norm: Some(norm("norm")),
         head: Some(HeadSpec { tied: config.or("tie_word_embeddings", false)?, bias: true, rule: LogitRule::default() }),
     })
+}
+
+fn names(_: &Spec) -> Names {
+    Names::new(vec![
+        row("model.embed_tokens", "embed"),
+        row("model.final_layernorm", "norm"),
+        row("lm_head", "head"),
+        row("model.layers.{layer}.input_layernorm", "attention.norm"),
+        row("model.layers.{layer}.self_attn.q_proj", "attention.q"),
+        row("model.layers.{layer}.self_attn.k_proj", "attention.k"),
+        row("model.layers.{layer}.self_attn.v_proj", "attention.v"),
+        row("model.layers.{layer}.self_attn.dense", "attention.o"),
+        row("model.layers.{layer}.self_attn.q_layernorm", "attention.q_norm"),
+        row("model.layers.{layer}.self_attn.k_layernorm", "attention.k_norm"),
+        row("model.layers.{layer}.mlp.fc1", "mlp.up"),
+        row("model.layers.{layer}.mlp.fc2", "mlp.down"),
+    ])
+    .ignoring(&[ignored("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "computed from the configuration")])
 }
