@@ -7,7 +7,7 @@ use pasture_tensor::ops::head::LogitRule;
 use super::Family;
 use crate::config::{Config, Container, RopeDefaults};
 use crate::error::Result;
-use crate::names::Names;
+use crate::names::{Names, ignored, row};
 use crate::spec::{
     AttentionSpec, Branch, EXPERT, EmbedSpec, ExpertsSpec, From, HeadSpec, MLP, Mask, MixerSpec, MlpSlots, MlpSpec,
     NormKind, NormSpec, Spec,
@@ -20,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["arctic"],
     meta: false,
     spec,
-    names: |_| Names::default(),
+    names,
     fallback: None,
 };
 
@@ -85,4 +85,33 @@ fn spec(config: &Config) -> Result<Spec> {
             rule: LogitRule::default(),
         }),
     })
+}
+
+fn names(_: &Spec) -> Names {
+    Names::new(vec![
+        row("model.embed_tokens", "embed"),
+        row("model.norm", "norm"),
+        row("lm_head", "head"),
+        row("model.layers.{layer}.input_layernorm", "attention.norm"),
+        row("model.layers.{layer}.self_attn.q_proj", "attention.q"),
+        row("model.layers.{layer}.self_attn.k_proj", "attention.k"),
+        row("model.layers.{layer}.self_attn.v_proj", "attention.v"),
+        row("model.layers.{layer}.self_attn.o_proj", "attention.o"),
+        row("model.layers.{layer}.residual_layernorm", "residual.norm"),
+        row("model.layers.{layer}.residual_mlp.w1", "residual.gate"),
+        row("model.layers.{layer}.residual_mlp.w3", "residual.up"),
+        row("model.layers.{layer}.residual_mlp.w2", "residual.down"),
+        row("model.layers.{layer}.post_attention_layernorm", "experts.norm"),
+        row("model.layers.{layer}.block_sparse_moe.gate", "router"),
+        row("model.layers.{layer}.block_sparse_moe.experts.{expert}.w1", "expert.gate"),
+        row("model.layers.{layer}.block_sparse_moe.experts.{expert}.w3", "expert.up"),
+        row("model.layers.{layer}.block_sparse_moe.experts.{expert}.w2", "expert.down"),
+        // A layer without experts.
+        row("model.layers.{layer}.post_attention_layernorm", "mlp.norm"),
+        row("model.layers.{layer}.block_sparse_moe.mlp.w1", "mlp.gate"),
+        row("model.layers.{layer}.block_sparse_moe.mlp.w3", "mlp.up"),
+        row("model.layers.{layer}.block_sparse_moe.mlp.w2", "mlp.down"),
+    ])
+    .ignoring(&[ignored("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "computed from the configuration")])
+    .gguf_interleaved()
 }
