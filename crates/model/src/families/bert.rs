@@ -4,7 +4,7 @@
 use super::Family;
 use crate::config::{Config, Container};
 use crate::error::Result;
-use crate::names::Names;
+use crate::names::{Names, ignored, row};
 use crate::spec::{
     AttentionSpec, Biases, Branch, EmbedSpec, From, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Positions, Spec,
 };
@@ -16,7 +16,7 @@ pub(super) const BERT: Family = Family {
     gguf: &["bert"],
     meta: false,
     spec: |config| spec(config, 0),
-    names: |_| Names::default(),
+    names,
     fallback: None,
 };
 
@@ -28,7 +28,7 @@ pub(super) const XLM: Family = Family {
     meta: false,
     // Positions begin behind that of the padding token.
     spec: |config| spec(config, config.or("pad_token_id", 1)? + 1),
-    names: |_| Names::default(),
+    names,
     fallback: None,
 };
 
@@ -82,4 +82,27 @@ fn spec(config: &Config, first: usize) -> Result<Spec> {
         norm: None,
         head: None,
     })
+}
+
+fn names(_: &Spec) -> Names {
+    Names::new(vec![
+        row("embeddings.word_embeddings", "embed"),
+        row("embeddings.position_embeddings", "embed.positions"),
+        row("embeddings.token_type_embeddings", "embed.types"),
+        row("embeddings.LayerNorm", "embed.norm"),
+        row("encoder.layer.{layer}.attention.self.query", "attention.q"),
+        row("encoder.layer.{layer}.attention.self.key", "attention.k"),
+        row("encoder.layer.{layer}.attention.self.value", "attention.v"),
+        row("encoder.layer.{layer}.attention.output.dense", "attention.o"),
+        row("encoder.layer.{layer}.attention.output.LayerNorm", "attention.norm"),
+        row("encoder.layer.{layer}.intermediate.dense", "mlp.up"),
+        row("encoder.layer.{layer}.output.dense", "mlp.down"),
+        row("encoder.layer.{layer}.output.LayerNorm", "mlp.norm"),
+    ])
+    .prefixed(&["bert.", "roberta."])
+    .ignoring(&[
+        ignored("embeddings.position_ids", "the numbers of the positions, in order"),
+        ignored("pooler.dense.weight", "embedding takes a row or a mean, not the pooler's output"),
+        ignored("pooler.dense.bias", "embedding takes a row or a mean, not the pooler's output"),
+    ])
 }
