@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod batch;
 pub mod config;
 mod decoder;
@@ -16,6 +17,7 @@ mod rope;
 mod sites;
 pub mod spec;
 
+pub use adapters::load_adapter;
 pub use batch::{Batch, Span};
 pub use config::Config;
 pub use decoder::{Decoder, Hidden};
