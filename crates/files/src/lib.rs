@@ -14,6 +14,7 @@ pub mod json;
 pub mod mmap;
 pub mod outline;
 pub mod pth;
+pub mod prompt;
 pub mod safetensors;
 pub mod size;
 pub mod tensors;

@@ -1,0 +1,3 @@
+//! The prompt object.
+
+pub mod template;
