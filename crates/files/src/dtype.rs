@@ -230,9 +230,8 @@ mod tests {
             }
         }
         for (name, _) in SAFETENSORS {
-            if let Some(dtype) = Dtype::from_safetensors(name) {
-                assert_eq!(dtype.safetensors_name(), Some(*name));
-            }
+            let dtype = Dtype::from_safetensors(name).unwrap();
+            assert_eq!(dtype.safetensors_name(), Some(*name));
         }
         assert_eq!(Dtype::from_safetensors("f32"), None);
         assert_eq!(Dtype::from_ggml_type(4), None);

@@ -1,11 +1,10 @@
 //! Every number format against the reference kit: decoded values, stored bytes, and how much a search loses.
 //! The kit is found by `PASTURE_KIT` or beside the workspace; without it each test says `skipped: no kit`.
 
-use std::path::PathBuf;
+mod kit;
 
+use kit::Golden;
 use pasture_kernels::Format;
-use safetensors::SafeTensors;
-use serde_json::Value;
 
 /// Fused multiply-add may move the last bits of a decoded value.
 const DECODE_TOLERANCE: f64 = 1e-6;
@@ -13,44 +12,6 @@ const DECODE_TOLERANCE: f64 = 1e-6;
 const SEARCH_SLACK: f64 = 1.02;
 /// The reference prints its losses with six decimals.
 const LOSS_ROUNDING: f64 = 1e-6;
-
-struct Golden {
-    bytes: Vec<u8>,
-    facts: Value,
-}
-
-impl Golden {
-    fn open(case: &str) -> Option<Golden> {
-        let kit = std::env::var_os("PASTURE_KIT")
-            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-        let folder = kit.join("golden").join(case);
-        if !folder.exists() {
-            println!("skipped: no kit");
-            return None;
-        }
-        let facts = std::fs::read(folder.join("golden.json")).unwrap();
-        Some(Golden {
-            bytes: std::fs::read(folder.join("golden.safetensors")).unwrap(),
-            facts: serde_json::from_slice(&facts).unwrap(),
-        })
-    }
-
-    fn has(&self, name: &str) -> bool {
-        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
-    }
-
-    /// Bytes of a tensor and the length of its rows.
-    fn bytes(&self, name: &str) -> (Vec<u8>, usize) {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        let tensor = file.tensor(name).unwrap_or_else(|_| panic!("{name} is not in the kit"));
-        (tensor.data().to_vec(), *tensor.shape().last().unwrap())
-    }
-
-    fn floats(&self, name: &str) -> (Vec<f32>, usize) {
-        let (bytes, row) = self.bytes(name);
-        (bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(), row)
-    }
-}
 
 fn decoded(format: Format, bytes: &[u8]) -> Vec<f32> {
     let mut out = vec![0.0; bytes.len() / format.block_bytes() * format.block()];
@@ -98,8 +59,18 @@ fn check_loss(label: &str, found: f64, wanted: f64, failures: &mut Vec<String>) 
 const SEARCHED: &[Format] =
     &[Format::Q2_K, Format::Q3_K, Format::Q4_K, Format::Q5_K, Format::Q6_K, Format::IQ4_NL, Format::IQ4_XS];
 
-const BYTE_EQUAL: &[Format] =
-    &[Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::F16, Format::BF16];
+const BYTE_EQUAL: &[Format] = &[
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::F16,
+    Format::BF16,
+    Format::MXFP4,
+    Format::TQ1_0,
+    Format::TQ2_0,
+];
 
 #[test]
 fn stored_blocks_decode_to_the_reference_values() {

@@ -2,13 +2,23 @@
 //! and scalar dot; this file owns the closed list and the table through which every other crate asks.
 
 mod bf16;
+pub mod bitsandbytes;
 mod block;
 mod codebook;
+mod e4m3;
+mod e5m2;
 mod f16;
 mod f32;
 mod iq4_nl;
 mod iq4_xs;
 mod k_scales;
+mod mx;
+mod mxfp4;
+mod mxfp6;
+mod mxfp8;
+mod mxint8;
+mod nf4;
+mod nvfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -22,6 +32,11 @@ mod q8_0;
 mod q8_k;
 mod search;
 mod settle;
+pub mod small_float;
+mod tq1_0;
+mod tq2_0;
+
+pub use mxfp4::from_pairs as mxfp4_from_pairs;
 
 /// Values to whole blocks.
 pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
@@ -97,6 +112,32 @@ formats! {
     IQ4_NL => iq4_nl::TRAITS,
     /// 256 four-bit codes of uneven levels, scales per 32.
     IQ4_XS => iq4_xs::TRAITS,
+    /// 256 ternary codes, five to a byte, under a scale.
+    TQ1_0 => tq1_0::TRAITS,
+    /// 256 ternary codes of two bits under a scale.
+    TQ2_0 => tq2_0::TRAITS,
+    /// 64 quantiles of a normal distribution under their largest magnitude.
+    NF4 => nf4::TRAITS,
+    /// Eight-bit float with four exponent bits.
+    E4M3 => e4m3::TRAITS,
+    /// Eight-bit float with five exponent bits.
+    E5M2 => e5m2::TRAITS,
+    /// 32 E4M3 under a power of two.
+    MXFP8_E4M3 => mxfp8::E4M3_TRAITS,
+    /// 32 E5M2 under a power of two.
+    MXFP8_E5M2 => mxfp8::E5M2_TRAITS,
+    /// 32 six-bit floats with two exponent bits under a power of two.
+    MXFP6_E2M3 => mxfp6::E2M3_TRAITS,
+    /// 32 six-bit floats with three exponent bits under a power of two.
+    MXFP6_E3M2 => mxfp6::E3M2_TRAITS,
+    /// 32 four-bit floats under a power of two, as GGUF lays them out.
+    MXFP4 => mxfp4::TRAITS,
+    /// 32 four-bit floats under a power of two, neighbors sharing a byte.
+    MXFP4_OCP => mxfp4::OCP_TRAITS,
+    /// 32 bytes under a power of two.
+    MXINT8 => mxint8::TRAITS,
+    /// 64 four-bit floats, eight-bit float scales per 16.
+    NVFP4 => nvfp4::TRAITS,
 }
 
 impl Format {

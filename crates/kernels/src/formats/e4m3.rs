@@ -1,0 +1,25 @@
+//! E4M3: OFP8 with four exponent bits, up to 448, no infinity. Larger values are stored as the greatest number.
+
+use super::Traits;
+use super::small_float::{self, E4M3};
+
+pub const TRAITS: Traits =
+    Traits { name: "E4M3", block: 1, bytes: 1, ggml_type: None, dequantize, quantize: Some(quantize), dot };
+
+static VALUES: [f32; 256] = small_float::table(E4M3);
+
+fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    for (value, code) in out.iter_mut().zip(bytes) {
+        *value = VALUES[usize::from(*code)];
+    }
+}
+
+fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+    for (code, value) in out.iter_mut().zip(values) {
+        *code = E4M3.encode_saturating(*value);
+    }
+}
+
+fn dot(bytes: &[u8], x: &[f32]) -> f32 {
+    bytes.iter().zip(x).map(|(code, x)| VALUES[usize::from(*code)] * x).sum()
+}

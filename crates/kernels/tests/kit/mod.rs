@@ -1,0 +1,52 @@
+//! The reference kit's cases, found by `PASTURE_KIT` or beside the workspace.
+//! Invariant: without the kit a case says `skipped: no kit` and nothing else.
+#![expect(clippy::unwrap_used, reason = "a test may stop where the kit is not what it should be")]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::PathBuf;
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// One case.
+pub struct Golden {
+    bytes: Vec<u8>,
+    /// What stands beside the tensors.
+    pub facts: Value,
+}
+
+impl Golden {
+    /// The case of that name.
+    pub fn open(case: &str) -> Option<Golden> {
+        let kit = std::env::var_os("PASTURE_KIT")
+            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
+        let folder = kit.join("golden").join(case);
+        if !folder.exists() {
+            println!("skipped: no kit");
+            return None;
+        }
+        let facts = std::fs::read(folder.join("golden.json")).unwrap();
+        Some(Golden {
+            bytes: std::fs::read(folder.join("golden.safetensors")).unwrap(),
+            facts: serde_json::from_slice(&facts).unwrap(),
+        })
+    }
+
+    /// Is there a tensor of that name?
+    pub fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
+    }
+
+    /// Bytes of a tensor and the length of its rows.
+    pub fn bytes(&self, name: &str) -> (Vec<u8>, usize) {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let tensor = file.tensor(name).unwrap_or_else(|_| panic!("{name} is not in the kit"));
+        (tensor.data().to_vec(), *tensor.shape().last().unwrap())
+    }
+
+    /// Values of an F32 tensor and the length of its rows.
+    pub fn floats(&self, name: &str) -> (Vec<f32>, usize) {
+        let (bytes, row) = self.bytes(name);
+        (bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(), row)
+    }
+}
