@@ -3,6 +3,7 @@
 //! findings like a panic. Runs on the stable toolchain; findings are kept in `fuzz/findings/TARGET`.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod corpus;
 mod mutate;
 mod targets;

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use pasture_files::Tensors;
 
+use crate::archive;
+
 /// One reader and where its inputs come from.
 #[derive(Clone, Copy)]
 pub struct Target {
@@ -24,7 +26,7 @@ pub struct Target {
     pub feed: fn(&Path, &[u8]) -> String,
 }
 
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 4] = [
     Target {
         name: "gguf",
         file: "input.gguf",
@@ -49,10 +51,27 @@ const TARGETS: [Target; 3] = [
         seeds: &["hostile/pth", "golden/pth"],
         own_seeds: &[],
         takes: &[".pth", ".bin", ".pt"],
-        literals: &["\u{80}\u{2}}."],
+        literals: &[],
         feed: |path, _| tensors(path),
     },
+    Target {
+        name: "pickle",
+        file: "input.pth",
+        seeds: &[],
+        own_seeds: &[],
+        takes: &[],
+        literals: &["}.", "](NJ\u{3}\0\0\0e.", PICKLE],
+        feed: |path, bytes| match std::fs::write(path, archive::checkpoint(bytes)) {
+            Ok(()) => tensors(path),
+            Err(error) => error.to_string(),
+        },
+    },
 ];
+
+/// A dictionary of a transposed tensor `w`, the same under `p`, and a number.
+const PICKLE: &str = "ccollections\nOrderedDict\n)R(X\u{1}\0\0\0wctorch._utils\n_rebuild_tensor\n(\
+    (X\u{7}\0\0\0storagectorch\nFloatStorage\nX\u{1}\0\0\x000X\u{3}\0\0\0cpuJ\u{4}\0\0\0tQ\
+    K\u{0}(K\u{2}K\u{2}t(K\u{1}K\u{2}ttRq\u{0}X\u{1}\0\0\0ph\u{0}X\u{1}\0\0\0nM\u{1}\u{1}u.";
 
 /// The target of a name.
 pub fn find(name: &str) -> Result<Target> {
@@ -77,4 +96,18 @@ fn tensors(path: &Path) -> String {
         }
     }
     format!("ok {} tensors, sum {sum}", tensors.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_literal_pickle_reads_as_tensors() {
+        let path = std::env::temp_dir().join(format!("pasture-pickle-{}.pth", std::process::id()));
+        std::fs::write(&path, archive::checkpoint(PICKLE.as_bytes())).unwrap();
+        let outcome = tensors(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(outcome, "ok 2 tensors, sum 0");
+    }
 }

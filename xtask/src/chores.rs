@@ -5,8 +5,19 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cargo, step};
 
 /// Every reader that meets files from outside; one fuzz target each (see `fuzz/src/targets.rs`).
-pub const FUZZ_TARGETS: [&str; 10] =
-    ["gguf", "safetensors", "pth", "tokenizer", "sentencepiece", "tiktoken", "tekken", "template", "config", "rows"];
+pub const FUZZ_TARGETS: [&str; 11] = [
+    "gguf",
+    "safetensors",
+    "pth",
+    "pickle",
+    "tokenizer",
+    "sentencepiece",
+    "tiktoken",
+    "tekken",
+    "template",
+    "config",
+    "rows",
+];
 
 const FUZZ_SECONDS: u64 = 60;
 

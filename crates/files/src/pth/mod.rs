@@ -44,7 +44,10 @@ pub fn recognize(file: &[u8]) -> bool {
 /// Reads a checkpoint. `name` is the file's name in errors.
 pub fn read(name: &str, file: &Bytes) -> Result<Checkpoint> {
     let form = if zip::Archive::recognize(file) { read_zip } else { read_legacy };
-    form(name, file).map_err(|fault| fault.of(name))
+    let checkpoint = form(name, file).map_err(|fault| fault.of(name));
+    // Each record's own header was looked at, and the system may map two megabytes around one.
+    file.release();
+    checkpoint
 }
 
 fn read_zip(name: &str, file: &Bytes) -> Result<Checkpoint, Fault> {
