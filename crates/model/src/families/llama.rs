@@ -33,7 +33,7 @@ const FALLBACK: &str = "\
 {{ raise_exception('questions of the user and answers of the assistant have to take turns') }}\
 {%- endif -%}\
 {%- if message['role'] == 'user' -%}\
-{{ bos_token ~ '[INST] ' ~ (opening if loop.first else '') ~ (message['content'] | trim) ~ ' [/INST]' }}\
+{{ bos_token ~ '[INST] ' ~ (((opening if loop.first else '') ~ message['content']) | trim) ~ ' [/INST]' }}\
 {%- else -%}\
 {{ ' ' ~ (message['content'] | trim) ~ ' ' ~ eos_token }}\
 {%- endif -%}\
