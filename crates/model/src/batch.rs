@@ -33,6 +33,8 @@ pub struct Batch {
     /// For each row, the first position it does not see (before the mask's own lower bound): its own position + 1
     /// unless rows see what follows them.
     pub reach: Vec<usize>,
+    /// Segment types, for a model that has a table of them: one for each row, or none where all are of type 0.
+    pub types: Vec<u32>,
     /// Layers whose outputs are wanted; 0 is the embedding, `n` the output of the n-th layer.
     pub outputs: Vec<usize>,
 }

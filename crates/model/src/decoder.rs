@@ -134,7 +134,9 @@ impl Decoder {
             x = ops.add(&x, &rows, 1.0);
         }
         if let Some(table) = &self.embed.types {
-            let rows = ops.embed(table, &vec![0; batch.ids.len()]);
+            let zeros = vec![0; batch.ids.len()];
+            let types = if batch.types.is_empty() { &zeros } else { &batch.types };
+            let rows = ops.embed(table, types);
             x = ops.add(&x, &rows, 1.0);
         }
         self.embed.norm.as_ref().map_or_else(|| x.clone(), |norm| ops.norm(&x, norm))
@@ -147,6 +149,7 @@ impl Decoder {
             return Err(Error::Token { id: *id, vocab });
         }
         assert_eq!(batch.reach.len(), batch.ids.len(), "a reach for each row");
+        assert!(batch.types.is_empty() || batch.types.len() == batch.ids.len(), "a type for each row, or none");
         if let Some(positions) = self.spec.embed.positions {
             let limit = positions.rows - positions.first;
             let wanted = batch.spans.iter().map(|span| span.start + span.rows.len()).max().unwrap_or(0);

@@ -45,7 +45,7 @@ pub struct EmbedSpec {
     pub scale: Option<f32>,
     /// Learned positions.
     pub positions: Option<Positions>,
-    /// Entries of a table of segment types, of which the first is added to every row.
+    /// Entries of a table of segment types.
     pub types: Option<usize>,
     /// After the sum.
     pub norm: Option<NormSpec>,
