@@ -1,0 +1,55 @@
+//! Golden cases: the committed one of each family, and the kit's. What is compared and how stands with the runner of
+//! `cargo xtask golden`, which this test compiles.
+
+#[path = "../../../xtask/golden/src/model/mod.rs"]
+mod model;
+
+use std::path::{Path, PathBuf};
+
+use model::Outcome;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Groups of whole models.
+const GROUPS: [&str; 5] = ["text", "arctic", "embed", "gguf", "pth"];
+
+/// Every case below a folder, in the order of names.
+fn cases(root: &Path) -> Vec<PathBuf> {
+    let folders = |place: PathBuf| {
+        let entries = std::fs::read_dir(place).into_iter().flatten().filter_map(Result::ok);
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir())
+    };
+    let mut found: Vec<PathBuf> = GROUPS.iter().flat_map(|group| folders(root.join(group))).collect();
+    found.sort();
+    found
+}
+
+/// Runs all cases and says how many of them passed.
+fn check(root: &Path) -> usize {
+    let mut failures = Vec::new();
+    let mut passed = 0;
+    for case in cases(root) {
+        match model::run(&case) {
+            Ok(Outcome::Passed) => passed += 1,
+            Ok(Outcome::NotCovered(_)) => {}
+            Err(fault) => failures.push(format!("{:?}: {fault:#}", case.file_name().unwrap_or_default())),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    passed
+}
+
+#[test]
+fn a_committed_case_of_each_family_is_right_however_it_is_cut() {
+    assert_eq!(check(&Path::new(ROOT).join("tests/golden")), 5);
+}
+
+#[test]
+fn the_kits_cases_are_right_however_they_are_cut() {
+    let kit = std::env::var_os("PASTURE_KIT").map_or_else(|| Path::new(ROOT).join("../shared"), PathBuf::from);
+    if !kit.join("golden").is_dir() {
+        println!("skipped: no kit");
+        return;
+    }
+    assert!(check(&kit.join("golden")) > 0);
+}
