@@ -53,10 +53,11 @@ fn collect(place: &Path, target: &Target, files: &mut Vec<PathBuf>) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() {
             collect(&path, target, files);
-        } else if target.takes.is_empty() || target.takes.iter().any(|end| name.ends_with(end)) {
-            if entry.metadata().is_ok_and(|m| m.len() <= BYTES_MAX) {
-                files.push(path);
-            }
+            continue;
+        }
+        let taken = target.takes.is_empty() || target.takes.iter().any(|end| name.ends_with(end));
+        if taken && entry.metadata().is_ok_and(|m| m.len() <= BYTES_MAX) {
+            files.push(path);
         }
     }
 }
