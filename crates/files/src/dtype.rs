@@ -233,7 +233,13 @@ mod tests {
             let dtype = Dtype::from_safetensors(name).unwrap();
             assert_eq!(dtype.safetensors_name(), Some(*name));
         }
+        for number in [0, 1, 2, 3, 6, 7, 8].into_iter().chain(10..=30).chain([34, 35, 39, 40]) {
+            assert!(Dtype::from_ggml_type(number).is_some(), "GGUF type {number}");
+        }
+        // Removed types, and those that only products use.
+        for number in [4, 5, 9, 31, 32, 33, 36, 37, 38] {
+            assert_eq!(Dtype::from_ggml_type(number), None, "GGUF type {number}");
+        }
         assert_eq!(Dtype::from_safetensors("f32"), None);
-        assert_eq!(Dtype::from_ggml_type(4), None);
     }
 }

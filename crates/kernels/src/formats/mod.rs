@@ -9,8 +9,16 @@ mod e4m3;
 mod e5m2;
 mod f16;
 mod f32;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
+mod iq_grids;
 mod k_scales;
 mod mx;
 mod mxfp4;
@@ -112,6 +120,20 @@ formats! {
     IQ4_NL => iq4_nl::TRAITS,
     /// 256 four-bit codes of uneven levels, scales per 32.
     IQ4_XS => iq4_xs::TRAITS,
+    /// 256 values of a ternary grid, scales per 32.
+    IQ1_S => iq1_s::TRAITS,
+    /// 256 values of a ternary grid, scales per 16.
+    IQ1_M => iq1_m::TRAITS,
+    /// 256 values of a grid of 256, scales per 32.
+    IQ2_XXS => iq2_xxs::TRAITS,
+    /// 256 values of a grid of 512, scales per 16.
+    IQ2_XS => iq2_xs::TRAITS,
+    /// 256 values of a grid of 1024, scales per 16.
+    IQ2_S => iq2_s::TRAITS,
+    /// 256 values of a grid of 256 fours, scales per 32.
+    IQ3_XXS => iq3_xxs::TRAITS,
+    /// 256 values of a grid of 512 fours, scales per 32.
+    IQ3_S => iq3_s::TRAITS,
     /// 256 ternary codes, five to a byte, under a scale.
     TQ1_0 => tq1_0::TRAITS,
     /// 256 ternary codes of two bits under a scale.
