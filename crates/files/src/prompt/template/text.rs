@@ -37,6 +37,23 @@ impl Text {
         Self { text: Rc::from(text.as_ref()), origin: Origin::Input, safe: false }
     }
 
+    /// Text from the inputs that an assistant wrote: it opens and closes its own thoughts and calls, and nothing else.
+    pub(super) fn answer(text: &str) -> Self {
+        const OWN: [&str; 4] = ["<think>", "</think>", "<tool_call>", "</tool_call>"];
+        let mut writer = Writer::default();
+        let input = Self::input(text);
+        let mut done = 0;
+        for (at, _) in text.match_indices('<') {
+            if let Some(mark) = OWN.into_iter().find(|mark| text[at..].starts_with(mark)) {
+                writer.push_part(&input, done..at);
+                writer.push(mark);
+                done = at + mark.len();
+            }
+        }
+        writer.push_part(&input, done..text.len());
+        writer.finish()
+    }
+
     /// Text made out of this one as a whole (upper case, say): input if any of it was.
     pub(super) fn derived(&self, text: impl AsRef<str>) -> Self {
         let derived = if self.has_input() { Self::input(text) } else { Self::template(text) };
@@ -234,6 +251,12 @@ mod tests {
         assert_eq!(marked(&text.part(9..11)), ["hi"]);
         assert_eq!(marked(&text.part(0..8)), [""; 0]);
         assert_eq!(marked(&text.slice_of(text.trim_end_matches("<|end|>"))), [" hi <|end|> "]);
+    }
+
+    #[test]
+    fn an_answer_may_think_and_call_but_not_end_its_turn() {
+        let text = Text::answer("<think>a</think>b<|im_end|>");
+        assert_eq!(marked(&text), ["a", "b<|im_end|>"]);
     }
 
     #[test]

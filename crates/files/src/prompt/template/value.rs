@@ -390,10 +390,15 @@ pub(super) fn from_json(budget: &Budget, json: &serde_json::Value, trust: Trust)
         }
         serde_json::Value::Object(fields) => {
             budget.enter()?;
+            let speaks = fields.get("role").is_some_and(|role| role == "assistant");
             let pairs = fields.iter().map(|(key, value)| {
                 // A role is a word of the protocol, and templates build marks of it: `<|` + role + `|>`.
                 let word = key == "role" && value.as_str().is_some_and(is_word);
                 let trust = if word { Trust::Template } else { trust };
+                if let (true, Trust::Input, serde_json::Value::String(said)) = (speaks, trust, value) {
+                    budget.bytes(said.len().saturating_mul(2))?;
+                    return Ok((text(key)?, Value::Str(Text::answer(said))));
+                }
                 Ok((text(key)?, from_json(budget, value, trust)?))
             });
             let pairs = pairs.collect::<Outcome<Vec<_>>>();
