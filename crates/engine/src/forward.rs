@@ -26,6 +26,9 @@ pub trait Forward: Send {
     fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> Result<Tensor>;
 }
 
+/// So many times its original length may a sequence have whose angles stretch with it.
+const STRETCH_MAX: usize = 8;
+
 /// How a sequence's length changes its rotary angles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeRule {
@@ -51,6 +54,15 @@ impl RopeRule {
             _ => RopeRule::Fixed,
         });
         rules.find(|rule| *rule != RopeRule::Fixed).unwrap_or(RopeRule::Fixed)
+    }
+
+    /// Positions that a sequence may have in a model made for `context`.
+    pub fn context(self, context: usize) -> usize {
+        match self {
+            // Its angles stretch with the sequence, at any length; the figure is a stop for runaway answers.
+            RopeRule::Grows(original) => context.max(original.saturating_mul(STRETCH_MAX)),
+            _ => context,
+        }
     }
 
     /// From which position rows of a sequence must run one by one.

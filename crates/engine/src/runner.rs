@@ -27,7 +27,7 @@ impl Forward for Runner {
     }
 
     fn context(&self) -> usize {
-        self.decoder.spec().context
+        context(&self.decoder)
     }
 
     fn rope_rule(&self) -> RopeRule {
@@ -51,6 +51,10 @@ impl Forward for Runner {
     }
 }
 
+fn context(decoder: &Decoder) -> usize {
+    RopeRule::of(decoder.spec()).context(decoder.spec().context)
+}
+
 /// What [`logits`] computes.
 pub struct Logits {
     /// Logits of every position, `[ids, vocabulary]`.
@@ -68,7 +72,7 @@ pub struct Logits {
 /// When `chunk` is zero or there are no ids.
 pub fn logits(decoder: &Decoder, format: KvFormat, ids: &[u32], chunk: usize, outputs: &[usize]) -> Result<Logits> {
     assert!(!ids.is_empty() && chunk > 0, "there is something to run");
-    let limit = decoder.spec().context;
+    let limit = context(decoder);
     if ids.len() > limit {
         return Err(pasture_model::Error::Context { wanted: ids.len(), limit });
     }

@@ -1,0 +1,141 @@
+//! The reference implementations' greedy continuations, through the engine: in steps of any size, with all prompts at
+//! once, and with so few pages that sequences give way to each other.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pasture_engine::sampling::SamplingOptions;
+use pasture_engine::{Answer, Engine, EngineOptions, Request, Runner, Stream, logits};
+use pasture_kernels::Pool;
+use pasture_model::{Decoder, LoadOptions, Source, load};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Backend, Cpu, Precision};
+use serde_json::Value;
+
+fn kit() -> Option<PathBuf> {
+    let kit = std::env::var_os("PASTURE_KIT").map(PathBuf::from);
+    let kit = kit.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
+    let found = kit.join("golden/text").is_dir();
+    if !found {
+        println!("skipped: no kit");
+    }
+    found.then_some(kit)
+}
+
+fn decoder(path: &Path) -> Arc<Decoder> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
+    let source = Source::open(path).unwrap();
+    Arc::new(load(&source, &backend, &LoadOptions::default(), &mut |_, _| {}).unwrap().decoder)
+}
+
+fn engine(decoder: &Arc<Decoder>, options: EngineOptions) -> Engine {
+    Engine::start(Box::new(Runner::new(decoder.clone(), KvFormat::F32)), None, options).unwrap()
+}
+
+fn greedy(ids: &[u32], count: usize) -> Request {
+    let sampling = SamplingOptions { temperature: Some(0.0), ..Default::default() };
+    Request { sampling, max_tokens: Some(count), ..Request::new(ids.to_vec()) }
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// Prompts with their continuations, run in several ways.
+fn check(path: &Path, cases: &[(Vec<u32>, Vec<u32>)]) {
+    let decoder = decoder(path);
+    let longest = cases.iter().map(|(prompt, wanted)| prompt.len() + wanted.len()).max().unwrap();
+    for (step_tokens, pages) in [(1, None), (7, None), (16, None), (512, None), (64, Some(longest.div_ceil(32)))] {
+        let engine = engine(&decoder, EngineOptions { step_tokens, pages, ..Default::default() });
+        let submit = |(prompt, wanted): &(Vec<u32>, Vec<u32>)| engine.submit(greedy(prompt, wanted.len())).unwrap();
+        let streams: Vec<Stream> = cases.iter().map(submit).collect();
+        for (stream, (prompt, wanted)) in streams.into_iter().zip(cases) {
+            let answer = stream.answer().unwrap();
+            assert_eq!(&answer.ids, wanted, "{path:?}: {prompt:?} in steps of {step_tokens}, {pages:?} pages");
+        }
+    }
+}
+
+#[test]
+fn greedy_continuations_are_the_references() {
+    let Some(kit) = kit() else { return };
+    let mut checked = 0;
+    for entry in kit.join("golden/text").read_dir().unwrap() {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        if Source::open(&folder).is_err() || !RUN.contains(&name.as_str()) {
+            continue;
+        }
+        let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+        let cases = golden["prompts"].as_array().unwrap().iter().map(|prompt| {
+            let wanted = prompt.get("greedy_f32").unwrap_or(&prompt["greedy"]);
+            (ids(&prompt["ids"]), ids(wanted))
+        });
+        check(&folder, &cases.collect::<Vec<_>>());
+        checked += 1;
+    }
+    assert_eq!(checked, RUN.len());
+}
+
+/// The cases whose families have a page.
+const RUN: [&str; 10] = [
+    "llama2",
+    "llama2_sharded",
+    "llama3",
+    "llama31_rope",
+    "llama_bf16",
+    "llama_bias_headdim",
+    "llama_rope_dynamic",
+    "llama_rope_linear",
+    "llama_rope_yarn",
+    "llama_rope_yarn_opts",
+];
+
+#[test]
+fn trained_weights_tell_their_published_story() {
+    let Some(kit) = kit() else { return };
+    let folder = kit.join("assets/weights/stories260K");
+    let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let cases = golden["cases"].as_array().unwrap().iter();
+    let cases: Vec<_> = cases.map(|case| (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]))).collect();
+    for file in ["hf", "stories260K-f32.gguf"] {
+        check(&folder.join(file), &cases);
+    }
+}
+
+#[test]
+fn answers_that_share_a_prompt_are_those_of_a_prompt_each() {
+    let Some(kit) = kit() else { return };
+    let decoder = decoder(&kit.join("assets/weights/stories260K/hf"));
+    let prompt: Vec<u32> = (0..45).map(|at| 400 + at % 30).collect();
+    let sampling = SamplingOptions { seed: Some(11), temperature: Some(1.5), ..Default::default() };
+    let request = Request { sampling, max_tokens: Some(30), answers: 5, ..Request::new(prompt) };
+    let run = |options: EngineOptions| -> Vec<Answer> {
+        engine(&decoder, options).submit(request.clone()).unwrap().answers().unwrap()
+    };
+    let shared = run(EngineOptions::default());
+    // Three pages hold one answer at a time: nothing can be shared, every answer computes the prompt again.
+    let alone = run(EngineOptions { pages: Some(3), ..Default::default() });
+    for (one, other) in shared.iter().zip(&alone) {
+        assert_eq!((&one.ids, one.finish), (&other.ids, other.finish));
+    }
+    assert!(shared.iter().skip(1).all(|answer| answer.ids != shared[0].ids));
+}
+
+#[test]
+fn whole_logits_do_not_depend_on_the_parts() {
+    let Some(kit) = kit() else { return };
+    let decoder = decoder(&kit.join("assets/weights/stories260K/hf"));
+    let ids: Vec<u32> = (0..70).map(|at| 400 + at * 7 % 60).collect();
+    let whole = logits(&decoder, KvFormat::F32, &ids, 512, &[0, 2]).unwrap();
+    assert_eq!((whole.rows.rows(), whole.outputs.len()), (70, 2));
+    for chunk in [1, 16, 33] {
+        let parts = logits(&decoder, KvFormat::F32, &ids, chunk, &[0, 2]).unwrap();
+        assert_eq!(parts.rows.values(), whole.rows.values(), "in parts of {chunk}");
+        for ((_, one), (_, other)) in parts.outputs.iter().zip(&whole.outputs) {
+            assert_eq!(one.values(), other.values(), "in parts of {chunk}");
+        }
+    }
+}
