@@ -112,6 +112,7 @@ impl Engine {
     /// When the request can be seen to be impossible: a full context, an unknown token, a setting out of range.
     pub fn submit(&self, request: Request) -> Result<Stream> {
         let longest = self.check(&request)?;
+        let fills_context = request.max_tokens.is_none();
         let Request { ids, sampling, seed, stop_ids, stops, opening, answers, prefix, adapter, cancel, max_tokens: _ } =
             request;
         let matcher = StopMatcher::new(&stops)?;
@@ -129,7 +130,7 @@ impl Engine {
             opening,
             prompt: ids.len(),
             longest,
-            fills_context: longest == self.shared.context,
+            fills_context,
             prefix: prefix.as_ref().map(Prefix::number),
             adapter,
         });

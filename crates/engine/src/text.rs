@@ -1,5 +1,7 @@
 //! From tokens to text as they come. The tokenizer does it; this is all that the engine wants of it.
 
+use pasture_files::tokenizer::{TextStream, Tokenizer};
+
 /// Makes a text of each answer's tokens.
 pub trait Text: Send + Sync {
     /// The text that goes on after the given tokens, which are not part of it.
@@ -13,4 +15,23 @@ pub trait Pieces: Send {
 
     /// What is left at the end.
     fn finish(&mut self) -> String;
+}
+
+impl Text for Tokenizer {
+    fn start(&self, after: &[u32]) -> Box<dyn Pieces> {
+        let mut stream = self.stream();
+        // What a token is as text depends on what stands before it: some lose a space at the start of a text.
+        after.iter().for_each(|id| drop(stream.push(*id)));
+        Box::new(stream)
+    }
+}
+
+impl Pieces for TextStream {
+    fn push(&mut self, id: u32) -> String {
+        TextStream::push(self, id)
+    }
+
+    fn finish(&mut self) -> String {
+        TextStream::finish(self)
+    }
 }

@@ -111,6 +111,14 @@ impl Tensors {
         Ok(open)
     }
 
+    /// Opens a GGUF checkpoint whose whole content is in memory. `name` is what messages call it.
+    pub fn open_gguf_bytes(name: &str, bytes: Bytes) -> Result<Tensors> {
+        let gguf = gguf::Gguf::parse(&bytes, name)?;
+        let mut open = Tensors::empty(name.to_owned());
+        open.add_part(PathBuf::from(name), gguf::Part { name: name.to_owned(), bytes, gguf })?;
+        Ok(open)
+    }
+
     /// Opens the checkpoint of a folder, as [`Tensors::open`] says.
     pub fn open_folder(folder: &Folder) -> Result<Tensors> {
         let names = folder.names()?;
@@ -281,17 +289,23 @@ impl Tensors {
 
     /// Adds a GGUF file with all parts that belong to it.
     fn add_gguf(&mut self, folder: &Folder, name: &str, bytes: Bytes) -> Result<()> {
-        for gguf::Part { name, bytes, gguf } in gguf::open_parts(folder, name, bytes)? {
-            let outside = || Error::invalid(name.as_str(), "a tensor lies outside the file");
-            let found = gguf.tensors.into_iter().map(|tensor| {
-                let stored = bytes.slice(tensor.range).ok_or_else(outside)?;
-                let gguf::Tensor { name, dtype, shape, .. } = tensor;
-                Ok(Found { name, dtype, shape, source: Source::Stored(stored) })
-            });
-            self.add(folder.path().join(&name), found.collect::<Result<Vec<Found>>>()?)?;
-            // The first part has the metadata of all.
-            self.gguf.get_or_insert(gguf.metadata);
+        for part in gguf::open_parts(folder, name, bytes)? {
+            self.add_part(folder.path().join(&part.name), part)?;
         }
+        Ok(())
+    }
+
+    fn add_part(&mut self, path: PathBuf, part: gguf::Part) -> Result<()> {
+        let gguf::Part { name, bytes, gguf } = part;
+        let outside = || Error::invalid(name.as_str(), "a tensor lies outside the file");
+        let found = gguf.tensors.into_iter().map(|tensor| {
+            let stored = bytes.slice(tensor.range).ok_or_else(outside)?;
+            let gguf::Tensor { name, dtype, shape, .. } = tensor;
+            Ok(Found { name, dtype, shape, source: Source::Stored(stored) })
+        });
+        self.add(path, found.collect::<Result<Vec<Found>>>()?)?;
+        // The first part has the metadata of all.
+        self.gguf.get_or_insert(gguf.metadata);
         Ok(())
     }
 

@@ -1,3 +1,43 @@
-//! Pasture as a library: copy, modify and reuse open-weight AI models.
+//! Pasture as a library: copy, modify and reuse open-weight AI models on your own computer.
+//!
+//! One noun, [`Model`], and plain verbs. Settings that you do not make are those of the model's own files.
+//!
+//! ```no_run
+//! use pasture::Model;
+//!
+//! fn main() -> pasture::Result<()> {
+//!     let model = Model::load("my-model.gguf")?; // a file, a folder, or a name from a cache on this machine
+//!     println!("{}", model.chat("Why is the sky blue?")?);
+//!
+//!     let mut talk = model.session().system("You are a pirate.").temperature(0.7);
+//!     for piece in talk.say("Who are you?") {
+//!         print!("{}", piece?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! One floor down is [`engine`]: requests of token ids, several answers at once, log-probabilities.
+//! Two floors down is [`model`]: the spec, the decoder and its one forward.
+//! Nothing here touches the network, and no file can run code.
 
 #![forbid(unsafe_code)]
+
+mod completion;
+mod error;
+mod handle;
+mod prompting;
+mod session;
+
+pub use completion::Completion;
+pub use error::{Error, Result};
+pub use handle::{LoadOptions, Model};
+pub use pasture_engine as engine;
+pub use pasture_engine::sampling::SamplingOptions;
+pub use pasture_engine::{Answer, Event, Finish, Usage};
+pub use pasture_files as files;
+pub use pasture_model as model;
+pub use pasture_store as store;
+pub use pasture_tensor::Precision;
+pub use pasture_tensor::kv::KvFormat;
+pub use session::{Message, Reply, Session, Stats};

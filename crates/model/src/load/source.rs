@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pasture_files::Tensors;
 use pasture_files::folder::Folder;
+use pasture_files::{Bytes, Tensors};
 use pasture_tensor::Backend;
 
 use super::{Unused, build};
@@ -19,8 +19,8 @@ pub struct Source {
     pub tensors: Tensors,
     /// Its configuration.
     pub config: Config,
-    /// Where its other files are.
-    pub folder: Folder,
+    /// Where its other files are; none for a checkpoint in memory.
+    pub folder: Option<Folder>,
 }
 
 /// How to load.
@@ -62,7 +62,15 @@ impl Source {
         };
         let (tensors, folder) = (Tensors::open(path)?, Folder::open(folder)?);
         let config = Config::open(&tensors, &folder)?;
-        Ok(Source { tensors, config, folder })
+        Ok(Source { tensors, config, folder: Some(folder) })
+    }
+
+    /// Opens a GGUF checkpoint whose whole content is in memory. `name` is what messages call it.
+    pub fn of_gguf_bytes(name: &str, bytes: Bytes) -> Result<Source> {
+        let tensors = Tensors::open_gguf_bytes(name, bytes)?;
+        let metadata = tensors.gguf().ok_or_else(|| pasture_files::Error::invalid(name, "it is no GGUF file"))?;
+        let config = Config::from_gguf(metadata, &tensors)?;
+        Ok(Source { tensors, config, folder: None })
     }
 }
 

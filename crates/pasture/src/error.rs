@@ -1,0 +1,76 @@
+//! The library's error: what the floors below say, and what only a conversation can get wrong.
+
+/// Why something did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The prompt and its answer do not fit into the context. Nothing is cut in silence.
+    #[error(
+        "the context is full: {prompt} tokens of conversation and {new} new ones are more than its {limit}; drop old messages, shorten the text or load the model with a longer context"
+    )]
+    ContextFull {
+        /// Tokens of the conversation.
+        prompt: usize,
+        /// New tokens that were asked for, at least one.
+        new: usize,
+        /// Tokens that the context holds.
+        limit: usize,
+    },
+    /// The answer filled the context before it came to its end.
+    #[error(
+        "the answer is cut: {prompt} tokens of conversation and {new} new ones fill the context of {limit}; drop old messages or load the model with a longer context"
+    )]
+    AnswerCut {
+        /// Tokens of the conversation.
+        prompt: usize,
+        /// Tokens of the answer.
+        new: usize,
+        /// Tokens that the context holds.
+        limit: usize,
+    },
+    /// Text is asked of a model that came without a tokenizer.
+    #[error("{name:?} came without a tokenizer, so it takes and gives token ids only")]
+    NoTokenizer {
+        /// The model.
+        name: String,
+    },
+    /// A conversation is asked of a model that came without a chat template.
+    #[error("{name:?} came without a chat template, so it can go on with a text and not hold a conversation")]
+    NoTemplate {
+        /// The model.
+        name: String,
+    },
+    /// The chat template is broken, or refuses the conversation.
+    #[error(transparent)]
+    Template(#[from] pasture_files::prompt::template::TemplateError),
+    /// The tokenizer is broken, or refuses a text.
+    #[error(transparent)]
+    Tokenizer(#[from] pasture_files::tokenizer::Error),
+    /// There is no model of that name.
+    #[error(transparent)]
+    Store(#[from] pasture_store::Error),
+    /// There is no question to answer again.
+    #[error("there is no question to answer yet")]
+    NoQuestion,
+    /// The engine refuses a request, or an answer broke off.
+    #[error(transparent)]
+    Engine(pasture_engine::Error),
+    /// The model cannot be loaded or run.
+    #[error(transparent)]
+    Model(#[from] pasture_model::Error),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] pasture_files::Error),
+}
+
+impl From<pasture_engine::Error> for Error {
+    fn from(error: pasture_engine::Error) -> Error {
+        match error {
+            pasture_engine::Error::ContextFull { prompt, new, limit } => Error::ContextFull { prompt, new, limit },
+            error => Error::Engine(error),
+        }
+    }
+}
+
+/// The result of whatever can fail here.
+pub type Result<T> = std::result::Result<T, Error>;

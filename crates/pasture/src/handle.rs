@@ -1,0 +1,283 @@
+//! A loaded model: opening it by name, asking it, and handles to the floors below. Clones share the weights.
+//! How a conversation goes is in `session.rs`, how a text goes on in `completion.rs`.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use pasture_engine::sampling::SamplingOptions;
+use pasture_engine::{Engine, EngineOptions, Logits, Runner, Text};
+use pasture_files::Bytes;
+use pasture_files::tokenizer::Tokenizer;
+use pasture_kernels::Pool;
+use pasture_model::config::Report;
+use pasture_model::families::Family;
+use pasture_model::{Decoder, Loaded, Source, Unused};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Backend, Cpu, Precision};
+
+use crate::completion::Completion;
+use crate::error::{Error, Result};
+use crate::prompting::Prompting;
+use crate::session::{Message, Session};
+
+/// The small model that is part of this library.
+const STARTER: &[u8] = include_bytes!("../../../starter/starter.gguf");
+
+/// How to load a model.
+///
+/// ```
+/// # fn main() -> pasture::Result<()> {
+/// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/starter.gguf");
+/// use pasture::{LoadOptions, Model};
+///
+/// let options = LoadOptions { threads: Some(1), context: Some(128), ..LoadOptions::default() };
+/// let model = Model::open_with(file, &options)?;
+/// assert_eq!(model.engine().context(), 128);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Threads that compute; as many as the machine has processors where absent.
+    pub threads: Option<usize>,
+    /// With which numbers products are computed.
+    pub precision: Precision,
+    /// Positions that a sequence may have; the model's own number where absent.
+    pub context: Option<usize>,
+    /// How keys and values are stored; where absent in f16, and in f32 if the precision is exact.
+    pub kv: Option<KvFormat>,
+    /// The largest part of a prompt that runs at once. The answers do not depend on it.
+    pub chunk: Option<usize>,
+    /// What to do with keys of the configuration that nobody knows, and the like.
+    pub files: pasture_model::LoadOptions,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        let files = pasture_model::LoadOptions::default();
+        LoadOptions { threads: None, precision: Precision::Fast, context: None, kv: None, chunk: None, files }
+    }
+}
+
+/// A model that can be talked to. Clones are cheap and share everything.
+///
+/// ```
+/// # fn main() -> pasture::Result<()> {
+/// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/starter.gguf");
+/// use pasture::Model;
+///
+/// let model = Model::load(file)?;
+/// println!("{}", model.chat("What is GGUF?")?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    engine: Engine,
+    decoder: Arc<Decoder>,
+    family: &'static Family,
+    report: Report,
+    unused: Vec<Unused>,
+    prompt: Prompting,
+    defaults: SamplingOptions,
+    kv: KvFormat,
+    chunk: usize,
+}
+
+impl Model {
+    /// Loads a model: a file, a folder, or a name from the Hugging Face cache or Ollama's folder on this machine.
+    ///
+    /// # Errors
+    /// When there is no such model, a file is broken, or it holds something that this version does not know.
+    pub fn load(name: impl AsRef<str>) -> Result<Model> {
+        Model::open_with(name, &LoadOptions::default())
+    }
+
+    /// Loads a model with options.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn open_with(name: impl AsRef<str>, options: &LoadOptions) -> Result<Model> {
+        Model::open_with_progress(name, options, &mut |_, _| {})
+    }
+
+    /// Loads a model; `progress` is told the bytes that are read and the bytes that there are.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn open_with_progress(
+        name: impl AsRef<str>,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Model> {
+        let found = pasture_store::resolve(name.as_ref())?;
+        let source = Source::open(&found.path)?;
+        Model::from_source(name.as_ref(), &source, options, progress)
+    }
+
+    /// The small model that is part of this library: real, tiny, and wrong about much.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no memory.
+    pub fn starter() -> Result<Model> {
+        Model::starter_with(&LoadOptions::default())
+    }
+
+    /// The small model with options.
+    ///
+    /// # Errors
+    /// As [`Model::starter`].
+    pub fn starter_with(options: &LoadOptions) -> Result<Model> {
+        let source = Source::of_gguf_bytes("starter.gguf", Bytes::from(STARTER.to_vec()))?;
+        Model::from_source("starter", &source, options, &mut |_, _| {})
+    }
+
+    /// Loads a model whose files are open already.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_source(
+        name: &str,
+        source: &Source,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Model> {
+        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(threads)), options.precision));
+        let Loaded { decoder, family, report, unused } =
+            pasture_model::load(source, &backend, &options.files, progress)?;
+        let decoder = Arc::new(decoder);
+        let kv = options.kv.unwrap_or(match options.precision {
+            Precision::Exact => KvFormat::F32,
+            Precision::Fast => KvFormat::F16,
+        });
+        let prompt = Prompting::open(source, family.fallback)?;
+        let defaults =
+            SamplingOptions::from_generation_config(&prompt.generation).map_err(pasture_engine::Error::from)?;
+        let text = prompt.tokenizer.clone().map(|tokenizer| Arc::new(tokenizer) as Arc<dyn Text>);
+        let plain = EngineOptions::default();
+        let chunk = options.chunk.unwrap_or(plain.step_tokens);
+        let engine_options = EngineOptions { step_tokens: chunk, context: options.context, ..plain };
+        let engine = Engine::start(Box::new(Runner::new(decoder.clone(), kv)), text, engine_options)?;
+        let name = name.to_owned();
+        let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk };
+        Ok(Model { inner: Arc::new(inner) })
+    }
+
+    /// Asks one question and waits for the answer.
+    ///
+    /// # Errors
+    /// When the answer cannot be made, or does not fit into the context.
+    pub fn chat(&self, text: impl Into<String>) -> Result<String> {
+        self.session().say(text).text()
+    }
+
+    /// Begins a conversation.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// Goes on with a text, without a template, for at most 256 tokens; [`Model::completion`] has settings.
+    ///
+    /// # Errors
+    /// When the text cannot be continued, or the context is full.
+    pub fn generate(&self, prompt: &str) -> Result<String> {
+        self.completion(prompt)?.text()
+    }
+
+    /// A text to go on with, and how.
+    ///
+    /// # Errors
+    /// When the model came without a tokenizer.
+    pub fn completion(&self, prompt: &str) -> Result<Completion> {
+        Completion::of_text(self.clone(), prompt)
+    }
+
+    /// Token ids to go on with, and how.
+    pub fn completion_of_ids(&self, ids: Vec<u32>) -> Completion {
+        Completion::of_ids(self.clone(), ids)
+    }
+
+    /// Logits of every position of `ids`, and the outputs of the asked layers; 0 is the embedding.
+    ///
+    /// # Errors
+    /// When there are no ids, one is past the vocabulary, or the context is full.
+    pub fn logits(&self, ids: &[u32], outputs: &[usize]) -> Result<Logits> {
+        let Inner { decoder, kv, chunk, .. } = &*self.inner;
+        if ids.is_empty() {
+            return Err(pasture_engine::Error::EmptyPrompt.into());
+        }
+        Ok(pasture_engine::logits(decoder, *kv, ids, *chunk, outputs)?)
+    }
+
+    /// The name that it was loaded by.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The thread that computes: requests of token ids, several answers, log-probabilities.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// The weights, ready to run.
+    pub fn decoder(&self) -> &Arc<Decoder> {
+        &self.inner.decoder
+    }
+
+    /// The page that says how models of its family are built.
+    pub fn family(&self) -> &'static Family {
+        self.inner.family
+    }
+
+    /// Keys of the configuration that had no use, and why.
+    pub fn report(&self) -> &Report {
+        &self.inner.report
+    }
+
+    /// Tensors that had no use, and why.
+    pub fn unused_tensors(&self) -> &[Unused] {
+        &self.inner.unused
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When the model came without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.inner.prompt.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { name: self.inner.name.clone() })
+    }
+
+    /// The settings of sampling in the model's own files.
+    pub fn sampling_defaults(&self) -> &SamplingOptions {
+        &self.inner.defaults
+    }
+
+    /// Token ids that end an answer.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.inner.prompt.stop_ids
+    }
+
+    /// Texts that end an answer.
+    pub fn stop_strings(&self) -> &[String] {
+        &self.inner.prompt.stop_strings
+    }
+
+    /// The token ids that a conversation becomes, with the opening of an answer.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or the template refuses the conversation.
+    pub fn conversation_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.inner.prompt.ids(messages, &self.inner.name)
+    }
+}
+
+/// A seed that nobody chose.
+pub(crate) fn any_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}

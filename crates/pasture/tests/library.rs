@@ -1,0 +1,153 @@
+//! The library as its users see it: the starter answers as its recipe computed, conversations remember, go back and
+//! stop, and what does not fit is said with numbers.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+use pasture::{Error, Finish, KvFormat, LoadOptions, Message, Model, Precision};
+use serde_json::Value;
+
+fn starter(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter").join(name)
+}
+
+fn exact() -> LoadOptions {
+    LoadOptions { precision: Precision::Exact, threads: Some(1), ..LoadOptions::default() }
+}
+
+fn model() -> &'static Model {
+    static MODEL: OnceLock<Model> = OnceLock::new();
+    MODEL.get_or_init(|| Model::open_with(starter("starter.gguf").to_str().unwrap(), &exact()).unwrap())
+}
+
+fn cases() -> Vec<(Vec<Message>, String)> {
+    let expected: Value = serde_json::from_slice(&std::fs::read(starter("expected.json")).unwrap()).unwrap();
+    let case = |case: &Value| {
+        let messages = serde_json::from_value(case["messages"].clone()).unwrap();
+        (messages, case["text"].as_str().unwrap().to_owned())
+    };
+    expected["cases"].as_array().unwrap().iter().map(case).collect()
+}
+
+#[test]
+fn the_starter_answers_as_its_recipe_computed() {
+    for (messages, text) in cases() {
+        let mut session = model().session().temperature(0.0);
+        session.set_messages(messages.clone());
+        assert_eq!(session.answer().text().unwrap(), text, "{messages:?}");
+        assert_eq!(session.messages().last().unwrap().content, text);
+    }
+}
+
+#[test]
+fn the_starter_inside_is_the_file() {
+    let inside = Model::starter_with(&exact()).unwrap();
+    let ask = |model: &Model| model.session().temperature(0.0).say("What is GGUF?").text().unwrap();
+    assert_eq!(ask(&inside), ask(model()));
+    assert_eq!(inside.name(), "starter");
+}
+
+#[test]
+fn fast_numbers_give_the_answers_whose_lead_is_large() {
+    let fast = Model::starter().unwrap();
+    for (messages, text) in cases().into_iter().filter(|(_, text)| !text.contains("plus")) {
+        let mut session = fast.session().temperature(0.0);
+        session.set_messages(messages);
+        assert_eq!(session.answer().text().unwrap(), text);
+    }
+}
+
+#[test]
+fn a_conversation_remembers_and_computes_only_what_is_new() {
+    let mut talk = model().session().temperature(0.0);
+    talk.say("My name is Anna.").text().unwrap();
+    let first = talk.stats().unwrap();
+    assert_eq!((first.cached_tokens, first.finish), (0, Finish::StopId(2)));
+    assert_eq!(talk.say("What is my name?").text().unwrap(), "Your name is Anna.");
+    let second = talk.stats().unwrap();
+    // All but the answer's end token, which was chosen and never run.
+    assert_eq!(second.cached_tokens, first.context_used - 1);
+    assert_eq!(second.context_used, second.prompt_tokens + second.new_tokens);
+    assert_eq!(second.context_limit, model().engine().context());
+}
+
+#[test]
+fn a_conversation_goes_back() {
+    let mut talk = model().session().system("You are a pirate.").temperature(0.0);
+    let first = talk.say("what is a token").text().unwrap();
+    assert_eq!(talk.regenerate().text().unwrap(), first);
+    assert_eq!(talk.messages().len(), 3);
+    talk.say("Hello!").text().unwrap();
+    assert!(talk.undo());
+    assert_eq!((talk.messages().len(), talk.messages()[2].content.as_str()), (3, first.as_str()));
+    assert!(talk.drop_oldest() && !talk.drop_oldest() && !talk.undo());
+    assert_eq!(talk.system_message(), Some("You are a pirate."));
+    assert!(matches!(talk.regenerate().text(), Err(Error::NoQuestion)));
+}
+
+#[test]
+fn a_stopped_answer_is_kept_as_far_as_it_came() {
+    let mut talk = model().session().temperature(0.0);
+    let mut reply = talk.say("How do I chat with a model?");
+    let first = reply.next().unwrap().unwrap();
+    drop(reply);
+    assert_eq!(talk.messages()[1], Message::new("assistant", first));
+
+    let mut talk = model().session().temperature(0.0);
+    let cancel = talk.cancel_flag();
+    let mut reply = talk.say("How do I chat with a model?");
+    reply.next().unwrap().unwrap();
+    cancel.store(true, Ordering::Relaxed);
+    assert!(reply.all(|piece| piece.is_ok()));
+    drop(reply);
+    assert_eq!(talk.stats().unwrap().finish, Finish::Cancelled);
+    assert_eq!(talk.say("Hello!").text().unwrap(), "Hello! How can I help you?");
+}
+
+#[test]
+fn a_full_context_is_said_with_numbers_and_nothing_is_lost() {
+    let small = Model::starter_with(&LoadOptions { context: Some(40), ..exact() }).unwrap();
+    let mut talk = small.session().temperature(0.0);
+    talk.say("Hello!").text().unwrap();
+    let error = talk.say("word ".repeat(30)).text().unwrap_err();
+    assert!(matches!(error, Error::ContextFull { limit: 40, new: 1, prompt } if prompt > 40), "{error}");
+    assert_eq!(talk.messages().len(), 2);
+    let error = talk.say("How do I chat with a model?").text().unwrap_err();
+    assert!(matches!(error, Error::AnswerCut { limit: 40, prompt, new } if prompt + new == 40), "{error}");
+    assert_eq!(talk.messages().len(), 4, "what came is kept");
+    let error = small.session().max_tokens(100).say("Hello!").text().unwrap_err();
+    assert!(error.to_string().contains("100 new ones are more than its 40"), "{error}");
+}
+
+#[test]
+fn settings_reach_the_sampler() {
+    let ask = |seed| model().session().temperature(1.5).seed(seed).say("Who are you?").text().unwrap();
+    assert_eq!(ask(7), ask(7));
+    assert!((8..12).any(|seed| ask(seed) != ask(7)));
+    let mut talk = model().session().temperature(0.0).stop("help");
+    assert_eq!(talk.say("Hello!").text().unwrap(), "Hello! How can I ");
+    let mut talk = model().session().temperature(0.0).max_tokens(3);
+    talk.say("Hello!").text().unwrap();
+    assert_eq!(talk.stats().map(|stats| (stats.new_tokens, stats.finish)), Some((3, Finish::MaxTokens)));
+    assert!(talk.set("top_q", &1.into()).unwrap_err().to_string().contains("top_p"));
+    let error = model().session().temperature(-1.0).say("Hello!").text().unwrap_err();
+    assert!(error.to_string().contains("temperature is -1"), "{error}");
+}
+
+#[test]
+fn a_text_goes_on_with_its_space() {
+    let completion = model().completion("A token is").unwrap().temperature(0.0).max_tokens(6);
+    let text = completion.text().unwrap();
+    assert!(text.starts_with(' '), "{text:?}");
+    let two = completion.temperature(4.0).seed(3).answers(2).run().unwrap();
+    assert!(two.len() == 2 && two[0].ids != two[1].ids);
+}
+
+#[test]
+fn keys_and_values_in_half_the_bytes_change_no_clear_answer() {
+    let half = Model::starter_with(&LoadOptions { kv: Some(KvFormat::F16), ..exact() }).unwrap();
+    assert_eq!(half.session().temperature(0.0).say("Hello!").text().unwrap(), "Hello! How can I help you?");
+}
