@@ -34,6 +34,9 @@ pub struct Kernels {
     pub(crate) page: PageKernels,
 }
 
+/// Turns the pairs `(first[i], second[i])` by angles whose cosines and sines are given.
+pub(crate) type Rotate = fn(first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]);
+
 /// Loops over rows of f32; what they mean is said in `elementwise.rs`, which checks the lengths.
 pub(crate) struct VectorKernels {
     pub(crate) sum: fn(x: &[f32]) -> f32,
@@ -47,7 +50,7 @@ pub(crate) struct VectorKernels {
     pub(crate) add: fn(out: &mut [f32], scale: f32, x: &[f32]),
     pub(crate) scale: fn(x: &mut [f32], scale: f32),
     pub(crate) activate: fn(activation: Activation, x: &mut [f32]),
-    pub(crate) rotate: fn(first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]),
+    pub(crate) rotate: Rotate,
     pub(crate) maximum: fn(x: &[f32]) -> f32,
     /// `x = exp(x - shift)`; gives the sum.
     pub(crate) exp_sum: fn(x: &mut [f32], shift: f32) -> f32,

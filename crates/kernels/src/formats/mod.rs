@@ -49,6 +49,8 @@ pub use mxfp4::from_pairs as mxfp4_from_pairs;
 /// Values to whole blocks.
 pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
+pub(crate) use codebook::NONLINEAR;
+
 /// How one number format is stored and converted. One constant per format file.
 #[derive(Clone, Copy)]
 pub struct Traits {

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Format;
+use super::segments::{Segment, segments};
+use crate::{Format, Kernels};
 
 /// Output rows of a panel.
 pub const PANEL: usize = 16;
@@ -65,19 +66,6 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A range of a block's bytes that is packed in units: unit by unit, the units of the 16 rows side by side.
-pub(crate) struct Segment {
-    start: usize,
-    bytes: usize,
-    unit: usize,
-    /// Flipped in every byte: signed codes become unsigned ones.
-    flip: u8,
-}
-
-const fn segment(start: usize, bytes: usize, unit: usize) -> Segment {
-    Segment { start, bytes, unit, flip: 0 }
-}
-
 /// Bytes that begin at a cache line, so that no vector of a panel lies on two.
 #[derive(Clone)]
 pub struct Aligned {
@@ -108,17 +96,6 @@ impl AsMut<[u8]> for Aligned {
     }
 }
 
-/// The order in which a format's block is packed: first what kernels read first. `None` for formats that stay plain.
-pub(crate) fn segments(format: Format) -> Option<&'static [Segment]> {
-    Some(match format {
-        Format::F32 => &const { [segment(0, 4, 4)] },
-        Format::F16 => &const { [segment(0, 2, 2)] },
-        // Two columns are one 32-bit unit, see `packed_block`.
-        Format::BF16 => &const { [segment(0, 4, 4)] },
-        _ => return None,
-    })
-}
-
 /// Columns and bytes of what is packed as one block. BF16 goes in pairs of columns.
 fn packed_block(format: Format) -> (usize, usize) {
     match format {
@@ -127,9 +104,14 @@ fn packed_block(format: Format) -> (usize, usize) {
     }
 }
 
-/// The layout that is computed with fastest.
+/// The layout that formats have which can be packed.
 pub fn layout_for(format: Format) -> Layout {
     if segments(format).is_some() { Layout::Packed } else { Layout::Plain }
+}
+
+/// The layout that `kernels` compute with fastest.
+pub fn layout_on(kernels: &Kernels, format: Format) -> Layout {
+    if (kernels.packed)(format).is_some() { layout_for(format) } else { Layout::Plain }
 }
 
 /// Bytes of one packed panel.

@@ -1,15 +1,17 @@
 //! Products of stored weights with f32 activations: `y[token][row] = Σ weight[row][k] · x[token][k]`.
 //!
 //! This file owns the types and the dispatch; `layout.rs` how panels are stored, `record.rs` how activations are
-//! prepared, `panels.rs` the loop over panels. Invariant: within one precision and instruction set the bits of a row's
-//! result depend on that row's weights and that token's activations only, never on neighbors, tile width or threads,
-//! because each (row, token) pair sums k in one order in its own accumulator.
+//! prepared, `panels.rs` the loop over panels. Invariant: within one precision and instruction set a result's bits
+//! depend on its row and token only: each pair sums k in one order in its own accumulator, at every tile width.
 
 mod layout;
 mod panels;
 mod record;
+mod segments;
 
-pub use layout::{Aligned, Layout, Matrix, PANEL, layout_for, pack, packed_bytes, panel_bytes, row_values, unpack_row};
+pub use layout::{
+    Aligned, Layout, Matrix, PANEL, layout_for, layout_on, pack, packed_bytes, panel_bytes, row_values, unpack_row,
+};
 pub(crate) use panels::PackedKernels;
 pub(crate) use record::{CodeLayout, Rows, Section};
 

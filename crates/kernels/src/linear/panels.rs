@@ -11,6 +11,9 @@ use crate::isa::{Kernels, TileKernel};
 /// Bytes of weights that a worker claims at once: they stay in its L2 cache while all tokens pass.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// A packed panel of `cols` columns to `[cols][16]` f32.
+pub(crate) type Decode = fn(panel: &[u8], cols: usize, out: &mut [f32]);
+
 /// What an instruction set has for a packed format.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedKernels {
@@ -19,7 +22,7 @@ pub(crate) struct PackedKernels {
     /// The product with f32 activations straight from the packed panel, where that needs no decoding.
     pub(crate) exact: Option<TileKernel>,
     /// A packed panel to `[cols][16]` f32, the values that the format's `dequantize` gives.
-    pub(crate) decode: Option<fn(panel: &[u8], cols: usize, out: &mut [f32])>,
+    pub(crate) decode: Option<Decode>,
 }
 
 /// Scratch memory of one worker.
@@ -53,7 +56,7 @@ enum Way {
     /// The kernel reads the packed panel.
     Direct(TileKernel, Section),
     /// Panels are decoded to f32, then multiplied.
-    Decoded(Option<fn(&[u8], usize, &mut [f32])>),
+    Decoded(Option<Decode>),
 }
 
 /// A weight and the way in which it is multiplied.
@@ -118,13 +121,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn decode(
-        &self,
-        decode: Option<fn(&[u8], usize, &mut [f32])>,
-        number: usize,
-        at: usize,
-        scratch: &mut PanelScratch,
-    ) {
+    fn decode(&self, decode: Option<Decode>, number: usize, at: usize, scratch: &mut PanelScratch) {
         let (format, cols) = (self.matrix.format, self.matrix.cols);
         let PanelScratch { panels, rows, bytes } = scratch;
         let out = &mut panels[at..at + cols * PANEL];

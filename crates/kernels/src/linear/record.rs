@@ -44,8 +44,10 @@ pub(crate) struct CodeLayout {
     pub(crate) sums: usize,
     /// i32 sums of 16 codes, negated likewise.
     pub(crate) halves: usize,
-    /// The sums of 32 codes (not negated) as f32, for formats with minima.
+    /// The sums of 32 codes (not negated) times their scale, as f32, for formats with minima.
     pub(crate) float_sums: usize,
+    /// The same of 16 codes.
+    pub(crate) float_halves: usize,
     /// Words of the whole section.
     pub(crate) words: usize,
 }
@@ -56,7 +58,21 @@ impl CodeLayout {
         let sums = scales + blocks;
         let halves = sums + blocks;
         let float_sums = halves + 2 * blocks;
-        CodeLayout { scales, sums, halves, float_sums, words: float_sums + blocks }
+        let float_halves = float_sums + blocks;
+        CodeLayout { scales, sums, halves, float_sums, float_halves, words: float_halves + 2 * blocks }
+    }
+
+    /// Stores the numbers that go with block `at`: its scale, and the sums of its first and last 16 codes.
+    pub(crate) fn store_sums(&self, at: usize, scale: f32, [low, high]: [i32; 2], section: &mut [u32]) {
+        let negated = |sum: i32| (-sum).cast_unsigned();
+        let scaled = |sum: i32| (scale * sum as f32).to_bits();
+        section[self.scales + at] = scale.to_bits();
+        section[self.sums + at] = negated(low + high);
+        section[self.halves + 2 * at] = negated(low);
+        section[self.halves + 2 * at + 1] = negated(high);
+        section[self.float_sums + at] = scaled(low + high);
+        section[self.float_halves + 2 * at] = scaled(low);
+        section[self.float_halves + 2 * at + 1] = scaled(high);
     }
 }
 

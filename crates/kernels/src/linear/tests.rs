@@ -128,6 +128,52 @@ fn every_format_on_every_set_gives_the_sum_of_products() {
     }
 }
 
+/// What 8-bit codes make of the activations.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let layout = CodeLayout::new(x.len());
+    let mut section = vec![0; layout.words];
+    crate::scalar::quantize(x, &mut section);
+    let codes: &[i8] = bytemuck::cast_slice(&section[..layout.scales]);
+    let scale = |col: usize| f32::from_bits(section[layout.scales + col / 32]);
+    codes.iter().enumerate().map(|(col, code)| f32::from(*code) * scale(col)).collect()
+}
+
+#[test]
+fn a_fast_product_is_exact_in_its_rounded_activations() {
+    const COLS: usize = 768;
+    for pool in pools(1) {
+        for weight in weights(35, COLS).iter().filter(|weight| weight.layout == Layout::Packed) {
+            let Some(packed) = (pool.kernels().packed)(weight.format) else { continue };
+            if packed.fast.1 != Section::Codes {
+                continue;
+            }
+            let x = numbers(2, 5 * COLS);
+            let fast = product(&pool, Precision::Fast, weight, &x);
+            let exact = product(&pool, Precision::Exact, weight, &rounded(&x));
+            let largest = exact.iter().fold(0.0_f32, |largest, y| largest.max(y.abs()));
+            for (fast, exact) in fast.iter().zip(exact) {
+                assert!((fast - exact).abs() <= 2e-6 * largest, "{}: {fast} not {exact}", weight.format.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_set_quantizes_activations_to_the_same_bits() {
+    let mut x = numbers(3, 320);
+    x[32..64].fill(0.0);
+    x[64] = 1e30;
+    let section = |kernels: &crate::Kernels| {
+        let mut section = vec![u32::MAX; CodeLayout::new(x.len()).words];
+        (kernels.quantize)(&x, &mut section);
+        section
+    };
+    let [first, rest @ ..] = crate::Kernels::all() else { panic!("the scalar table is always there") };
+    for kernels in rest {
+        assert_eq!(section(kernels), section(first), "{}", kernels.name());
+    }
+}
+
 #[test]
 fn a_row_has_the_same_bits_at_every_token_count_and_team() {
     const COLS: usize = 512;

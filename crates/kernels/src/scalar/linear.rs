@@ -10,22 +10,16 @@ pub(crate) fn quantize(x: &[f32], section: &mut [u32]) {
     assert!(x.len().is_multiple_of(32), "8-bit activations come in blocks of 32");
     let layout = CodeLayout::new(x.len());
     assert_eq!(section.len(), layout.words, "words of an 8-bit section");
-    let (codes, numbers) = section.split_at_mut(layout.scales);
-    let codes: &mut [i8] = bytemuck::cast_slice_mut(codes);
-    let at = |part: usize| part - layout.scales;
-    for (block, (x, codes)) in x.chunks_exact(32).zip(codes.chunks_exact_mut(32)).enumerate() {
+    for (block, x) in x.chunks_exact(32).enumerate() {
+        let codes: &mut [i8] = bytemuck::cast_slice_mut(&mut section[8 * block..8 * block + 8]);
         let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         for (code, x) in codes.iter_mut().zip(x) {
             *code = (x * inverse).round_ties_even() as i8;
         }
         let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
-        let (low, high) = (sum(&codes[..16]), sum(&codes[16..]));
-        numbers[at(layout.scales) + block] = (largest / 127.0).to_bits();
-        numbers[at(layout.sums) + block] = (-(low + high)).cast_unsigned();
-        numbers[at(layout.halves) + 2 * block] = (-low).cast_unsigned();
-        numbers[at(layout.halves) + 2 * block + 1] = (-high).cast_unsigned();
-        numbers[at(layout.float_sums) + block] = ((low + high) as f32).to_bits();
+        let sums = [sum(&codes[..16]), sum(&codes[16..])];
+        layout.store_sums(block, largest / 127.0, sums, section);
     }
 }
 

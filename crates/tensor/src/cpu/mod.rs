@@ -65,7 +65,7 @@ impl Backend for Cpu {
     }
 
     fn weight<'a>(&self, format: Format, rows: usize, cols: usize, row: &(dyn Fn(usize) -> &'a [u8] + Sync)) -> Weight {
-        if linear::layout_for(format) != Layout::Packed || rows * cols == 0 {
+        if linear::layout_on(self.pool.kernels(), format) != Layout::Packed || rows * cols == 0 {
             return reference::weight(format, rows, cols, row);
         }
         let mut bytes = Aligned::zeroed(linear::packed_bytes(format, rows, cols));

@@ -46,10 +46,11 @@ impl Ops<'_> {
         epilogue: &Epilogue,
     ) -> Vec<Tensor> {
         let adapted = linears.iter().any(|linear| linear.adapted(&self.routes).next().is_some());
-        if !adapted && self.tape.is_none() {
-            if let Some(outputs) = self.backend.project(x, norm, linears, epilogue) {
-                return outputs;
-            }
+        if !adapted
+            && self.tape.is_none()
+            && let Some(outputs) = self.backend.project(x, norm, linears, epilogue)
+        {
+            return outputs;
         }
         self.composed(x, norm, linears, epilogue)
     }
@@ -92,10 +93,11 @@ impl Ops<'_> {
     /// `stream + scale · linear(x)`.
     pub fn project_add(&mut self, x: &Tensor, linear: &Linear, scale: f32, stream: &Tensor) -> Tensor {
         let adapted = linear.adapted(&self.routes).next().is_some();
-        if !adapted && self.tape.is_none() {
-            if let Some(output) = self.backend.project_add(x, linear, scale, stream) {
-                return output;
-            }
+        if !adapted
+            && self.tape.is_none()
+            && let Some(output) = self.backend.project_add(x, linear, scale, stream)
+        {
+            return output;
         }
         let y = self.linear(x, linear);
         self.add(stream, &y, scale)

@@ -4,18 +4,20 @@
 //! leaves this module only through `available`, which has asked the processor.
 
 mod attend;
+mod blocks;
+mod codes;
 mod float;
+mod super_blocks;
 mod vector;
 
 use crate::Format;
 use crate::attend::PageKernels;
 use crate::isa::{Kernels, VectorKernels};
 use crate::linear::{PackedKernels, Section};
-use crate::scalar;
 
 static KERNELS: Kernels = Kernels {
     name: "avx512",
-    quantize: scalar::quantize,
+    quantize: codes::quantize,
     narrow_pairs: float::narrow_pairs,
     interleave: float::interleave,
     tile_f32: float::tile_f32,
@@ -56,6 +58,22 @@ fn packed(format: Format) -> Option<PackedKernels> {
             exact: Some(float::tile_bf16),
             decode: None,
         },
+        Format::Q8_0 => quantized::<blocks::Q8_0>(),
+        Format::Q4_0 => quantized::<blocks::Q4_0>(),
+        Format::Q4_1 => quantized::<blocks::Q4_1>(),
+        Format::Q5_0 => quantized::<blocks::Q5_0>(),
+        Format::Q5_1 => quantized::<blocks::Q5_1>(),
+        Format::IQ4_NL => quantized::<blocks::IQ4_NL>(),
+        Format::Q2_K => quantized::<super_blocks::Q2_K>(),
+        Format::Q3_K => quantized::<super_blocks::Q3_K>(),
+        Format::Q4_K => quantized::<super_blocks::Q4_K>(),
+        Format::Q5_K => quantized::<super_blocks::Q5_K>(),
+        Format::Q6_K => quantized::<super_blocks::Q6_K>(),
+        Format::IQ4_XS => quantized::<super_blocks::IQ4_XS>(),
         _ => return None,
     })
+}
+
+fn quantized<C: codes::Codes>() -> PackedKernels {
+    PackedKernels { fast: (codes::tile::<C>, Section::Codes), exact: None, decode: Some(codes::decode::<C>) }
 }
