@@ -15,7 +15,7 @@ use crate::index::Index;
 use crate::mmap::Bytes;
 use crate::outline::Outline;
 use crate::size::Size;
-use crate::{gguf, index, pth, safetensors};
+use crate::{gguf, index, json, pth, safetensors};
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -398,7 +398,9 @@ fn open_meta(folder: &Folder, names: &[String]) -> Result<Tensors> {
     }
     let first = folder.path().join("consolidated.00.pth");
     let others: Vec<PathBuf> = shards.iter().skip(1).map(|shard| folder.path().join(shard)).collect();
-    open.add_pytorch(first, pth::merge(folder.name(), checkpoints)?)?;
+    let params = json::read_in(folder, "params.json")?;
+    let kv_heads = params.as_ref().and_then(|params| params.get("n_kv_heads")?.as_u64());
+    open.add_pytorch(first, pth::merge(folder.name(), checkpoints, kv_heads)?)?;
     open.files.extend(others);
     Ok(open)
 }

@@ -102,6 +102,26 @@ fn a_missing_shard_is_named() {
 }
 
 #[test]
+fn shards_that_do_not_fit_each_other_are_refused() {
+    let Some(golden) = kit::folder("golden/pth") else { return };
+    let (two, three) = (golden.join("llama2_meta_2shard"), golden.join("llama3_meta_2shard"));
+    let check = |files: &[(&Path, &str)], params: &str, wanted: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        for (rank, (from, name)) in files.iter().enumerate() {
+            std::fs::copy(from.join(name), folder.path().join(format!("consolidated.{rank:02}.pth"))).unwrap();
+        }
+        std::fs::write(folder.path().join("params.json"), params).unwrap();
+        let fault = Tensors::open(folder.path()).unwrap_err().to_string();
+        assert!(fault.contains(wanted), "{fault}");
+    };
+    let (first, second) = ("consolidated.00.pth", "consolidated.01.pth");
+    check(&[(&three, first), (&three, second)], r#"{"n_kv_heads":1}"#, "more shards than key and value heads");
+    check(&[(&two, first), (&three, second)], "{}", "differ in shape or kind");
+    // Half the columns twice more are wider than the norms.
+    check(&[(&two, first), (&two, second), (&two, first)], "{}", "make no tensor of a model of width 64");
+}
+
+#[test]
 fn fixtures_read_or_are_refused_by_name() {
     let Some(fixtures) = kit::folder("assets/weights/pytorch-fixtures") else { return };
     let refused = ["broken.pt"];

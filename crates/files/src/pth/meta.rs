@@ -24,9 +24,15 @@ enum Join {
 
 /// The whole tensors of a checkpoint, given its shards in the order of their ranks.
 ///
-/// `folder` is named in errors. One shard needs no joining and may have any names.
-pub fn merge(folder: &str, shards: Vec<Checkpoint>) -> Result<Checkpoint> {
+/// `folder` is named in errors; `kv_heads` is what `params.json` says of them. One shard needs no joining and may have
+/// any names.
+pub fn merge(folder: &str, shards: Vec<Checkpoint>, kv_heads: Option<u64>) -> Result<Checkpoint> {
     let ranks = shards.len();
+    if kv_heads.is_some_and(|heads| heads < ranks as u64) {
+        let what =
+            "it has more shards than key and value heads, so that ranks share them; use the checkpoint with fewer";
+        return Err(Error::unsupported(folder, what));
+    }
     let mut shards = shards.into_iter();
     let first =
         shards.next().ok_or_else(|| Error::Missing { folder: folder.into(), what: "consolidated.00.pth".into() })?;

@@ -11,6 +11,8 @@ mod meta;
 mod opcodes;
 mod records;
 mod state;
+#[cfg(test)]
+mod tests;
 mod value;
 mod view;
 mod zip;

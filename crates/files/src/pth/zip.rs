@@ -118,10 +118,11 @@ impl Directory {
             if u64_at(file, locator + 8) != wide as u64 || &file[wide..wide + 4] != b"PK\x06\x06" {
                 return Err(Fault::container("its zip64 end record is not where its locator says"));
             }
-            let narrow_says = [(count, u64::from(u16::MAX)), (size, u64::from(u32::MAX)), (start, u64::from(u32::MAX))];
+            let (short, long) = (u64::from(u16::MAX), u64::from(u32::MAX));
+            let narrow_says = [(count_here, short), (count, short), (size, long), (start, long)];
             (count_here, count) = (u64_at(file, wide + 24), u64_at(file, wide + 32));
             (size, start) = (u64_at(file, wide + 40), u64_at(file, wide + 48));
-            for ((narrow, full), value) in narrow_says.into_iter().zip([count, size, start]) {
+            for ((narrow, full), value) in narrow_says.into_iter().zip([count_here, count, size, start]) {
                 if narrow != full && narrow != value {
                     return Err(Fault::container("its two end records disagree"));
                 }
