@@ -56,8 +56,16 @@ fn check_loss(label: &str, found: f64, wanted: f64, failures: &mut Vec<String>) 
     }
 }
 
-const SEARCHED: &[Format] =
-    &[Format::Q2_K, Format::Q3_K, Format::Q4_K, Format::Q5_K, Format::Q6_K, Format::IQ4_NL, Format::IQ4_XS];
+const SEARCHED: &[Format] = &[
+    Format::Q2_K,
+    Format::Q3_K,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::IQ4_NL,
+    Format::IQ4_XS,
+    Format::NVFP4,
+];
 
 const BYTE_EQUAL: &[Format] = &[
     Format::Q4_0,
@@ -180,4 +188,22 @@ fn any_bits_are_read_and_any_values_are_stored() {
             decoded(format, &encoded(format, row, Some(&importance)));
         }
     }
+}
+
+/// A stored row by hand: bytes after the scale of 1.0, and the values they stand for.
+fn check_by_hand(format: Format, codes: &[u8], values: impl Fn(usize) -> f32) {
+    let bytes: Vec<u8> = [0x00, 0x3c].iter().chain(codes).copied().collect();
+    let wanted: Vec<f32> = (0..format.block()).map(values).collect();
+    assert_eq!(decoded(format, &bytes), wanted, "{}", format.name());
+    assert_eq!(encoded(format, &wanted, None), bytes, "{}", format.name());
+}
+
+#[test]
+fn formats_that_the_kit_lacks_are_as_their_bits_say() {
+    // Every third value from the first is positive; the others are negative.
+    let signs: Vec<u8> =
+        (0..16).map(|byte| (0..8).fold(0, |bits, at| bits | u8::from((8 * byte + at) % 3 == 0) << at)).collect();
+    check_by_hand(Format::Q1_0, &signs, |at| if at % 3 == 0 { 1.0 } else { -1.0 });
+    // 0, 1, -1, 0 in every byte.
+    check_by_hand(Format::Q2_0, &[0b01_00_10_01; 16], |at| [0.0, 1.0, -1.0, 0.0][at % 4]);
 }

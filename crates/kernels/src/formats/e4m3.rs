@@ -6,7 +6,8 @@ use super::small_float::{self, E4M3};
 pub const TRAITS: Traits =
     Traits { name: "E4M3", block: 1, bytes: 1, ggml_type: None, dequantize, quantize: Some(quantize), dot };
 
-static VALUES: [f32; 256] = small_float::table(E4M3);
+/// The number of each code.
+pub(super) static VALUES: [f32; 256] = small_float::table(E4M3);
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (value, code) in out.iter_mut().zip(bytes) {

@@ -6,7 +6,8 @@ use super::small_float::{self, E5M2};
 pub const TRAITS: Traits =
     Traits { name: "E5M2", block: 1, bytes: 1, ggml_type: None, dequantize, quantize: Some(quantize), dot };
 
-static VALUES: [f32; 256] = small_float::table(E5M2);
+/// The number of each code.
+pub(super) static VALUES: [f32; 256] = small_float::table(E5M2);
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (value, code) in out.iter_mut().zip(bytes) {

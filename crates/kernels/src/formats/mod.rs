@@ -27,6 +27,8 @@ mod mxfp8;
 mod mxint8;
 mod nf4;
 mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -136,6 +138,10 @@ formats! {
     IQ3_XXS => iq3_xxs::TRAITS,
     /// 256 values of a grid of 512 fours, scales per 32.
     IQ3_S => iq3_s::TRAITS,
+    /// 128 signs under a scale.
+    Q1_0 => q1_0::TRAITS,
+    /// 64 two-bit codes under a scale.
+    Q2_0 => q2_0::TRAITS,
     /// 256 ternary codes, five to a byte, under a scale.
     TQ1_0 => tq1_0::TRAITS,
     /// 256 ternary codes of two bits under a scale.

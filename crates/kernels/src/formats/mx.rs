@@ -35,7 +35,7 @@ pub fn encode_floats(values: &[f32; 32], format: SmallFloat) -> (u8, [u8; 32]) {
 
 /// The table entry's block of a float format: scale, codes as `pack` lays them.
 macro_rules! block {
-    ($(#[$doc:meta])* $name:ident, $bytes:literal, $element:expr, $pack:expr, $unpack:expr) => {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal, $element:expr, $decode:expr, $pack:expr, $unpack:expr) => {
         $(#[$doc])*
         #[allow(non_camel_case_types)]
         #[repr(C)]
@@ -47,7 +47,7 @@ macro_rules! block {
 
         impl Block<32> for $name {
             fn decode(&self, out: &mut [f32; 32]) {
-                *out = mx::decode(self.scale, &$unpack(&self.codes), |code| $element.decode(code));
+                *out = mx::decode(self.scale, &$unpack(&self.codes), $decode);
             }
         }
 

@@ -45,13 +45,14 @@ impl Encode<32> for MXFP4 {
         // Through the logarithm in f32, as the reference does: a number just beneath a power of two counts as that.
         let scale = if largest > 0.0 { (largest.log2().floor() + 125.0).clamp(0.0, 254.0) as u8 } else { 0 };
         let inverse = 0.5 / half_scale(scale);
-        let codes = values.map(|value| {
-            let magnitude = value.abs() * inverse;
-            let code = MIDDLES.iter().fold(0, |code, middle| code + u8::from(magnitude > *middle));
-            if value < 0.0 && code != 0 { code | 8 } else { code }
-        });
-        MXFP4 { scale, codes: pack_nibbles(&codes) }
+        MXFP4 { scale, codes: pack_nibbles(&values.map(|value| nearest(value * inverse))) }
     }
+}
+
+/// The code of the nearest level, the lesser magnitude of two as near; there is no negative zero.
+pub(super) fn nearest(value: f32) -> u8 {
+    let code = MIDDLES.iter().fold(0, |code, middle| code + u8::from(value.abs() > *middle));
+    if value < 0.0 && code != 0 { code | 8 } else { code }
 }
 
 /// The block of a checkpoint that keeps scales apart: element `2 j` in the low half of byte `j`.
@@ -69,5 +70,5 @@ fn unpack_pairs(bytes: &[u8; 16]) -> [u8; 32] {
 
 mx::block! {
     /// Open Compute's block, neighbors sharing a byte.
-    MXFP4_OCP, 16, E2M1, pack_pairs, unpack_pairs
+    MXFP4_OCP, 16, E2M1, |code| E2M1.decode(code), pack_pairs, unpack_pairs
 }

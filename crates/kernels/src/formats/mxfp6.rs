@@ -13,12 +13,12 @@ pub const E3M2_TRAITS: Traits = read_write::<MXFP6_E3M2, 32>("MXFP6_E3M2", None)
 
 mx::block! {
     /// A block of E2M3.
-    MXFP6_E2M3, 24, E2M3, pack, unpack
+    MXFP6_E2M3, 24, E2M3, |code| E2M3.decode(code), pack, unpack
 }
 
 mx::block! {
     /// A block of E3M2.
-    MXFP6_E3M2, 24, E3M2, pack, unpack
+    MXFP6_E3M2, 24, E3M2, |code| E3M2.decode(code), pack, unpack
 }
 
 fn pack(codes: &[u8; 32]) -> [u8; 24] {

@@ -1,13 +1,14 @@
-//! NVFP4 as GGUF has it: 64 four-bit floats in groups of 16, each under an unsigned FP8 scale; only read here.
+//! NVFP4 as GGUF has it: 64 four-bit floats in groups of 16, each under an unsigned FP8 scale.
 //! The scale of the whole tensor that goes with it is a tensor of its own.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, read_only};
+use super::block::{Block, Encode, Importance, read_write, reciprocal, sum};
+use super::mxfp4::nearest;
 use super::small_float::{E2M1, E4M3};
 
-pub const TRAITS: Traits = read_only::<NVFP4, 64>("NVFP4", Some(40));
+pub const TRAITS: Traits = read_write::<NVFP4, 64>("NVFP4", Some(40));
 
 /// One block. In a group's eight bytes code `j` is paired with code `j + 8`.
 #[repr(C)]
@@ -37,4 +38,38 @@ impl Block<64> for NVFP4 {
             }
         }
     }
+}
+
+impl Encode<64> for NVFP4 {
+    fn encode(values: &[f32; 64], importance: Option<Importance<'_, 64>>) -> NVFP4 {
+        let mut block = NVFP4::zeroed();
+        let (groups, _) = values.as_chunks::<16>();
+        for (group, values) in groups.iter().enumerate() {
+            let weights = importance.map_or([1.0; 16], |importance| importance.weights.as_chunks::<16>().0[group]);
+            let code = scale_code(values, &weights);
+            let inverse = reciprocal(scale(code));
+            let codes = values.map(|value| nearest(value * inverse));
+            block.scales[group] = code;
+            block.codes[group] = std::array::from_fn(|at| codes[at] | codes[at + 8] << 4);
+        }
+        block
+    }
+}
+
+/// The scale that makes the largest magnitude the greatest level, or one of its neighbors if that loses less.
+fn scale_code(values: &[f32; 16], weights: &[f32; 16]) -> u8 {
+    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let obvious = E4M3.encode_saturating(largest / 6.0) & 0x7f;
+    let loss = |code: u8| {
+        let (scale, inverse) = (scale(code), reciprocal(scale(code)));
+        sum::<16>(|at| weights[at] * (scale * E2M1.decode(nearest(values[at] * inverse)) - values[at]).powi(2))
+    };
+    let mut best = (obvious, loss(obvious));
+    for code in [obvious.saturating_sub(1), (obvious + 1).min(0x7e)] {
+        let found = loss(code);
+        if found < best.1 {
+            best = (code, found);
+        }
+    }
+    best.0
 }

@@ -38,7 +38,7 @@ impl Encode<256> for TQ2_0 {
 }
 
 /// The largest magnitude, and 0, 1 or 2 for each value: its nearest multiple of that, and one.
-pub fn digits(values: &[f32; 256]) -> (f32, [u8; 256]) {
+pub fn digits<const N: usize>(values: &[f32; N]) -> (f32, [u8; N]) {
     let scale = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let inverse = reciprocal(scale);
     (scale, values.map(|value| ((value * inverse).round() + 1.0) as u8 & 3))
