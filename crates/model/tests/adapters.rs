@@ -1,0 +1,144 @@
+//! Adapters of the kit: tuned by peft, loaded here, several in one batch, each with the logits that peft computed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pasture_files::Tensors;
+use pasture_kernels::Pool;
+use pasture_model::{Batch, Decoder, LoadOptions, Source, load, load_adapter};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight};
+
+/// The kit's rule for logits in f32.
+const LOGITS: f32 = 2e-4;
+
+fn kit() -> Option<PathBuf> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
+    let golden = std::env::var_os("PASTURE_KIT").map_or_else(|| PathBuf::from(root), PathBuf::from).join("golden");
+    if !golden.is_dir() {
+        println!("skipped: no kit");
+    }
+    golden.is_dir().then_some(golden)
+}
+
+fn base(golden: &Path) -> Decoder {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
+    let source = Source::open(&golden.join("text/llama3")).expect("the kit's model opens");
+    load(&source, &backend, &LoadOptions::default(), &mut |_, _| ()).expect("the kit's model loads").decoder
+}
+
+fn floats(tensors: &Tensors, name: &str) -> Vec<f32> {
+    let bytes = tensors.bytes(name).expect("a tensor of the kit");
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+}
+
+/// The first batch's two texts.
+fn texts(golden: &Path) -> Vec<Vec<u32>> {
+    let tensors = Tensors::open(&golden.join("train/llama3/batches.safetensors")).expect("the kit's batches open");
+    let list = |name: &str| -> Vec<u32> {
+        let bytes = tensors.bytes(name).expect("a tensor of the kit");
+        bytes.chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+    };
+    let (ids, mask) = (list("input_ids"), list("attention_mask"));
+    let text = |at: usize| {
+        let seen = mask[at..at + WIDTH].iter().filter(|seen| **seen == 1).count();
+        ids[at..at + seen].to_vec()
+    };
+    vec![text(0), text(WIDTH)]
+}
+
+/// Tokens of a text, padding included.
+const WIDTH: usize = 26;
+
+/// Logits of each text under its adapter, all in one batch.
+fn run(decoder: &Decoder, parts: &[(&[u32], Option<&Arc<Adapter>>)]) -> Vec<Vec<f32>> {
+    let backend = decoder.backend().clone();
+    let mut kv = decoder.kv(&*backend, KvFormat::F32);
+    let mut batch = Batch::default();
+    for (ids, adapter) in parts {
+        batch.push(kv.start(), 0, ids.len(), ids, adapter.cloned());
+    }
+    let mut ops = Ops::new(&*backend);
+    let hidden = decoder.forward(&mut ops, &batch, &mut kv).expect("the batch fits");
+    let logits = decoder.logits(&mut ops, &hidden.rows).expect("the model has a head");
+    let cols = logits.cols();
+    let of = |span: &pasture_model::Span| logits.values()[span.rows.start * cols..span.rows.end * cols].to_vec();
+    batch.spans.iter().map(of).collect()
+}
+
+fn check(found: &[f32], expected: &[f32], what: &str) {
+    let far = |(found, expected): (&f32, &f32)| (found - expected).abs() > LOGITS + LOGITS * expected.abs();
+    let first = found.iter().zip(expected).position(far);
+    assert!(first.is_none() && found.iter().all(|value| value.is_finite()), "{what} differs first at {first:?}");
+}
+
+/// The same adapter cut to a smaller rank.
+fn narrowed(adapter: &Adapter, rank: usize) -> Adapter {
+    let cut = |site: &AdapterSite| {
+        let mut a = vec![0.0; rank * site.a.cols()];
+        a.chunks_exact_mut(site.a.cols()).enumerate().for_each(|(row, out)| site.a.row_values(row, out));
+        let mut b = Vec::new();
+        let mut whole = vec![0.0; site.b.cols()];
+        for row in 0..site.b.rows() {
+            site.b.row_values(row, &mut whole);
+            b.extend_from_slice(&whole[..rank]);
+        }
+        AdapterSite {
+            a: Weight::from_values(rank, site.a.cols(), &a),
+            b: Weight::from_values(site.b.rows(), rank, &b),
+            scale: site.scale,
+        }
+    };
+    Adapter::new(adapter.sites().iter().map(|(name, site)| (name.clone(), cut(site))).collect())
+}
+
+#[test]
+fn adapters_side_by_side_give_what_each_gives_in_the_reference() {
+    let Some(golden) = kit() else { return };
+    let (decoder, texts) = (base(&golden), texts(&golden));
+    let open = |kind: &str| {
+        let folder = golden.join("train/llama3").join(kind);
+        let adapter = load_adapter(&folder.join("final"), &decoder).expect("the kit's adapter loads");
+        let results = Tensors::open(&folder.join("golden.safetensors")).expect("the kit's results open");
+        (Arc::new(adapter), floats(&results, "batch0.logits_final_adapter"))
+    };
+    let ((plain, plain_logits), (root, root_logits)) = (open("lora"), open("rslora"));
+    let found = run(
+        &decoder,
+        &[
+            (&texts[0], Some(&plain)),
+            (&texts[0], None),
+            (&texts[0], Some(&root)),
+            (&texts[1], Some(&plain)),
+            (&texts[1], Some(&root)),
+        ],
+    );
+    let second = |logits: &[f32]| logits[logits.len() / 2..].to_vec();
+    check(&found[0], &plain_logits, "alpha by rank");
+    check(&found[2], &root_logits, "alpha by root");
+    check(&found[3], &second(&plain_logits), "alpha by rank, second text");
+    check(&found[4], &second(&root_logits), "alpha by root, second text");
+    let alone = run(&decoder, &[(&texts[0], None)]);
+    assert!(found[1] == alone[0], "a text without an adapter is as if it were alone");
+}
+
+#[test]
+fn adapters_of_different_rank_share_a_batch_and_change_no_bit_of_each_other() {
+    let Some(golden) = kit() else { return };
+    let (decoder, texts) = (base(&golden), texts(&golden));
+    let folder = golden.join("train/llama3/lora/final");
+    let wide = Arc::new(load_adapter(&folder, &decoder).expect("the kit's adapter loads"));
+    let narrow = Arc::new(narrowed(&wide, 3));
+    let together = run(&decoder, &[(&texts[0], Some(&wide)), (&texts[1], Some(&narrow))]);
+    assert!(together[0] == run(&decoder, &[(&texts[0], Some(&wide))])[0]);
+    assert!(together[1] == run(&decoder, &[(&texts[1], Some(&narrow))])[0]);
+    assert!(together[0] != run(&decoder, &[(&texts[0], Some(&narrow))])[0], "the rank matters");
+}
+
+#[test]
+fn an_adapter_that_asks_for_more_is_refused_by_name() {
+    let Some(golden) = kit() else { return };
+    let refused = load_adapter(&golden.join("train/llama3/dora/final"), &base(&golden)).err();
+    let shown = refused.map(|fault| fault.to_string()).unwrap_or_default();
+    assert!(shown.contains("use_dora") && shown.contains("adapter_config.json"), "{shown}");
+}
