@@ -8,7 +8,7 @@ use pasture_files::durable::Sink;
 use pasture_files::outline::Outline;
 use pasture_files::{Dtype, Tensors, safetensors};
 use pasture_kernels::{Format, Pool};
-use pasture_model::names::{Names, Row, Stored, fused, row};
+use pasture_model::names::{Names, Place, Row, Stored, fused, row};
 use pasture_model::{Batch, Decoder, LoadOptions, Loaded, Result, Source, build, families, load};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Ops, Precision};
@@ -170,6 +170,21 @@ fn turn(tensor: &mut Numbers) {
     let turned = (0..cols).flat_map(|col| (0..rows).map(move |row| (row, col)));
     tensor.bytes = turned.flat_map(|(row, col)| at(row, col).to_vec()).collect();
     tensor.shape.reverse();
+}
+
+#[test]
+fn name_tables_read_both_ways() {
+    for name in [PLAIN, EXPERTS, "text/gemma2", "text/phi1_5_qkln", "embed/bert"] {
+        let source = Source::open(&case(name)).expect("a committed case opens");
+        let blueprint = families::blueprint(&source.config).expect("the case has a page");
+        let names = (blueprint.family.names)(&blueprint.spec);
+        for tensor in source.tensors.names().filter(|tensor| names.reason(tensor).is_none()) {
+            let (row, part, layer, expert) = names.find(tensor).expect("each tensor has a row");
+            let place = Place { slot: row.slots[0], layer, expert };
+            assert_eq!(row.tensor(part, place).as_deref(), Some(tensor));
+            assert!(names.candidates(place, part).any(|(name, _)| name == tensor), "{tensor}");
+        }
+    }
 }
 
 #[test]

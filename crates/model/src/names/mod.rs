@@ -124,6 +124,15 @@ impl Row {
         Row { exact: Some(Exact { weight, bias }), ..self }
     }
 
+    /// Layer and expert in the full name of one of its tensors.
+    fn read(&self, part: Part, tensor: &str) -> Option<(Option<usize>, Option<usize>)> {
+        match (self.exact, part) {
+            (None, part) => template::read(self.module, tensor.strip_suffix(part.ending())?),
+            (Some(exact), Part::Weight) => template::read(exact.weight, tensor),
+            (Some(exact), Part::Bias) => template::read(exact.bias?, tensor),
+        }
+    }
+
     /// The full name of one of its tensors, without a prefix.
     pub fn tensor(&self, part: Part, place: Place) -> Option<String> {
         match (self.exact, part) {
@@ -166,6 +175,15 @@ impl Names {
         named.flat_map(|(name, row)| {
             let prefixed: Vec<String> = self.prefixes.iter().map(|prefix| format!("{prefix}{name}")).collect();
             std::iter::once(name).chain(prefixed).map(move |name| (name, row))
+        })
+    }
+
+    /// What a tensor of that name fills: its row, and which part, layer and expert it is.
+    pub fn find(&self, tensor: &str) -> Option<(&Row, Part, Option<usize>, Option<usize>)> {
+        let bare = std::iter::once(tensor).chain(self.prefixes.iter().filter_map(|it| tensor.strip_prefix(it)));
+        bare.flat_map(|name| self.rows.iter().map(move |row| (name, row))).find_map(|(name, row)| {
+            let read = |part| row.read(part, name).map(|(layer, expert)| (row, part, layer, expert));
+            read(Part::Weight).or_else(|| read(Part::Bias))
         })
     }
 

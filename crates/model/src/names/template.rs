@@ -10,11 +10,21 @@ pub(crate) fn fill(template: &str, place: Place) -> String {
 
 /// Whether a name is the template with some numbers.
 pub(crate) fn matches(template: &str, name: &str) -> bool {
-    let Some(open) = template.find('{') else { return template == name };
-    let Some(rest) = name.strip_prefix(&template[..open]) else { return false };
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    read(template, name).is_some()
+}
+
+/// The numbers in a name: layer and expert, where the template has them.
+pub(crate) fn read(template: &str, name: &str) -> Option<(Option<usize>, Option<usize>)> {
+    let Some(open) = template.find('{') else { return (template == name).then_some((None, None)) };
+    let rest = name.strip_prefix(&template[..open])?;
     let close = template[open..].find('}').map_or(template.len(), |close| open + close + 1);
-    digits > 0 && matches(&template[close..], &rest[digits..])
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let number: usize = rest[..digits].parse().ok()?;
+    let (layer, expert) = read(&template[close..], &rest[digits..])?;
+    match &template[open..close] {
+        "{layer}" => Some((Some(number), expert)),
+        _ => Some((layer, Some(number))),
+    }
 }
 
 #[cfg(test)]
@@ -30,10 +40,12 @@ mod tests {
             (template, "model.layers.12.experts..w1", false),
             (template, "model.layers.x.experts.3.w1", false),
             (template, "model.layers.12.experts.3.w12", false),
+            (template, "model.layers.99999999999999999999.experts.3.w1", false),
             ("rope.freqs", "rope.freqs", true),
             ("rope.freqs", "rope.freqs.1", false),
         ] {
             assert_eq!(matches(template, name), fits, "{name}");
         }
+        assert_eq!(read(template, "model.layers.12.experts.3.w1"), Some((Some(12), Some(3))));
     }
 }
