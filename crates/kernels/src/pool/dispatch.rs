@@ -1,13 +1,49 @@
-//! The state of one dispatch: who has arrived, who has finished, which work is claimed. Safe code only.
+//! The state of one dispatch: who may enter, who has arrived, who has finished, which work is claimed. Safe code only.
 //!
 //! Invariant: a barrier either releases every worker or unwinds every worker that waits at it.
 
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// A value on cache lines of its own, so that neighbors do not slow each other.
 #[repr(align(128))]
 pub(super) struct Padded<T>(pub T);
+
+/// A dispatch's number, whether workers may still enter it, and how many have: one word, so that entering and closing
+/// cannot miss each other.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Gate(pub u64);
+
+impl Gate {
+    /// Set while workers may enter.
+    pub const OPEN: u64 = 1 << 31;
+
+    /// The open gate of the next dispatch.
+    pub fn next(self) -> Gate {
+        Gate((self.number().wrapping_add(1)) << 32 | Gate::OPEN)
+    }
+
+    pub fn number(self) -> u64 {
+        self.0 >> 32
+    }
+
+    /// Workers that have entered.
+    pub fn passed(self) -> usize {
+        (self.0 & (Gate::OPEN - 1)) as usize
+    }
+
+    /// Counts this worker in, unless the gate has closed, or belongs to another dispatch by now.
+    pub fn enter(mut self, gate: &AtomicU64) -> bool {
+        let number = self.number();
+        while self.0 & Gate::OPEN != 0 && self.number() == number {
+            match gate.compare_exchange_weak(self.0, self.0 + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => self = Gate(now),
+            }
+        }
+        false
+    }
+}
 
 /// The panic of a worker whose barrier can no longer open.
 pub(super) struct Abandoned;
@@ -54,8 +90,8 @@ impl Dispatch {
         self.panicked.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.finished.0.load(Ordering::Acquire) == self.count
+    pub(super) fn finished(&self) -> usize {
+        self.finished.0.load(Ordering::Acquire)
     }
 }
 
@@ -85,6 +121,14 @@ impl<'a> Worker<'a> {
     pub fn claim(&self, limit: usize) -> Option<usize> {
         let number = self.dispatch.next.0.fetch_add(1, Ordering::Relaxed);
         (number < limit).then_some(number)
+    }
+
+    /// Waits until `done`, which other workers of this dispatch bring about, or unwinds if one of them panicked.
+    pub(super) fn wait_for(&self, done: impl Fn() -> bool) {
+        wait_until(|| done() || self.dispatch.has_panicked());
+        if !done() {
+            resume_unwind(Box::new(Abandoned));
+        }
     }
 
     /// Waits until every worker is here. What any did before is visible to all after, and claims start again at zero.
@@ -118,7 +162,7 @@ pub(super) fn wait_until(done: impl Fn() -> bool) {
     let mut spins = 0_u32;
     while !done() {
         spins = spins.saturating_add(1);
-        if spins > 20_000 {
+        if spins > 4_000 {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();

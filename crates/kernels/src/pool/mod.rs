@@ -1,7 +1,8 @@
-//! The thread pool: workers that spin briefly and then park, one fork-join per dispatch, and a barrier inside it.
+//! The thread pool: workers that spin briefly and then park, one fork-join per dispatch. Work that is cut in pieces does
+//! not wait for a worker that comes late, because another program's thread may sit on its processor.
 //!
-//! What a dispatch does with its slices is `slices.rs`. Invariant: when [`Pool::run`] returns, or unwinds, no worker
-//! still holds a reference to the closure; a dispatch allocates nothing.
+//! What a dispatch does with its slices is `slices.rs`. Invariant: when a dispatch returns, or unwinds, no worker still
+//! holds a reference to the closure, and none that comes later gets one; a dispatch allocates nothing.
 
 mod dispatch;
 mod slices;
@@ -9,14 +10,14 @@ mod slices;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::isa::Kernels;
 pub use dispatch::Worker;
-use dispatch::{Dispatch, Padded, wait_until};
+use dispatch::{Dispatch, Gate, Padded, wait_until};
 pub use slices::{Chunks, Stripe, Stripes};
 
 /// How long an idle worker spins before it parks. Waking a parked worker costs some 16 µs, and the pauses of a token
@@ -36,9 +37,10 @@ struct Job {
 }
 
 struct Shared {
-    /// Written by the dispatching thread before `epoch` moves, read by workers after they saw it move.
+    /// Written by the dispatching thread before the gate opens, read by workers that passed it.
     job: UnsafeCell<Option<Job>>,
-    epoch: Padded<AtomicU32>,
+    /// A [`Gate`].
+    gate: Padded<AtomicU64>,
     dispatch: Dispatch,
     parked: Vec<Padded<AtomicBool>>,
     stop: AtomicBool,
@@ -46,8 +48,8 @@ struct Shared {
 }
 
 // SAFETY: `job` is the only field that is not `Sync` by itself. It is written only by the holder of `Pool::turn`,
-// before the release store of `epoch`, and read only by workers after an acquire load of that value; the holder writes
-// again only after every worker has counted itself as finished. The pointer inside refers to a `Sync` closure.
+// before the store that opens the gate, and read only by workers that counted themselves in at that open gate; the
+// holder closes the gate and writes again only after all who passed have finished. The pointer refers to a `Sync` closure.
 unsafe impl Sync for Shared {}
 // SAFETY: the raw pointer in `job` is only followed during the dispatch that set it, whichever thread owns `Shared`.
 unsafe impl Send for Shared {}
@@ -72,7 +74,7 @@ impl Pool {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
-            epoch: Padded(AtomicU32::new(0)),
+            gate: Padded(AtomicU64::new(Gate::default().0)),
             dispatch: Dispatch::new(threads),
             parked: (1..threads).map(|_| Padded(AtomicBool::new(false))).collect(),
             stop: AtomicBool::new(false),
@@ -103,6 +105,16 @@ impl Pool {
     ///
     /// Inside a dispatch it runs in place with one worker.
     pub fn run<F: Fn(Worker<'_>) + Sync>(&self, work: F) {
+        self.dispatch(work, true);
+    }
+
+    /// As [`Pool::run`], but on those workers only that come before the calling thread is done. For work that takes
+    /// its pieces from a common store, without a barrier.
+    pub(crate) fn share<F: Fn(Worker<'_>) + Sync>(&self, work: F) {
+        self.dispatch(work, false);
+    }
+
+    fn dispatch<F: Fn(Worker<'_>) + Sync>(&self, work: F, all: bool) {
         if self.threads.is_empty() || INSIDE.get() {
             let alone = Dispatch::new(1);
             work(Worker::new(0, &alone));
@@ -112,9 +124,10 @@ impl Pool {
         let shared = &*self.shared;
         shared.dispatch.reset();
         let job = Job { call: call::<F>, context: (&raw const work).cast() };
-        // SAFETY: the turn is ours and the last dispatch is over, so no worker reads `job` until `epoch` moves.
+        // SAFETY: the turn is ours, the gate is closed and all who passed have finished, so no worker reads `job`.
         unsafe { *shared.job.get() = Some(job) };
-        shared.epoch.0.fetch_add(1, Ordering::SeqCst);
+        let closed = Gate(shared.gate.0.load(Ordering::Relaxed));
+        shared.gate.0.store(closed.next().0, Ordering::SeqCst);
         for (parked, handle) in shared.parked.iter().zip(&self.handles) {
             if parked.0.swap(false, Ordering::SeqCst) {
                 handle.unpark();
@@ -124,7 +137,11 @@ impl Pool {
         let result = catch_unwind(AssertUnwindSafe(|| work(Worker::new(0, &shared.dispatch))));
         INSIDE.set(false);
         shared.finish(result);
-        wait_until(|| shared.dispatch.is_over());
+        if all {
+            wait_until(|| Gate(shared.gate.0.load(Ordering::Acquire)).passed() == self.threads.len());
+        }
+        let passed = Gate(shared.gate.0.fetch_and(!Gate::OPEN, Ordering::AcqRel)).passed();
+        wait_until(|| shared.dispatch.finished() == passed + 1);
         if shared.dispatch.has_panicked() {
             let payload = hold(&shared.panic).take();
             resume_unwind(payload.expect("the worker that panicked left its payload first"));
@@ -135,7 +152,9 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.0.fetch_add(1, Ordering::SeqCst);
+        // Nobody dispatches any more: the gate's number moves, so that workers look up, and it stays closed.
+        let closed = Gate(self.shared.gate.0.load(Ordering::Relaxed));
+        self.shared.gate.0.store(closed.next().0 & !Gate::OPEN, Ordering::SeqCst);
         for handle in &self.handles {
             handle.unpark();
         }
@@ -177,14 +196,17 @@ unsafe fn call<F: Fn(Worker<'_>) + Sync>(context: *const (), worker: Worker<'_>)
 
 fn work(shared: &Shared, index: usize) {
     INSIDE.set(true);
-    let mut seen = 0;
+    let mut seen = Gate::default();
     loop {
-        seen = await_epoch(shared, index, seen);
+        seen = await_gate(shared, index, seen);
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: `epoch` moved, so the dispatcher has written `job` and will not touch it before we finish.
-        let job = unsafe { *shared.job.get() }.expect("an epoch moves only after a job was written");
+        if !seen.enter(&shared.gate.0) {
+            continue;
+        }
+        // SAFETY: we passed the open gate, so the dispatcher has written `job` and will not touch it before we finish.
+        let job = unsafe { *shared.job.get() }.expect("a gate opens only after a job was written");
         let worker = Worker::new(index, &shared.dispatch);
         // SAFETY: `run` keeps the closure alive until every worker has finished.
         let result = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.context, worker) }));
@@ -192,27 +214,27 @@ fn work(shared: &Shared, index: usize) {
     }
 }
 
-/// Waits until the epoch is another than `seen`: spins, then parks.
-fn await_epoch(shared: &Shared, index: usize, seen: u32) -> u32 {
+/// Waits until the gate is another than `seen`: spins, then parks.
+fn await_gate(shared: &Shared, index: usize, seen: Gate) -> Gate {
     let parked = &shared.parked[index - 1].0;
     let start = Instant::now();
     loop {
         for _ in 0..64 {
-            let epoch = shared.epoch.0.load(Ordering::Acquire);
-            if epoch != seen {
-                return epoch;
+            let gate = Gate(shared.gate.0.load(Ordering::Acquire));
+            if gate.number() != seen.number() {
+                return gate;
             }
             std::hint::spin_loop();
         }
         if start.elapsed() < SPIN {
             continue;
         }
-        // The dispatcher moves the epoch and then looks at `parked`; we set `parked` and then look at the epoch. In
+        // The dispatcher moves the gate and then looks at `parked`; we set `parked` and then look at the gate. In
         // the single order of these four one of us sees the other, so no wake-up is lost. A slow dispatcher may take
         // the flag back for a dispatch we have finished long ago, so it is set again before each look.
         loop {
             parked.store(true, Ordering::SeqCst);
-            if shared.epoch.0.load(Ordering::SeqCst) != seen {
+            if Gate(shared.gate.0.load(Ordering::SeqCst)).number() != seen.number() {
                 break;
             }
             std::thread::park();

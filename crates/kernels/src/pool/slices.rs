@@ -135,7 +135,7 @@ impl Pool {
     /// Calls `work` once for each chunk of `data`, with its number.
     pub fn for_chunks_mut<T: Send>(&self, data: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
         let chunks = Chunks::new(data, chunk);
-        self.run(|_| {
+        self.share(|_| {
             while let Some((number, chunk)) = chunks.claim() {
                 work(number, chunk);
             }
@@ -151,15 +151,15 @@ impl Pool {
         work: impl Fn(usize, Stripe<'_, T>) + Sync,
     ) {
         let stripes = Stripes::new(matrix, width, stripe);
-        self.run(|_| {
+        self.share(|_| {
             while let Some((number, stripe)) = stripes.claim() {
                 work(number, stripe);
             }
         });
     }
 
-    /// One dispatch of two phases: every chunk of `data` is prepared by one worker, then, past a barrier, all workers
-    /// read all of it.
+    /// One dispatch of two phases: every chunk of `data` is prepared by one worker, then, once all are, the workers read
+    /// all of it. A worker may come when all is prepared, or when all is over.
     pub fn prepare_then<T: Send + Sync>(
         &self,
         data: &mut [T],
@@ -168,13 +168,15 @@ impl Pool {
         then: impl Fn(Worker<'_>, &[T]) + Sync,
     ) {
         let chunks = Chunks::new(data, chunk);
-        self.run(|worker| {
+        let (prepared, count) = (AtomicUsize::new(0), chunks.count());
+        self.share(|worker| {
             while let Some((number, chunk)) = chunks.claim() {
                 prepare(number, chunk);
+                prepared.fetch_add(1, Ordering::Release);
             }
-            worker.barrier();
-            // SAFETY: every claimed chunk was prepared before its worker reached the barrier, and `Chunks` hands none
-            // out again, so from here on no exclusive reference into the slice exists.
+            worker.wait_for(|| prepared.load(Ordering::Acquire) == count);
+            // SAFETY: every chunk was claimed, prepared and let go of before it was counted, and `Chunks` hands none out
+            // again, so from here on no exclusive reference into the slice exists.
             let all = unsafe { std::slice::from_raw_parts(chunks.start, chunks.len) };
             then(worker, all);
         });

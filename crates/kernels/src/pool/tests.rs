@@ -153,9 +153,23 @@ fn a_team_that_parks_between_dispatches_always_wakes() {
     for round in 0..400 {
         std::thread::sleep(super::SPIN * (round % 3));
         let sum = AtomicUsize::new(0);
-        pool.run(|_| {
-            sum.fetch_add(1, Ordering::Relaxed);
-        });
+        pool.run(|_| _ = sum.fetch_add(1, Ordering::Relaxed));
         assert_eq!(sum.load(Ordering::Relaxed), pool.threads());
     }
+}
+
+#[test]
+fn shared_work_is_done_whoever_comes() {
+    check_teams(|pool| {
+        for round in 0..300 {
+            let mut data = vec![0_usize; 17];
+            pool.for_chunks_mut(&mut data, 2, |number, part| part.fill(number + round));
+            assert!(data.iter().enumerate().all(|(at, value)| *value == at / 2 + round));
+            let failed = catch_unwind(AssertUnwindSafe(|| {
+                pool.prepare_then(&mut data, 3, |number, _| assert!(number != 4, "piece failed"), |_, _| ());
+            }));
+            let payload = failed.expect_err("the dispatch panics");
+            assert_eq!(payload.downcast_ref::<&str>(), Some(&"piece failed"));
+        }
+    });
 }
