@@ -152,21 +152,37 @@ pub fn pack<'a>(
 fn pack_panel(format: Format, segments: &[Segment], rows: &[&[u8]; PANEL], out: &mut [u8]) {
     let (_, bytes) = packed_block(format);
     for (index, out) in out.chunks_exact_mut(bytes * PANEL).enumerate() {
-        let mut at = 0;
+        let mut rest = out;
         for segment in segments {
-            for unit in (segment.start..segment.start + segment.bytes).step_by(segment.unit) {
-                let start = index * bytes + unit;
-                for row in rows {
-                    let target = &mut out[at..at + segment.unit];
-                    // A missing row, and the missing half of the last BF16 pair, are zero bytes.
-                    let source = row.get(start..row.len().min(start + segment.unit)).unwrap_or_default();
-                    target.fill(0);
-                    target[..source.len()].copy_from_slice(source);
-                    target.iter_mut().for_each(|byte| *byte ^= segment.flip);
-                    at += segment.unit;
+            let (part, after) = rest.split_at_mut(segment.bytes * PANEL);
+            let start = index * bytes + segment.start;
+            for (number, row) in rows.iter().enumerate() {
+                // A missing row, and the missing half of the last BF16 pair, are zero bytes.
+                let source = row.get(start..row.len().min(start + segment.bytes)).unwrap_or_default();
+                match segment.unit {
+                    2 => spread::<2>(source, number, segment.flip, part),
+                    4 => spread::<4>(source, number, segment.flip, part),
+                    unit => panic!("units of {unit} bytes"),
                 }
             }
+            rest = after;
         }
+    }
+}
+
+/// Puts each unit of `source` to the place of row `number` among 16 units side by side.
+fn spread<const UNIT: usize>(source: &[u8], number: usize, flip: u8, out: &mut [u8]) {
+    let (units, tail) = source.as_chunks::<UNIT>();
+    let mut places = out.chunks_exact_mut(UNIT * PANEL);
+    for (unit, place) in units.iter().zip(&mut places) {
+        place[number * UNIT..][..UNIT].copy_from_slice(&unit.map(|byte| byte ^ flip));
+    }
+    for place in places {
+        let mut unit = [0; UNIT];
+        if !tail.is_empty() {
+            unit[..tail.len()].copy_from_slice(tail);
+        }
+        place[number * UNIT..][..UNIT].copy_from_slice(&unit.map(|byte| byte ^ flip));
     }
 }
 

@@ -28,7 +28,8 @@ const fn half(start: usize) -> Segment {
     segment(start, 2, 2)
 }
 
-/// The order in which a format's block is packed: codes first, scales last. `None` for formats that stay plain.
+/// The order in which a format's block is packed: that in which the kernels read it, so that memory is one stream.
+/// `None` for formats that stay plain.
 pub(crate) fn segments(format: Format) -> Option<&'static [Segment]> {
     Some(match format {
         Format::F32 => &const { [segment(0, 4, 4)] },
@@ -42,9 +43,11 @@ pub(crate) fn segments(format: Format) -> Option<&'static [Segment]> {
         Format::Q5_1 => &const { [codes(8, 16), codes(4, 4), half(0), half(2)] },
         Format::Q2_K => &const { [codes(16, 64), codes(0, 16), half(80), half(82)] },
         Format::Q3_K => &const { [codes(32, 64), codes(0, 32), codes(96, 12), half(108)] },
-        Format::Q4_K => &const { [codes(16, 128), codes(4, 12), half(0), half(2)] },
-        Format::Q5_K => &const { [codes(48, 128), codes(16, 32), codes(4, 12), half(0), half(2)] },
-        Format::Q6_K => &const { [codes(0, 128), codes(128, 64), codes(192, 16), half(208)] },
+        Format::Q4_K => &const { [codes(4, 12), half(0), half(2), codes(16, 128)] },
+        Format::Q5_K => &const { [codes(4, 12), half(0), half(2), codes(16, 32), codes(48, 128)] },
+        Format::Q6_K => {
+            &const { [codes(192, 16), codes(0, 64), codes(128, 32), codes(64, 64), codes(160, 32), half(208)] }
+        }
         Format::IQ4_XS => &const { [codes(8, 128), codes(4, 4), half(2), half(0)] },
         _ => return None,
     })

@@ -8,6 +8,9 @@ use std::arch::x86_64::*;
 use super::vector;
 use crate::linear::{CodeLayout, PANEL, Rows, Section, TOKENS, Tile};
 
+/// How far ahead of the codes at work memory is asked for.
+const AHEAD: usize = 4096;
+
 /// 32 columns of 16 rows, ready to be multiplied.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
@@ -68,6 +71,7 @@ unsafe fn multiply<C: Codes, const T: usize>(panel: &[u8], rows: &Rows<'_>, tile
     let (layout, blocks) = (CodeLayout::new(cols), cols / C::COLS);
     assert!(cols.is_multiple_of(C::COLS) && panel.len() == blocks * C::BYTES, "a panel of {cols} columns");
     assert!((T - 1) * stride + layout.words <= words.len() && T <= TOKENS, "records of {T} tokens");
+    let bytes = C::BYTES / (C::COLS / 32);
     let mut sums = [_mm512_setzero_ps(); T];
     // SAFETY: blocks below `blocks` are inside the panel, and a group's codes, scales and sums inside each of the `T`
     // records, as asserted.
@@ -76,6 +80,12 @@ unsafe fn multiply<C: Codes, const T: usize>(panel: &[u8], rows: &Rows<'_>, tile
             let block = panel.as_ptr().add(number * C::BYTES);
             let head = C::head(block);
             for at in 0..C::COLS / 32 {
+                if T <= 4 {
+                    for line in (0..bytes).step_by(64) {
+                        let ahead = block.wrapping_add(at * bytes + line + AHEAD);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
+                }
                 let group = C::group(block, &head, at);
                 for (t, sum) in sums.iter_mut().enumerate() {
                     let record = words.as_ptr().add(t * stride);

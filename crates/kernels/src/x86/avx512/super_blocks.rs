@@ -86,11 +86,12 @@ impl SixBits {
 /// 512 bytes can be read at each pair of groups, and the processor has the features.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn half_bytes(block: *const u8, group: usize) -> [__m512i; 8] {
+unsafe fn half_bytes(block: *const u8, at: usize, group: usize) -> [__m512i; 8] {
+    let start = at + group / 2 * 512;
     let mut codes = [_mm512_setzero_si512(); 8];
-    for (at, codes) in codes.iter_mut().enumerate() {
+    for (number, codes) in codes.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        *codes = bits(unsafe { load(block, group / 2 * 512 + 64 * at) }, (group % 2 * 4) as i32, 15);
+        *codes = bits(unsafe { load(block, start + 64 * number) }, (group % 2 * 4) as i32, 15);
     }
     codes
 }
@@ -126,14 +127,14 @@ macro_rules! block {
     };
 }
 
-block!(Q4_K, 144, false, true, None, SixBits, |block| SixBits::load(block, 2048), |block, head, group| {
-    head.group(half_bytes(block, group), group)
+block!(Q4_K, 144, false, true, None, SixBits, |block| SixBits::load(block, 0), |block, head, group| {
+    head.group(half_bytes(block, 256, group), group)
 });
 
-block!(Q5_K, 176, false, true, None, SixBits, |block| SixBits::load(block, 2560), |block, head, group| {
-    let mut codes = half_bytes(block, group);
+block!(Q5_K, 176, false, true, None, SixBits, |block| SixBits::load(block, 0), |block, head, group| {
+    let mut codes = half_bytes(block, 768, group);
     for (at, codes) in codes.iter_mut().enumerate() {
-        let fifth = bits(load(block, 2048 + 64 * at), group as i32 - 4, 16);
+        let fifth = bits(load(block, 256 + 64 * at), group as i32 - 4, 16);
         *codes = _mm512_or_si512(*codes, fifth);
     }
     head.group(codes, group)
@@ -143,13 +144,13 @@ block!(Q6_K, 210, true, false, Some(5), __m512, |block| halves(block, 3328), |bl
     let (half, quarter) = (group / 4, group % 4);
     let mut codes = [_mm512_setzero_si512(); 8];
     for (at, codes) in codes.iter_mut().enumerate() {
-        let low = load(block, 1024 * half + 512 * (quarter % 2) + 64 * at);
-        let high = load(block, 2048 + 512 * half + 64 * at);
+        let low = load(block, 256 + 1536 * half + 512 * (quarter % 2) + 64 * at);
+        let high = load(block, 1280 + 1536 * half + 64 * at);
         let low = bits(low, (quarter / 2 * 4) as i32, 15);
         *codes = _mm512_or_si512(low, bits(high, 2 * quarter as i32 - 4, 0x30));
     }
     // Signed bytes: moved to the top of the word and back.
-    let scales = load(block, 3072 + 64 * (group / 2));
+    let scales = load(block, 64 * (group / 2));
     let signed = |at: usize| {
         let top = _mm512_sllv_epi32(scales, _mm512_set1_epi32(24 - 8 * at as i32));
         _mm512_mul_ps(*scale, _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top)))
