@@ -1,25 +1,37 @@
 //! F16: IEEE 754 binary16, little endian, rounded to nearest even.
 
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::Traits;
 
 pub const TRAITS: Traits =
     Traits { name: "F16", block: 1, bytes: 2, ggml_type: Some(1), dequantize, quantize: Some(quantize), dot };
 
+/// Values converted at a time: the processor's own conversion wants slices, and stored bytes may lie unaligned.
+const CHUNK: usize = 64;
+
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
-    for (value, stored) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        *value = f16::from_le_bytes([stored[0], stored[1]]).to_f32();
+    let mut bits = [0u16; CHUNK];
+    for (out, bytes) in out.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
+        for (bits, stored) in bits.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *bits = u16::from_le_bytes(*stored);
+        }
+        bits[..out.len()].reinterpret_cast::<f16>().convert_to_f32_slice(out);
     }
 }
 
 fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
-    for (stored, value) in out.chunks_exact_mut(2).zip(values) {
-        stored.copy_from_slice(&f16::from_f32(*value).to_le_bytes());
+    let mut bits = [0u16; CHUNK];
+    for (values, bytes) in values.chunks(CHUNK).zip(out.chunks_mut(2 * CHUNK)) {
+        bits[..values.len()].reinterpret_cast_mut::<f16>().convert_from_f32_slice(values);
+        for (bits, stored) in bits.iter().zip(bytes.as_chunks_mut::<2>().0) {
+            *stored = bits.to_le_bytes();
+        }
     }
 }
 
 fn dot(bytes: &[u8], x: &[f32]) -> f32 {
-    let stored = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32());
+    let stored = bytes.as_chunks::<2>().0.iter().map(|stored| f16::from_le_bytes(*stored).to_f32());
     stored.zip(x).map(|(w, x)| w * x).sum()
 }
