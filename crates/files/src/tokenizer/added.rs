@@ -62,35 +62,42 @@ impl Added {
     }
 }
 
+#[derive(Clone, Default)]
+struct Node {
+    /// Sorted by byte.
+    children: Vec<(u8, u32)>,
+    /// Of a text that ends here.
+    value: Option<u32>,
+}
+
 /// Byte trie over texts; finds the longest that starts a slice.
 #[derive(Clone, Default)]
 pub(super) struct Trie {
-    /// Children of a node, sorted by byte, and the value of a text that ends there.
-    nodes: Vec<(Vec<(u8, u32)>, Option<u32>)>,
+    nodes: Vec<Node>,
     first: Vec<bool>,
 }
 
 impl Trie {
     pub(super) fn insert(&mut self, text: &[u8], value: u32) {
         if self.nodes.is_empty() {
-            self.nodes.push((Vec::new(), None));
+            self.nodes.push(Node::default());
             self.first = vec![false; 256];
         }
         let Some(&first) = text.first() else { return };
         self.first[first as usize] = true;
         let mut node = 0;
         for &byte in text {
-            node = match self.nodes[node].0.binary_search_by_key(&byte, |child| child.0) {
-                Ok(at) => self.nodes[node].0[at].1 as usize,
+            node = match self.nodes[node].children.binary_search_by_key(&byte, |child| child.0) {
+                Ok(at) => self.nodes[node].children[at].1 as usize,
                 Err(at) => {
                     let child = self.nodes.len();
-                    self.nodes[node].0.insert(at, (byte, child as u32));
-                    self.nodes.push((Vec::new(), None));
+                    self.nodes[node].children.insert(at, (byte, child as u32));
+                    self.nodes.push(Node::default());
                     child
                 }
             };
         }
-        self.nodes[node].1.get_or_insert(value);
+        self.nodes[node].value.get_or_insert(value);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -110,9 +117,9 @@ impl Trie {
         let mut found = None;
         let mut node = 0;
         for (at, byte) in bytes.iter().enumerate() {
-            let Ok(child) = self.nodes[node].0.binary_search_by_key(byte, |child| child.0) else { break };
-            node = self.nodes[node].0[child].1 as usize;
-            if let Some(value) = self.nodes[node].1 {
+            let Ok(child) = self.nodes[node].children.binary_search_by_key(byte, |child| child.0) else { break };
+            node = self.nodes[node].children[child].1 as usize;
+            if let Some(value) = self.nodes[node].value {
                 found = Some((at + 1, value));
             }
         }
@@ -182,6 +189,18 @@ impl AddedTokens {
         self.by_id.insert(added.id, place);
         self.by_content.insert(added.content.clone(), place);
         self.list.push(added);
+        Ok(())
+    }
+
+    /// Gives an id to a token, whatever had it before. A text that is there under another id keeps that one.
+    pub(super) fn replace(&mut self, added: Added) -> Result<()> {
+        if self.by_content.get(&added.content).is_some_and(|&place| self.list[place as usize].id != added.id) {
+            return Ok(());
+        }
+        let Some(&place) = self.by_id.get(&added.id) else { return self.push(added) };
+        let former = std::mem::replace(&mut self.list[place as usize], added);
+        self.by_content.remove(&former.content);
+        self.by_content.insert(self.list[place as usize].content.clone(), place);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ impl Charsmap {
         }
         let (size, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| bad("shorter than 4 bytes".into(), "a map"))?;
         let size = u32::from_le_bytes(*size) as usize;
-        if size % 4 != 0 || size < 1024 || size > rest.len() {
+        if !size.is_multiple_of(4) || size < 1024 || size > rest.len() {
             let found = format!("a trie of {size} bytes in {}", rest.len());
             return Err(bad(found, "a trie of at least 1024 bytes that fits"));
         }

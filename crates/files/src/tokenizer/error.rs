@@ -6,14 +6,6 @@ use std::path::PathBuf;
 /// Why a tokenizer cannot be built or a text cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file or folder could not be read at all.
-    #[error("cannot read {path:?}: {source}")]
-    Read {
-        /// What was opened.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
     /// A file was read, and its content refused.
     #[error("tokenizer file {path:?}: {source}")]
     File {
@@ -62,6 +54,16 @@ pub enum Error {
     /// The text holds something that this vocabulary has no id for, and the vocabulary has no unknown token.
     #[error("the vocabulary has neither {0:?} nor an unknown token")]
     NoToken(String),
+}
+
+impl Error {
+    /// The error with the name of its file, unless it has one.
+    pub(super) fn within(self, name: &str) -> Error {
+        match self {
+            Error::Format(_) | Error::File { .. } => self,
+            other => Error::File { path: name.into(), source: Box::new(other) },
+        }
+    }
 }
 
 /// The result of this module's functions.

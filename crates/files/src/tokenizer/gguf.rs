@@ -12,7 +12,7 @@ use super::model::{Model, Unigram, WordPiece};
 use super::stage::{Behavior, Kind, MARK, Spaces, Stage};
 use super::unicode::Form;
 use super::vocabulary::{Pairs, Prefixes, Reach, Vocabulary};
-use super::{Inner, Roles, Slot, Template, Tokenizer, alphabet, known};
+use super::{Inner, Roles, Slot, Template, alphabet, known};
 use crate::gguf::{Metadata, Texts};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -35,7 +35,7 @@ struct Lists<'a> {
     types: Vec<Type>,
 }
 
-pub(super) fn read(metadata: &Metadata) -> Result<Option<Tokenizer>> {
+pub(super) fn read(metadata: &Metadata) -> Result<Option<Inner>> {
     let Some(model) = metadata.text("tokenizer.ggml.model")? else { return Ok(None) };
     if matches!(model, "none" | "no_vocab") || metadata.get(TOKENS).is_none() {
         return Ok(None);
@@ -51,7 +51,7 @@ pub(super) fn read(metadata: &Metadata) -> Result<Option<Tokenizer>> {
         "bert" => lists.word_piece()?,
         other => return Err(Error::Unsupported { what: "tokenizer.ggml.model", name: quoted(other) }),
     };
-    Tokenizer::build(inner).map(Some)
+    Ok(Some(inner))
 }
 
 fn types(metadata: &Metadata, tokens: usize) -> Result<Vec<Type>> {
@@ -379,6 +379,7 @@ impl Lists<'_> {
             roles,
             has_alphabet: false,
             unknown_surface: None,
+            name: String::new(),
         })
     }
 }

@@ -20,6 +20,10 @@ pub(super) const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M
 /// Tekken's: o200k's without contractions, each digit alone.
 pub(super) const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// CLIP's, which keeps only what it finds.
+pub(super) const CLIP: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
 const THREE_DIGITS: &str = r"\p{N}{1,3}";
 const ONE_DIGIT: &str = r"\p{N}";
 const EAST_ASIA: &str = "[一-龥\u{3040}-ゟ゠-ヿ]+";
@@ -34,10 +38,63 @@ const CODE_DIGITS: &str = r"\p{N}+";
 const PORO_DIGITS: &str = r"\p{N}";
 const LINES: &str = "[^\n]+|[\n]+";
 
+/// The first special tokens of Llama 3's rank file, which does not list them.
+pub(super) const LLAMA_3_SPECIALS: [&str; 11] = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<|reserved_special_token_1|>",
+    "<|finetune_right_pad_id|>",
+    "<|reserved_special_token_2|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
+];
+
+/// The special tokens of Tekken files that list none.
+pub(super) const TEKKEN_SPECIALS: [&str; 20] = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CALLS]",
+    "[IMG]",
+    "<pad>",
+    "[IMG_BREAK]",
+    "[IMG_END]",
+    "[PREFIX]",
+    "[MIDDLE]",
+    "[SUFFIX]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[TOOL_CONTENT]",
+];
+
 /// All of them, for tests.
 #[cfg(test)]
-pub(super) const ALL: [&str; 13] =
-    [GPT_2, CL100K, QWEN_2, QWEN_35, O200K, TEKKEN, EAST_ASIA, DEEPSEEK_3, BLOOM, FALCON_MARKS, LETTERS, MARKS, LINES];
+pub(super) const ALL: [&str; 14] = [
+    CLIP,
+    GPT_2,
+    CL100K,
+    QWEN_2,
+    QWEN_35,
+    O200K,
+    TEKKEN,
+    EAST_ASIA,
+    DEEPSEEK_3,
+    BLOOM,
+    FALCON_MARKS,
+    LETTERS,
+    MARKS,
+    LINES,
+];
 
 /// How a GGUF file's `tokenizer.ggml.pre` splits: patterns that are applied one after the other, each isolating what
 /// it finds.

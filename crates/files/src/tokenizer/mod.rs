@@ -18,6 +18,10 @@ mod known;
 mod model;
 mod open;
 mod pattern;
+mod protobuf;
+mod ranks;
+mod sentencepiece;
+mod settings;
 mod stage;
 mod text;
 mod unicode;
@@ -88,6 +92,8 @@ struct Inner {
     has_alphabet: bool,
     /// What SentencePiece decodes its unknown token to.
     unknown_surface: Option<(u32, String)>,
+    /// The file's name.
+    name: String,
 }
 
 /// What stands around a text, and around two.
@@ -128,10 +134,12 @@ impl Tokenizer {
 
     /// The tokenizer in a GGUF file; none where its metadata has no vocabulary.
     pub fn from_gguf(metadata: &crate::gguf::Metadata) -> Result<Option<Tokenizer>> {
-        gguf::read(metadata)
+        gguf::read(metadata)?.map(|inner| Tokenizer::build(inner, "")).transpose()
     }
 
-    fn build(mut inner: Inner) -> Result<Tokenizer> {
+    /// `name` is that of the file, for errors that come up later.
+    fn build(mut inner: Inner, name: &str) -> Result<Tokenizer> {
+        inner.name = name.to_owned();
         let Inner { added, normalizer, vocabulary, .. } = &mut inner;
         added.build(|content| {
             let mut text = Text::new(content, 0);
@@ -185,6 +193,13 @@ impl Tokenizer {
     }
 
     fn run(&self, text: &str, allowed: &dyn Fn(Range<usize>) -> bool) -> Result<Ids> {
+        self.run_unnamed(text, allowed).map_err(|error| match error {
+            Error::TooManySteps | Error::NoToken(_) if !self.0.name.is_empty() => error.within(&self.0.name),
+            other => other,
+        })
+    }
+
+    fn run_unnamed(&self, text: &str, allowed: &dyn Fn(Range<usize>) -> bool) -> Result<Ids> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(Error::TextTooLong { place: "before normalization", found: text.len(), limit: TEXT_BYTES_MAX });
         }

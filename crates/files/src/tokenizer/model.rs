@@ -47,11 +47,11 @@ pub(super) struct Unigram {
 #[derive(Clone, Copy)]
 struct Node {
     score: f32,
-    start: usize,
+    start: u32,
     id: u32,
 }
 
-const NOWHERE: usize = usize::MAX;
+const NOWHERE: u32 = u32::MAX;
 /// Stands for an unknown character until the end.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -64,18 +64,20 @@ impl Unigram {
             let width = character.len_utf8();
             let mut is_known = false;
             self.prefixes.each(words, &bytes[start..], |length, id| {
-                improve(&mut nodes[start + length], Node { score: before + self.scores[id as usize], start, id });
+                let score = before + self.scores[id as usize];
+                improve(&mut nodes[start + length], Node { score, start: start as u32, id });
                 is_known |= length == width;
             });
             if !is_known {
-                improve(&mut nodes[start + width], Node { score: before + self.unknown_score, start, id: UNKNOWN });
+                let score = before + self.unknown_score;
+                improve(&mut nodes[start + width], Node { score, start: start as u32, id: UNKNOWN });
             }
         }
         let mut path = Vec::new();
         let mut end = bytes.len();
         while end > 0 {
             path.push((nodes[end], end));
-            end = nodes[end].start;
+            end = nodes[end].start as usize;
         }
         let mut after_unknown = false;
         for &(node, end) in path.iter().rev() {
@@ -83,12 +85,12 @@ impl Unigram {
             match (is_unknown, &self.bytes, self.unknown) {
                 (false, ..) => out.push(node.id, end),
                 (true, Some(ids), _) => {
-                    let unit = bytes[node.start..end].iter().zip(node.start + 1..);
+                    let unit = bytes[node.start as usize..end].iter().zip(node.start as usize + 1..);
                     unit.for_each(|(&byte, end)| out.push(ids[byte as usize], end));
                 }
                 (true, None, Some(_)) if after_unknown => out.stretch(end),
                 (true, None, Some(unknown)) => out.push(unknown, end),
-                (true, None, None) => return Err(Error::NoToken(quoted(&piece[node.start..end]))),
+                (true, None, None) => return Err(Error::NoToken(quoted(&piece[node.start as usize..end]))),
             }
             after_unknown = is_unknown;
         }

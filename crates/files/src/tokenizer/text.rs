@@ -3,6 +3,7 @@
 //! Invariant: pieces are in order, do not overlap, and lie on character boundaries.
 
 use std::borrow::Cow;
+use std::iter::once;
 use std::ops::Range;
 
 use super::error::{Error, Result};
@@ -24,7 +25,7 @@ pub(super) struct Text<'a> {
 impl<'a> Text<'a> {
     /// The text that stands in the source from `start` on, as one piece.
     pub(super) fn new(text: &'a str, start: usize) -> Text<'a> {
-        Text { text: Cow::Borrowed(text), ends: None, start, pieces: vec![0..text.len()] }
+        Text { text: Cow::Borrowed(text), ends: None, start, pieces: once(0..text.len()).collect() }
     }
 
     /// A range of this text as a text with one piece.
@@ -33,7 +34,7 @@ impl<'a> Text<'a> {
             text: Cow::Borrowed(&self.text[range.clone()]),
             ends: self.ends.as_ref().map(|ends| ends[range.clone()].to_vec()),
             start: self.source_end(range.start),
-            pieces: vec![0..range.len()],
+            pieces: once(0..range.len()).collect(),
         }
     }
 
@@ -122,9 +123,11 @@ impl Writer {
             return Err(Error::TextTooLong { place: "after normalization", found, limit: self.limit });
         }
         self.text.push_str(&piece[range.clone()]);
-        let ends = (range.start + 1..=range.end).map(|at| self.source_end(self.source + at) as u32);
-        let ends: Vec<u32> = ends.collect();
-        self.ends.extend(ends);
+        let (from, to) = (self.source + range.start, self.source + range.end);
+        match &self.ends_before {
+            Some(ends) => self.ends.extend_from_slice(&ends[from..to]),
+            None => self.ends.extend((self.start + from + 1..=self.start + to).map(|end| end as u32)),
+        }
         Ok(())
     }
 

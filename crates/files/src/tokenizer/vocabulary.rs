@@ -2,6 +2,7 @@
 //! Both are flat arrays with open addressing, so that 128 thousand tokens load in milliseconds.
 //! Invariant: an id is below `IDS_MAX`, belongs to one token, and the ids are dense enough to index an array.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use super::error::{Result, invalid, quoted};
@@ -39,6 +40,8 @@ pub(super) struct Vocabulary {
     longest: usize,
     /// Bit per id: known by its id only, though it stands in the table.
     concealed: Vec<u64>,
+    /// Tokens that other files of the folder have renamed.
+    renamed: HashMap<u32, Box<[u8]>>,
 }
 
 impl Vocabulary {
@@ -52,6 +55,7 @@ impl Vocabulary {
             seed: RandomState::new().hash_one(0u64) | 1,
             longest: 0,
             concealed: Vec::new(),
+            renamed: HashMap::new(),
         }
     }
 
@@ -88,12 +92,12 @@ impl Vocabulary {
         if (self.used + 1) * 2 > self.slots.len() {
             self.grow();
         }
-        let token = self.get(id).unwrap_or_default();
+        let token = self.stored(id).unwrap_or_default();
         let len = token.len();
         let mask = self.slots.len() - 1;
         let mut slot = hash(self.seed, token) as usize & mask;
         while self.slots[slot] != EMPTY {
-            if self.get(self.slots[slot]) == Some(token) {
+            if self.stored(self.slots[slot]) == Some(token) {
                 let shown = quoted(&String::from_utf8_lossy(token));
                 return Err(invalid(
                     format!("token {shown}"),
@@ -113,7 +117,7 @@ impl Vocabulary {
         let mask = self.slots.len() * 2 - 1;
         let mut slots = vec![EMPTY; mask + 1];
         for &id in self.slots.iter().filter(|&&id| id != EMPTY) {
-            let mut slot = hash(self.seed, self.get(id).unwrap_or_default()) as usize & mask;
+            let mut slot = hash(self.seed, self.stored(id).unwrap_or_default()) as usize & mask;
             while slots[slot] != EMPTY {
                 slot = (slot + 1) & mask;
             }
@@ -124,6 +128,15 @@ impl Vocabulary {
 
     /// The token's bytes.
     pub(super) fn get(&self, id: u32) -> Option<&[u8]> {
+        if !self.renamed.is_empty()
+            && let Some(token) = self.renamed.get(&id)
+        {
+            return Some(token);
+        }
+        self.stored(id)
+    }
+
+    fn stored(&self, id: u32) -> Option<&[u8]> {
         let span = self.spans.get(id as usize)?;
         if span.start == u32::MAX {
             return None;
@@ -139,12 +152,23 @@ impl Vocabulary {
         let mask = self.slots.len() - 1;
         let mut slot = hash(self.seed, token) as usize & mask;
         while self.slots[slot] != EMPTY {
-            if self.get(self.slots[slot]) == Some(token) {
+            if self.stored(self.slots[slot]) == Some(token) {
                 return Some(self.slots[slot]).filter(|&id| !self.is_concealed(id));
             }
             slot = (slot + 1) & mask;
         }
         None
+    }
+
+    /// Gives other bytes to an id, which from now on is known by its id only.
+    pub(super) fn rename(&mut self, id: u32, token: &[u8]) -> Result<()> {
+        if self.get(id).is_none() {
+            return self.insert(id, token, Reach::ByIdOnly);
+        }
+        // The table finds a token by its bytes, so the old ones stay where they are.
+        self.conceal(id);
+        self.renamed.insert(id, token.into());
+        Ok(())
     }
 
     /// From now on no lookup by bytes finds this token.
@@ -163,6 +187,11 @@ impl Vocabulary {
     /// One more than the highest id.
     pub(super) fn size(&self) -> usize {
         self.spans.len()
+    }
+
+    /// How many tokens there are.
+    pub(super) fn tokens(&self) -> usize {
+        self.spans.iter().filter(|span| span.start != u32::MAX).count()
     }
 
     /// Ids and tokens that the model reaches, in the order of ids.

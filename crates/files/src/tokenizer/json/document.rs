@@ -30,7 +30,7 @@ pub(super) struct Document {
     pub(super) model: Map<String, Value>,
     pub(super) tokens: Tokens,
     pub(super) merges: Option<Merges>,
-    has_model: bool,
+    pub(super) has_model: bool,
 }
 
 /// The vocabulary: texts back to back, and for each its end and its id. Unigram has scores.
@@ -48,7 +48,7 @@ impl Tokens {
         starts.zip(&self.ends).zip(&self.ids).map(|((start, &end), &id)| (id, &self.text[start as usize..end as usize]))
     }
 
-    fn push<E: serde::de::Error>(&mut self, token: &str, id: u32) -> Result<(), E> {
+    pub(super) fn push<E: serde::de::Error>(&mut self, token: &str, id: u32) -> Result<(), E> {
         self.text.push_str(token);
         self.ends.push(u32::try_from(self.text.len()).map_err(|_| E::custom("the vocabulary is longer than 4 GiB"))?);
         self.ids.push(id);
@@ -187,7 +187,7 @@ impl<'de> Visitor<'de> for Model<'_> {
     }
 }
 
-struct Vocab;
+pub(super) struct Vocab;
 
 impl<'de> DeserializeSeed<'de> for Vocab {
     type Value = Tokens;

@@ -3,6 +3,7 @@
 
 mod decoders;
 mod document;
+mod lists;
 mod model;
 mod stages;
 mod template;
@@ -12,22 +13,22 @@ use serde_json::{Map, Value};
 use super::added::{Added, AddedTokens};
 use super::error::{Error, Result, invalid, quoted};
 use super::vocabulary::{Reach, Vocabulary};
-use super::{Inner, Roles, Template, Tokenizer, alphabet};
+use super::{Inner, Roles, Template, alphabet};
 use document::Document;
+pub(super) use lists::{from_merges, from_words};
 pub(super) use model::single_bytes;
 
 /// Padding and truncation beyond this are mistakes or attacks; both are left to callers anyway.
 const LENGTH_MAX: u64 = 1 << 32;
 
-/// Reads a file's text.
-pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
-    Tokenizer::build(read_parts(bytes, &[])?)
+/// Reads a file's text; `more` are added tokens that other files of the folder list.
+pub(super) fn read(bytes: &[u8], more: &[Added]) -> Result<Inner> {
+    from_document(&Document::read(bytes)?, more)
 }
 
-/// Reads a file's text; `more` are added tokens that other files of the folder list.
-pub(super) fn read_parts(bytes: &[u8], more: &[Added]) -> Result<Inner> {
-    let document = Document::read(bytes)?;
-    check_lengths(&document)?;
+/// Builds a tokenizer from a document, however it came about.
+fn from_document(document: &Document, more: &[Added]) -> Result<Inner> {
+    check_lengths(document)?;
     let mut normalizer = Vec::new();
     stages::normalizer(&document.normalizer, &mut normalizer, 0)?;
     let mut splitter = Vec::new();
@@ -41,7 +42,7 @@ pub(super) fn read_parts(bytes: &[u8], more: &[Added]) -> Result<Inner> {
         push_missing(&mut added, token)?;
     }
     add_to(&mut vocabulary, &added, has_alphabet)?;
-    let (model, unknown) = model::build(&document, &vocabulary, has_alphabet)?;
+    let (model, unknown) = model::build(document, &vocabulary, has_alphabet)?;
     let template = template::read(&document.post_processor, &vocabulary)?;
     let roles = roles(&template, &added, unknown);
     let decoder = decoders::read(&document.decoder)?;
@@ -56,11 +57,12 @@ pub(super) fn read_parts(bytes: &[u8], more: &[Added]) -> Result<Inner> {
         roles,
         has_alphabet,
         unknown_surface: None,
+        name: String::new(),
     })
 }
 
 /// A token that another file lists as well does not change the one that is there.
-pub(super) fn push_missing(added: &mut AddedTokens, token: &Added) -> Result<()> {
+fn push_missing(added: &mut AddedTokens, token: &Added) -> Result<()> {
     if added.by_content(&token.content).is_none() && added.by_id(token.id).is_none() {
         added.push(token.clone())?;
     }
