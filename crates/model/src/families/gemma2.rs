@@ -25,9 +25,12 @@ pub(super) const FAMILY: Family = Family {
 const FALLBACK: &str = "\
 {{- bos_token -}}\
 {%- if messages and messages[0]['role'] == 'system' -%}\
-{%- set opening = messages[0]['content'] ~ '\\n\\n' -%}{%- set talk = messages[1:] -%}\
+{%- set opening = (messages[0]['content'] | trim) ~ '\\n\\n' -%}{%- set talk = messages[1:] -%}\
 {%- else -%}{%- set opening = '' -%}{%- set talk = messages -%}{%- endif -%}\
 {%- for message in talk -%}\
+{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}\
+{{ raise_exception('questions of the user and answers of the model have to take turns') }}\
+{%- endif -%}\
 {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}\
 {{ '<start_of_turn>' ~ role ~ '\\n' ~ (opening if loop.first else '') ~ (message['content'] | trim) ~ '<end_of_turn>\\n' }}\
 {%- endfor -%}\

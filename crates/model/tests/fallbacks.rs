@@ -1,0 +1,53 @@
+//! The chat templates that pages hand down for checkpoints without one: each renders the form its family was tuned in.
+
+use pasture_files::prompt::template::{Moment, Template};
+use pasture_model::families;
+use serde_json::json;
+
+fn render(family: &str, roles: &[&str]) -> Result<String, String> {
+    let family = families::ALL.iter().find(|page| page.name == family).expect("a page of that name");
+    let template = Template::new(family.fallback.expect("a fallback")).unwrap();
+    let messages: Vec<_> =
+        roles.iter().map(|role| json!({"role": role, "content": format!(" {role}'s text\n")})).collect();
+    let context = json!({
+        "messages": messages, "bos_token": "<s>", "eos_token": "</s>",
+        "add_generation_prompt": roles.last() == Some(&"user"),
+    });
+    let rendered = template.render(&context, Moment::date(2026, 1, 1).unwrap());
+    rendered.map(|rendered| rendered.text).map_err(|fault| fault.to_string())
+}
+
+#[test]
+fn each_fallback_has_its_familys_form() {
+    for (family, roles, wanted) in [
+        ("Llama", &["user"][..], "<s>[INST] user's text [/INST]"),
+        ("Llama", &["user", "assistant"], "<s>[INST] user's text [/INST] assistant's text </s>"),
+        (
+            "Llama",
+            &["system", "user", "assistant", "user"],
+            "<s>[INST] <<SYS>>\n system's text\n\n<</SYS>>\n\n user's text [/INST] assistant's text </s>\
+             <s>[INST] user's text [/INST]",
+        ),
+        ("Gemma 2", &["user"], "<s><start_of_turn>user\nuser's text<end_of_turn>\n<start_of_turn>model\n"),
+        (
+            "Gemma 2",
+            &["system", "user", "assistant"],
+            "<s><start_of_turn>user\nsystem's text\n\nuser's text<end_of_turn>\n\
+             <start_of_turn>model\nassistant's text<end_of_turn>\n",
+        ),
+        ("Phi", &["user"], "Instruct: user's text\nOutput:"),
+        ("Phi", &["user", "assistant"], "Instruct: user's text\nOutput: assistant's text\n"),
+    ] {
+        assert_eq!(render(family, roles).as_deref(), Ok(wanted), "{family}: {roles:?}");
+    }
+}
+
+#[test]
+fn a_conversation_that_has_no_form_is_refused() {
+    for (family, roles) in
+        [("Llama", &["assistant", "user"][..]), ("Llama", &["user", "user"]), ("Gemma 2", &["user", "user"])]
+    {
+        let shown = render(family, roles).unwrap_err();
+        assert!(shown.contains("take turns"), "{family}: {shown}");
+    }
+}
