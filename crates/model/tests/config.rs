@@ -107,7 +107,7 @@ fn an_unknown_kind_is_refused_with_the_nearest_known() {
         (json!({"rope_scaling": {"factor": 2.0}}), &["\"rope_scaling.rope_type\"", "missing"]),
         (json!({"rope_scaling": {"rope_type": "linear", "factor": 0.0}}), &["\"rope_scaling.factor\"", "above 0"]),
         (json!({"rope_scaling": {"rope_type": "linear"}}), &["\"rope_scaling.factor\"", "missing"]),
-        (json!({"rope_scaling": 3}), &["\"rope_scaling"]),
+        (json!({"rope_scaling": 3}), &["\"rope_scaling\"", "is 3", "an object"]),
         (json!({"quantization_config": {"quant_method": "gptq", "bits": 0}}), &["\"gptq\"", "unquantized"]),
         (json!({"quantization_config": {}}), &["\"unnamed\""]),
     ] {

@@ -1,5 +1,6 @@
 //! Activations under the names that configurations give them.
 
+use pasture_files::error::quoted;
 use pasture_tensor::Activation;
 
 use super::{Config, by_nearness};
@@ -25,7 +26,10 @@ impl Config {
         let name = self.or(path, default.to_owned())?;
         let unknown = || {
             let known = by_nearness(&name, ACTIVATIONS.iter().map(|(known, _)| *known));
-            self.fault(path, format!("is {name:?}, which is no activation known here; known are {}", known.join(", ")))
+            self.fault(
+                path,
+                format!("is {}, which is no activation known here; known are {}", quoted(&name), known.join(", ")),
+            )
         };
         ACTIVATIONS.iter().find(|(known, _)| *known == name).map(|(_, found)| *found).ok_or_else(unknown)
     }

@@ -35,6 +35,7 @@ const ROWS: &[Row] = &[
     always("transformers.js_config", WRITER),
     always("_commit_hash", WRITER),
     always("is_llama_config", WRITER),
+    always("export_model_type", WRITER),
     always("unsloth_version", WRITER),
     always("unsloth_fixed", WRITER),
     always("auto_map", CODE),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Config, bookkeeping, by_nearness, keys, read};
+use super::{Config, KEY_MAX, bookkeeping, by_nearness, keys, read};
 use crate::error::Result;
 
 /// What was in a configuration and was not used.
@@ -65,11 +65,11 @@ impl Config {
             return Ok(());
         }
         if let Some((_, reason)) = bookkeeping::GGUF_PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)) {
-            report.ignored.push(Ignored { key: path.to_owned(), reason, tuning: reason });
+            report.ignored.push(Ignored { key: read::shortened(path, KEY_MAX), reason, tuning: reason });
             return Ok(());
         }
         let Some(row) = keys::find(path) else {
-            report.unknown.push(self.origin(path));
+            report.unknown.push(read::shortened(&self.origin(path), KEY_MAX));
             return Ok(());
         };
         if !value.is_null() && !row.no_op.iter().any(|no_op| is_no_op(value, no_op)) {

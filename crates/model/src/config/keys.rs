@@ -151,6 +151,7 @@ const KEYS: &[Key] = &[
     key("moe_args", Any, NEVER),
     key("vision_chunk_size", Any, &["-1", "0"]),
     key("quantization_config", Any, NEVER),
+    key("quantization", Any, NEVER),
 ];
 
 /// The row of a key.

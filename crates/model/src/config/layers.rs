@@ -1,5 +1,7 @@
 //! What configurations say of layers: the masks of each, which products have a bias, and how experts are counted.
 
+use pasture_files::error::quoted;
+
 use super::{Config, by_nearness};
 use crate::error::Result;
 use crate::spec::{Biases, ExpertsSpec, Mask};
@@ -31,7 +33,7 @@ impl Config {
             "sliding_attention" => Ok(window),
             _ => {
                 let known = by_nearness(kind, LAYER_TYPES.into_iter()).join(", ");
-                Err(self.fault("layer_types", format!("names the kind {kind:?}; known are {known}")))
+                Err(self.fault("layer_types", format!("names the kind {}; known are {known}", quoted(kind))))
             }
         };
         types.iter().map(mask).collect()

@@ -32,6 +32,9 @@ pub use read::FromValue;
 pub use rope::RopeDefaults;
 pub use sizes::Heads;
 
+/// Characters of a key that messages show.
+const KEY_MAX: usize = 100;
+
 /// What a checkpoint's files say of its model.
 #[derive(Debug)]
 pub struct Config {
@@ -111,7 +114,11 @@ impl Config {
 
     /// The error for a key; `what` ends the sentence that begins with the key and the file.
     pub fn fault(&self, key: &str, what: impl Into<String>) -> Error {
-        Error::Key { key: self.origin(key), file: PathBuf::from(&self.file), what: what.into() }
+        Error::Key {
+            key: read::shortened(&self.origin(key), KEY_MAX),
+            file: PathBuf::from(&self.file),
+            what: what.into(),
+        }
     }
 
     /// The name that a key has in the file.

@@ -109,9 +109,14 @@ pub(super) fn shown(value: &Value) -> String {
         Value::Array(_) | Value::Object(_) => return kind(value).to_owned(),
         other => other.to_string(),
     };
-    match text.char_indices().nth(SHOWN_MAX) {
+    shortened(&text, SHOWN_MAX)
+}
+
+/// The beginning of a text of which a message shows only so much.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -168,7 +173,8 @@ impl Config {
     /// Refuses a value other than the one that the page builds; an absent one is that.
     pub fn only<T: FromValue + PartialEq + std::fmt::Debug>(&self, path: &str, known: T) -> Result<()> {
         match self.get::<T>(path)? {
-            Some(found) if found != known => Err(self.fault(path, format!("is {found:?}, only {known:?} is known"))),
+            Some(found) if found != known => Err(self
+                .fault(path, format!("is {}, only {known:?} is known", shortened(&format!("{found:?}"), SHOWN_MAX)))),
             _ => Ok(()),
         }
     }

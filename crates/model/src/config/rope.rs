@@ -1,7 +1,9 @@
 //! Rotary positions as configurations write them: base, share of a head that turns, and the kind of scaling with its
 //! own keys. The formulas are in `crate::rope`.
 
-use super::{Config, by_nearness};
+use pasture_files::error::quoted;
+
+use super::{Config, by_nearness, read};
 use crate::error::Result;
 use crate::rope::{RopeSpec, Scaling, yarn_attention};
 
@@ -56,6 +58,9 @@ impl Config {
     }
 
     fn rope_scaling(&self, dims: usize, base: f32) -> Result<Scaling> {
+        if let Some(value) = self.value("rope_scaling").filter(|value| !value.is_object()) {
+            return Err(self.fault("rope_scaling", format!("is {}, it should be an object", read::shown(value))));
+        }
         let old: Option<String> = self.get("rope_scaling.type")?;
         let kind: Option<String> = self.get("rope_scaling.rope_type")?;
         let kind =
@@ -69,7 +74,7 @@ impl Config {
             "longrope" | "su" => self.per_dimension(dims),
             _ => {
                 let known = by_nearness(&kind, TYPES.into_iter()).join(", ");
-                let what = format!("is {kind:?}, which is no kind of scaling known here; known are {known}");
+                let what = format!("is {}, which is no kind of scaling known here; known are {known}", quoted(&kind));
                 Err(self.fault("rope_scaling.rope_type", what))
             }
         }

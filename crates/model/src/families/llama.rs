@@ -13,7 +13,7 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Llama",
-    architectures: &["LlamaForCausalLM"],
+    architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
     model_types: &["llama"],
     gguf: &["llama"],
     meta: true,
