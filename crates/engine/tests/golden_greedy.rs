@@ -43,13 +43,22 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
+/// The end token of a case whose list passes over it although its logit is the largest: after p0's tenth token it has
+/// 5.314 and the listed one 5.118, also in a forward of a few lines of Python that shares no code with ours.
+const PASSED_OVER: (&str, u32) = ("llama_rope_yarn", 2);
+
 /// Prompts with their continuations, run in several ways.
 fn check(path: &Path, cases: &[(Vec<u32>, Vec<u32>)]) {
     let decoder = decoder(path);
+    let forbidden = path.ends_with(PASSED_OVER.0).then(|| [(PASSED_OVER.1, -100.0)].into());
     let longest = cases.iter().map(|(prompt, wanted)| prompt.len() + wanted.len()).max().unwrap();
     for (step_tokens, pages) in [(1, None), (7, None), (16, None), (512, None), (64, Some(longest.div_ceil(32)))] {
         let engine = engine(&decoder, EngineOptions { step_tokens, pages, ..Default::default() });
-        let submit = |(prompt, wanted): &(Vec<u32>, Vec<u32>)| engine.submit(greedy(prompt, wanted.len())).unwrap();
+        let submit = |(prompt, wanted): &(Vec<u32>, Vec<u32>)| {
+            let mut request = greedy(prompt, wanted.len());
+            request.sampling.logit_bias = forbidden.clone();
+            engine.submit(request).unwrap()
+        };
         let streams: Vec<Stream> = cases.iter().map(submit).collect();
         for (stream, (prompt, wanted)) in streams.into_iter().zip(cases) {
             let answer = stream.answer().unwrap();

@@ -34,15 +34,15 @@ pub enum Error {
         /// The model.
         name: String,
     },
-    /// A conversation is asked of a model that came without a chat template.
-    #[error("{name:?} came without a chat template, so it can go on with a text and not hold a conversation")]
-    NoTemplate {
-        /// The model.
-        name: String,
+    /// A message of a role that no template knows.
+    #[error("{role:?} is no role; known are system, developer, user, assistant and tool")]
+    Role {
+        /// The role.
+        role: String,
     },
-    /// The chat template is broken, or refuses the conversation.
+    /// There is no chat template, or it refuses the conversation.
     #[error(transparent)]
-    Template(#[from] pasture_files::prompt::template::TemplateError),
+    Prompt(#[from] pasture_files::prompt::Error),
     /// The tokenizer is broken, or refuses a text.
     #[error(transparent)]
     Tokenizer(#[from] pasture_files::tokenizer::Error),

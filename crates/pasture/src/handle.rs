@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pasture_engine::sampling::SamplingOptions;
 use pasture_engine::{Engine, EngineOptions, Logits, Runner, Text};
 use pasture_files::Bytes;
+use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Pool;
 use pasture_model::config::Report;
@@ -14,10 +15,10 @@ use pasture_model::families::Family;
 use pasture_model::{Decoder, Loaded, Source, Unused};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Precision};
+use serde_json::Value;
 
 use crate::completion::Completion;
 use crate::error::{Error, Result};
-use crate::prompting::Prompting;
 use crate::session::{Message, Session};
 
 /// The small model that is part of this library.
@@ -83,7 +84,7 @@ struct Inner {
     family: &'static Family,
     report: Report,
     unused: Vec<Unused>,
-    prompt: Prompting,
+    prompt: Prompt,
     defaults: SamplingOptions,
     kv: KvFormat,
     chunk: usize,
@@ -156,10 +157,9 @@ impl Model {
             Precision::Exact => KvFormat::F32,
             Precision::Fast => KvFormat::F16,
         });
-        let prompt = Prompting::open(source, family.fallback)?;
-        let defaults =
-            SamplingOptions::from_generation_config(&prompt.generation).map_err(pasture_engine::Error::from)?;
-        let text = prompt.tokenizer.clone().map(|tokenizer| Arc::new(tokenizer) as Arc<dyn Text>);
+        let prompt = open_prompt(source, family)?;
+        let defaults = sampling(prompt.defaults())?;
+        let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
         let plain = EngineOptions::default();
         let chunk = options.chunk.unwrap_or(plain.step_tokens);
         let engine_options = EngineOptions { step_tokens: chunk, context: options.context, ..plain };
@@ -250,7 +250,7 @@ impl Model {
     /// # Errors
     /// When the model came without one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.inner.prompt.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { name: self.inner.name.clone() })
+        self.inner.prompt.tokenizer().ok_or_else(|| Error::NoTokenizer { name: self.inner.name.clone() })
     }
 
     /// The settings of sampling in the model's own files.
@@ -258,23 +258,60 @@ impl Model {
         &self.inner.defaults
     }
 
+    /// The most new tokens that the model's files ask for, where they leave room after a prompt so long.
+    pub(crate) fn default_max_tokens(&self, prompt: usize) -> Option<usize> {
+        let tokens = usize::try_from(self.inner.prompt.defaults().max_new_tokens?).ok()?;
+        (tokens > 0 && prompt.saturating_add(tokens) <= self.inner.engine.context()).then_some(tokens)
+    }
+
     /// Token ids that end an answer.
     pub fn stop_ids(&self) -> &[u32] {
-        &self.inner.prompt.stop_ids
+        self.inner.prompt.stop_ids()
     }
 
     /// Texts that end an answer.
     pub fn stop_strings(&self) -> &[String] {
-        &self.inner.prompt.stop_strings
+        self.inner.prompt.stop_strings()
+    }
+
+    /// Template, special tokens, stop rules and defaults of the model's files.
+    pub fn prompt(&self) -> &Prompt {
+        &self.inner.prompt
     }
 
     /// The token ids that a conversation becomes, with the opening of an answer.
     ///
     /// # Errors
-    /// When there is no tokenizer, or the template refuses the conversation.
+    /// When there is no tokenizer, a role is unknown, or the template refuses the conversation.
     pub fn conversation_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        self.inner.prompt.ids(messages, &self.inner.name)
+        self.tokenizer()?;
+        let message = |message: &Message| {
+            let role = Role::from_name(&message.role).ok_or_else(|| Error::Role { role: message.role.clone() })?;
+            Ok(pasture_files::prompt::Message::new(role, message.content.as_str()))
+        };
+        let conversation = Conversation::to_answer(messages.iter().map(message).collect::<Result<_>>()?);
+        Ok(self.inner.prompt.conversation(&conversation)?.ids)
     }
+}
+
+/// The prompt of a model's files, or its family's template where they have none.
+fn open_prompt(source: &Source, family: &Family) -> Result<Prompt> {
+    let fallback =
+        family.fallback.map(|template| Fallback { name: family.name.to_owned(), template: template.to_owned() });
+    match (source.tensors.gguf(), &source.folder) {
+        (None, Some(folder)) => Ok(Prompt::in_folder(folder, fallback.as_ref())?),
+        (Some(metadata), _) => Ok(Prompt::from_gguf(metadata, fallback.as_ref())?),
+        (None, None) => unreachable!("a checkpoint in memory is a GGUF file"),
+    }
+}
+
+/// The settings of sampling in a model's files; a file that asks for no sampling gets the most probable token.
+fn sampling(defaults: &Defaults) -> Result<SamplingOptions> {
+    let mut config = defaults.sampling.clone();
+    if defaults.greedy {
+        config.insert("do_sample".to_owned(), Value::Bool(false));
+    }
+    Ok(SamplingOptions::from_generation_config(&Value::Object(config)).map_err(pasture_engine::Error::from)?)
 }
 
 /// A seed that nobody chose.

@@ -26,7 +26,6 @@
 mod completion;
 mod error;
 mod handle;
-mod prompting;
 mod session;
 
 pub use completion::Completion;

@@ -270,7 +270,7 @@ impl Session {
         self.answers += 1;
         let request = Request {
             sampling,
-            max_tokens: self.max_tokens,
+            max_tokens: self.max_tokens.or(self.model.default_max_tokens(ids.len())),
             stop_ids: self.model.stop_ids().to_vec(),
             stops: self.model.stop_strings().iter().chain(&self.stops).cloned().collect(),
             prefix: Some(self.prefix.clone()),
