@@ -1,4 +1,5 @@
-//! Attention over the pool: a piece of work is one row's query heads that share a head of keys, or a part of them.
+//! Attention over the pool: a piece of work is one row's query heads that share a head of keys, or a part of them; in
+//! long batches it is some rows with all their heads.
 //!
 //! Invariant: a row's scores stand side by side for all its visible keys before the softmax, and values are added key
 //! after key, so the bits depend on the row, its visible range and the pages' contents alone.
@@ -12,6 +13,9 @@ use pasture_kernels::{Kernels, Pool};
 use crate::Tensor;
 use crate::kv::{KvLayer, KvStorage, PAGE};
 use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
+
+/// Rows that go over a page together in a long batch.
+const BLOCK: usize = 8;
 
 /// Memory of one worker that lasts between dispatches.
 #[derive(Default)]
@@ -53,13 +57,15 @@ pub(super) fn write(kernels: &Kernels, k: &Tensor, v: &Tensor, layer: &mut KvLay
 /// Each query's softmax over its visible keys, and the sum of their values.
 pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan, attention: &Attention) -> Tensor {
     let mut out = vec![0.0; q.rows() * q.cols()];
-    let part = heads_at_once(pool.threads(), q.rows(), attention);
-    let width = part * attention.head_dim;
-    if width > 0 {
-        let work = Work { kernels: pool.kernels(), q, layer, plan, attention };
+    let work = Work { kernels: pool.kernels(), q, layer, plan, attention };
+    if q.cols() > 0 && q.rows() >= BLOCK * pool.threads() * 2 {
+        pool.for_chunks_mut(&mut out, BLOCK * q.cols(), |number, out| work.rows(number * BLOCK, out));
+    } else if q.cols() > 0 {
+        let part = heads_at_once(pool.threads(), q.rows(), attention);
         let parts = attention.heads / part;
-        pool.for_chunks_mut(&mut out, width, |number, out| {
-            SCRATCH.with_borrow_mut(|scratch| work.row(number / parts, number % parts * part, out, scratch));
+        pool.for_chunks_mut(&mut out, part * attention.head_dim, |number, out| {
+            let (row, first) = (number / parts, number % parts * part);
+            SCRATCH.with_borrow_mut(|scratch| work.heads(row..row + 1, first, part, out, scratch));
         });
     }
     Tensor::new(q.rows(), q.cols(), out)
@@ -82,33 +88,60 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The query heads from `first` on of one row, as many as `out` has room for. All share one head of keys.
-    fn row(&self, row: usize, first: usize, out: &mut [f32], scratch: &mut Scratch) {
+    /// All heads of the rows from `first` on, as many as `out` has room for.
+    fn rows(&self, first: usize, out: &mut [f32]) {
+        let (cols, attention) = (self.q.cols(), self.attention);
+        let shared = attention.heads / attention.kv_heads;
+        let (mut start, end) = (first, first + out.len() / cols);
+        while start < end {
+            // The rows of one sequence share its pages.
+            let stop = end.min(self.span(start).rows.end);
+            let out = &mut out[(start - first) * cols..(stop - first) * cols];
+            for head in (0..attention.heads).step_by(shared) {
+                let part = &mut out[head * attention.head_dim..];
+                SCRATCH.with_borrow_mut(|scratch| self.heads(start..stop, head, shared, part, scratch));
+            }
+            start = stop;
+        }
+    }
+
+    /// `count` query heads from `first` on, which share one head of keys, of rows of one sequence. A row's results
+    /// begin in `out` one row of the batch after the other.
+    fn heads(&self, rows: Range<usize>, first: usize, count: usize, out: &mut [f32], scratch: &mut Scratch) {
         let (attention, dim) = (self.attention, self.attention.head_dim);
-        let span = self.span(row);
-        let visible = self.plan.visible[row].clone();
+        let (span, visible) = (self.span(rows.start), &self.plan.visible[rows.clone()]);
         let head = first / (attention.heads / attention.kv_heads);
-        let queries = &self.q.row(row)[first * dim..][..out.len()];
-        // Scores of whole pages: those before the first visible key are computed and not used.
-        let start = visible.start / PAGE * PAGE;
-        let stride = visible.end.max(start).next_multiple_of(PAGE) - start;
+        let (low, high) =
+            visible.iter().fold((usize::MAX, 0), |(low, high), row| (low.min(row.start), high.max(row.end)));
+        // Scores of whole pages: those of keys that a row does not see are computed and not used.
+        let pages = low.min(high) / PAGE..high.div_ceil(PAGE);
+        let (start, stride) = (pages.start * PAGE, pages.len() * PAGE);
         let Scratch { scores, page } = scratch;
-        if scores.len() < queries.len() / dim * stride {
-            scores.resize(queries.len() / dim * stride, 0.0);
+        if scores.len() < rows.len() * count * stride {
+            scores.resize(rows.len() * count * stride, 0.0);
         }
-        for (number, at) in (visible.start / PAGE..visible.end.div_ceil(PAGE)).zip((0..).step_by(PAGE)) {
+        for number in pages.clone() {
             let keys = self.page(span.pages[number], head, Kind::Keys, page);
-            self.kernels.page_scores(queries, keys, dim, &mut scores[at..], stride);
+            for (at, row) in rows.clone().enumerate().filter(|(at, _)| sees(&visible[*at], number)) {
+                let queries = &self.q.row(row)[first * dim..][..count * dim];
+                let scores = &mut scores[at * count * stride + number * PAGE - start..];
+                self.kernels.page_scores(queries, keys, dim, scores, stride);
+            }
         }
-        for (at, scores) in scores.chunks_exact_mut(stride.max(1)).take(queries.len() / dim).enumerate() {
-            let visible = visible.start - start..visible.end.max(visible.start) - start;
-            self.softmax(first + at, &mut scores[visible]);
+        for (number, scores) in scores.chunks_exact_mut(stride.max(1)).take(rows.len() * count).enumerate() {
+            let visible = &visible[number / count];
+            if !visible.is_empty() {
+                self.softmax(first + number % count, &mut scores[visible.start - start..visible.end - start]);
+            }
         }
-        for number in visible.start / PAGE..visible.end.div_ceil(PAGE) {
-            let slots = within_page(&visible, number);
+        for number in pages {
             let values = self.page(span.pages[number], head, Kind::Values, page);
-            let weights = &scores[number * PAGE + slots.start - start..];
-            self.kernels.page_mix(weights, stride, values, slots, dim, out);
+            for (at, visible) in visible.iter().enumerate().filter(|(_, visible)| sees(visible, number)) {
+                let slots = within_page(visible, number);
+                let weights = &scores[at * count * stride + number * PAGE + slots.start - start..];
+                let out = &mut out[at * self.q.cols()..][..count * dim];
+                self.kernels.page_mix(weights, stride, values, slots, dim, out);
+            }
         }
     }
 
@@ -154,6 +187,11 @@ impl Work<'_> {
 enum Kind {
     Keys,
     Values,
+}
+
+/// Whether any key of page `number` is visible.
+fn sees(visible: &Range<usize>, number: usize) -> bool {
+    visible.start < (number + 1) * PAGE && visible.end > number * PAGE && !visible.is_empty()
 }
 
 /// The visible slots of page `number` of a sequence.
