@@ -47,7 +47,10 @@ impl Forward for Runner {
         }
         let asked = ops.gather(&hidden.rows, rows);
         let logits = self.decoder.logits(&mut ops, &asked)?;
-        Ok(Tensor::new(logits.rows(), logits.cols(), backend.download(&logits)))
+        Ok(match logits.device_memory() {
+            None => logits,
+            Some(_) => Tensor::new(logits.rows(), logits.cols(), backend.download(&logits)),
+        })
     }
 }
 

@@ -181,6 +181,19 @@ fn a_conversation_computes_only_what_is_new() {
 }
 
 #[test]
+fn a_stopped_answer_leaves_what_it_computed_to_the_next() {
+    let model = Arithmetic { delay: Duration::from_millis(5), ..Arithmetic::new(RopeRule::Fixed) };
+    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let prefix = engine.prefix();
+    let ids = safe_prompts(50, 1).remove(0);
+    let mut stream = engine.submit(Request { prefix: Some(prefix.clone()), ..greedy(&ids, 40) }).unwrap();
+    assert!(matches!(stream.next(), Some(Ok(Event::Piece(_)))));
+    drop(stream);
+    let next = answer(&engine, Request { prefix: Some(prefix), ..greedy(&ids, 1) });
+    assert_eq!((next.usage.cached_tokens, next.ids), (49, expected(&ids, 1)));
+}
+
+#[test]
 fn several_answers_share_the_prompt_and_differ() {
     let model = Arithmetic::new(RopeRule::Fixed);
     let rows = model.rows.clone();

@@ -134,8 +134,15 @@ impl Model {
     /// # Errors
     /// As [`Model::starter`].
     pub fn starter_with(options: &LoadOptions) -> Result<Model> {
-        let source = Source::of_gguf_bytes("starter.gguf", Bytes::from(STARTER.to_vec()))?;
-        Model::from_source("starter", &source, options, &mut |_, _| {})
+        Model::from_source("starter", &Model::starter_source()?, options, &mut |_, _| {})
+    }
+
+    /// The files of the small model.
+    ///
+    /// # Errors
+    /// When the system gives no memory.
+    pub fn starter_source() -> Result<Source> {
+        Ok(Source::of_gguf_bytes("starter.gguf", Bytes::from(STARTER.to_vec()))?)
     }
 
     /// Loads a model whose files are open already.
@@ -157,7 +164,7 @@ impl Model {
             Precision::Exact => KvFormat::F32,
             Precision::Fast => KvFormat::F16,
         });
-        let prompt = open_prompt(source, family)?;
+        let prompt = prompt_of(source, family)?;
         let defaults = sampling(prompt.defaults())?;
         let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
         let plain = EngineOptions::default();
@@ -295,7 +302,10 @@ impl Model {
 }
 
 /// The prompt of a model's files, or its family's template where they have none.
-fn open_prompt(source: &Source, family: &Family) -> Result<Prompt> {
+///
+/// # Errors
+/// When a file of the prompt is broken.
+pub fn prompt_of(source: &Source, family: &Family) -> Result<Prompt> {
     let fallback =
         family.fallback.map(|template| Fallback { name: family.name.to_owned(), template: template.to_owned() });
     match (source.tensors.gguf(), &source.folder) {

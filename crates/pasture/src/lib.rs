@@ -30,7 +30,7 @@ mod session;
 
 pub use completion::Completion;
 pub use error::{Error, Result};
-pub use handle::{LoadOptions, Model};
+pub use handle::{LoadOptions, Model, prompt_of};
 pub use pasture_engine as engine;
 pub use pasture_engine::sampling::SamplingOptions;
 pub use pasture_engine::{Answer, Event, Finish, Usage};

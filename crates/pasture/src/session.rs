@@ -149,6 +149,11 @@ impl Session {
         self.messages.first().filter(|first| first.role == "system").map(|first| first.content.as_str())
     }
 
+    /// Sets all settings of sampling at once; those that are absent are the model's.
+    pub fn set_sampling(&mut self, sampling: SamplingOptions) {
+        self.sampling = sampling;
+    }
+
     /// Sets one setting of sampling by its name, or removes it with `null`.
     ///
     /// # Errors

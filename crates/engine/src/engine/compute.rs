@@ -90,6 +90,8 @@ impl Compute {
     }
 
     fn submit(&mut self, mut sequence: Sequence) {
+        // What the conversation's answer before, stopped since, has computed is of use to this one.
+        self.end_cancelled();
         let prompt = sequence.ids.len();
         let arrival =
             Arrival { known: prompt, longest: sequence.job.longest, alone_from: self.rope.alone_from(prompt) };
@@ -141,11 +143,15 @@ impl Compute {
         }
     }
 
-    fn step(&mut self) {
+    fn end_cancelled(&mut self) {
         let cancelled = self.sequences.iter().filter(|(_, sequence)| sequence.job.cancelled());
         for ticket in cancelled.map(|(ticket, _)| *ticket).collect::<Vec<Ticket>>() {
             self.finish(ticket, Finish::Cancelled);
         }
+    }
+
+    fn step(&mut self) {
+        self.end_cancelled();
         let step = self.scheduler.next_step();
         self.free(&step.dropped);
         if step.work.is_empty() {
@@ -202,7 +208,11 @@ impl Compute {
             }
         }
         let logits = self.forward.logits(&batch, &mut self.kv, &rows)?;
-        Ok(tickets.into_iter().enumerate().map(|(at, ticket)| (ticket, logits.row(at).to_vec())).collect())
+        Ok(match tickets.as_slice() {
+            // The usual step: a row as long as the vocabulary is not copied.
+            [ticket] => vec![(*ticket, logits.into_values())],
+            _ => tickets.into_iter().enumerate().map(|(at, ticket)| (ticket, logits.row(at).to_vec())).collect(),
+        })
     }
 
     /// Chooses a sequence's next token, and the first ones of the answers that share its prompt.
