@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use pasture_files::{Tensors, json};
 use pasture_kernels::Pool;
-use pasture_model::{Error, LoadOptions, Source, load};
+use pasture_model::{Decoder, Error, LoadOptions, Source, load};
 use pasture_tensor::{Backend, Cpu, Precision};
 
 /// What became of a case.
@@ -29,18 +29,33 @@ pub fn run(folder: &Path) -> Result<Outcome> {
         return all_refused(folder).map(|()| Outcome::Passed);
     }
     let alone = folder.join("model.gguf");
-    let source = Source::open(if alone.is_file() { &alone } else { folder })?;
-    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
-    let loaded = match load(&source, &backend, &LoadOptions::default(), &mut |_, _| ()) {
+    let decoder = match open(if alone.is_file() { &alone } else { folder }) {
         Err(Error::Architecture { name, .. }) => return Ok(Outcome::NotCovered(name)),
-        loaded => loaded?,
+        decoder => decoder?,
     };
     let golden = play::Golden::open(&results(folder)?)?;
-    match loaded.decoder.head() {
-        Some(_) => play::check(&loaded.decoder, &golden)?,
-        None => encode::check(&loaded.decoder, &golden)?,
+    match decoder.head() {
+        Some(_) => play::check(&decoder, &golden)?,
+        None => encode::check(&decoder, &golden)?,
     }
     Ok(Outcome::Passed)
+}
+
+/// Whether a model continues the prompts of a list of cases as the list says.
+#[allow(dead_code, reason = "the runner has no group of trained weights, the test has")]
+pub fn tells(model: &Path, cases: &Path) -> Result<()> {
+    let decoder = open(model)?;
+    let facts = json::read(cases)?;
+    for case in facts["cases"].as_array().context("no cases")? {
+        play::check_continuation(&decoder, &case["prompt_ids"], &case["greedy_ids"])?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<Decoder, Error> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
+    let loaded = load(&Source::open(path)?, &backend, &LoadOptions::default(), &mut |_, _| ())?;
+    Ok(loaded.decoder)
 }
 
 /// The folder with a case's results: its own, or the one that it names.

@@ -112,6 +112,16 @@ pub fn check(decoder: &Decoder, golden: &Golden) -> Result<()> {
     Ok(())
 }
 
+/// Compares the greedy continuation of one prompt, given as JSON lists of ids.
+#[allow(dead_code, reason = "see its caller")]
+pub fn check_continuation(decoder: &Decoder, prompt: &Value, expected: &Value) -> Result<()> {
+    let list = |value: &Value| value.as_array().map(|ids| ids.iter().map(id).collect::<Vec<u32>>());
+    let (prompt, expected) = list(prompt).zip(list(expected)).context("a case without ids")?;
+    let played = play(decoder, &[&prompt], usize::MAX, expected.len(), &[])?;
+    ensure!(played[0].greedy == expected, "greedy ids are {:?}, not {expected:?}", played[0].greedy);
+    Ok(())
+}
+
 /// Another prompt, changed so that it is nobody's.
 fn stranger(decoder: &Decoder, prompts: &[Prompt], at: usize, by: usize) -> Vec<u32> {
     let vocab = decoder.spec().vocab;
