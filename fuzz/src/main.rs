@@ -6,6 +6,7 @@
 mod archive;
 mod corpus;
 mod mutate;
+mod prompts;
 mod targets;
 mod watch;
 mod worker;

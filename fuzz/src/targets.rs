@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use pasture_files::Tensors;
 
-use crate::archive;
+use crate::{archive, prompts};
 
 /// One reader and where its inputs come from.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct Target {
     pub feed: fn(&Path, &[u8]) -> String,
 }
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 8] = [
     Target {
         name: "gguf",
         file: "input.gguf",
@@ -65,6 +65,52 @@ const TARGETS: [Target; 4] = [
             Ok(()) => tensors(path),
             Err(error) => error.to_string(),
         },
+    },
+    Target {
+        name: "template",
+        file: "input.jinja",
+        seeds: &[
+            "hostile/template",
+            "assets/chat-templates/chujiezheng",
+            "assets/chat-templates/llama.cpp",
+            "assets/chat-templates/mistral-common",
+        ],
+        own_seeds: &[],
+        takes: &[".jinja"],
+        literals: &["{% for m in messages %}{{ m.content | trim }}{% endfor %}"],
+        feed: |_, bytes| prompts::template(bytes),
+    },
+    Target {
+        name: "conversation",
+        file: "input.json",
+        seeds: &[],
+        own_seeds: &[],
+        takes: &[],
+        literals: &prompts::CONVERSATIONS,
+        feed: |_, bytes| prompts::conversation(bytes),
+    },
+    Target {
+        name: "prompt",
+        file: "tokenizer_config.json",
+        seeds: &[],
+        own_seeds: &[],
+        takes: &[],
+        literals: &[prompts::CONFIG],
+        feed: |path, _| prompts::prompt(path),
+    },
+    Target {
+        name: "data",
+        file: "input.jsonl",
+        seeds: &["hostile/data"],
+        own_seeds: &[],
+        takes: &[".jsonl", ".gz"],
+        literals: &[
+            "text,weight\r\n\"a\nb\",1\r\n",
+            "[{\"prompt\": \"a\", \"completion\": \"b\"},\n{\"prompt\": \"a\", \"completion\": \"c\"}]",
+            "{\"input_ids\": [1, 2], \"labels\": [-100, 2]}\n",
+            "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": \"gpt\", \"value\": \"b\"}]}\n",
+        ],
+        feed: |_, bytes| prompts::rows(bytes),
     },
 ];
 
