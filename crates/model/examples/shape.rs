@@ -1,18 +1,13 @@
-//! Measures loading and decoding of a GGUF file, and writes one of the shape of a model of a billion parameters with
-//! numbers that mean nothing: `measure write FILE FORMAT`, then `measure run FILE [exact]`.
+//! Writes a GGUF file of the shape of a model of a billion parameters, with numbers that mean nothing, for measurements
+//! of `speed.rs`: `cargo run --release -p pasture-model --example shape -- FILE FORMAT`.
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
 
 use pasture_files::durable::Sink;
 use pasture_files::gguf::{self, Metadata, Value};
 use pasture_files::outline::Outline;
-use pasture_kernels::{Format, Pool};
-use pasture_model::{Batch, Decoder, Kv, LoadOptions, SequenceId, Source, load};
-use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Ops, Precision};
+use pasture_kernels::Format;
 
 const LAYERS: usize = 16;
 const HIDDEN: usize = 2048;
@@ -22,14 +17,8 @@ const KV: usize = 512;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["write", file, format] => {
-            write(Path::new(file), Format::from_name(format).ok_or("a format such as Q8_0 or Q4_K")?)
-        }
-        ["run", file] => run(Path::new(file), Precision::Fast),
-        ["run", file, "exact"] => run(Path::new(file), Precision::Exact),
-        _ => Err("measure write FILE FORMAT | measure run FILE [exact]".into()),
-    }
+    let [file, format] = &arguments[..] else { return Err("a file's name and a format, such as Q8_0".into()) };
+    write(Path::new(file), Format::from_name(format).ok_or("a format such as Q8_0 or Q4_K")?)
 }
 
 fn write(path: &Path, format: Format) -> Result<(), Box<dyn Error>> {
@@ -90,49 +79,4 @@ fn write(path: &Path, format: Format) -> Result<(), Box<dyn Error>> {
 fn outline(name: &str, shape: &[usize], format: Format) -> Outline {
     let format = if shape.len() == 1 { Format::F32 } else { format };
     Outline { name: format!("{name}.weight"), dtype: pasture_files::Dtype::Number(format), shape: shape.to_vec() }
-}
-
-fn run(path: &Path, precision: Precision) -> Result<(), Box<dyn Error>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(threads)), precision));
-    let start = Instant::now();
-    let source = Source::open(path)?;
-    let loaded = load(&source, &backend, &LoadOptions::default(), &mut |_, _| ())?;
-    let stored: u64 = source.tensors.names().filter_map(|name| source.tensors.byte_count(name)).sum();
-    println!("load {:.2} s for {} MiB, peak {} MiB", start.elapsed().as_secs_f32(), stored >> 20, peak_mib());
-    let decoder = &loaded.decoder;
-    let mut kv = decoder.kv(&*backend, KvFormat::F16);
-    let sequence = kv.start();
-    for rows in [1, 128, 512] {
-        let ids: Vec<u32> = (0..rows as u32).collect();
-        kv.truncate(sequence, 0);
-        let start = Instant::now();
-        step(decoder, &mut kv, sequence, &ids)?;
-        let seconds = start.elapsed().as_secs_f32();
-        println!("prefill {rows}: {:.1} tokens/s", rows as f32 / seconds);
-    }
-    let start = Instant::now();
-    for id in 0..32 {
-        step(decoder, &mut kv, sequence, &[id])?;
-    }
-    println!("decode after 512: {:.1} tokens/s", 32.0 / start.elapsed().as_secs_f32());
-    Ok(())
-}
-
-fn step(decoder: &Decoder, kv: &mut Kv, sequence: SequenceId, ids: &[u32]) -> Result<(), Box<dyn Error>> {
-    let backend = decoder.backend().clone();
-    let mut ops = Ops::new(&*backend);
-    let start = kv.len(sequence);
-    let hidden = decoder.forward(&mut ops, &Batch::one(sequence, start, start + ids.len(), ids), kv)?;
-    let last = ops.gather(&hidden.rows, &[ids.len() as u32 - 1]);
-    decoder.logits(&mut ops, &last)?;
-    Ok(())
-}
-
-/// The most memory that this process has had, on Linux.
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) >> 10
 }
