@@ -1,0 +1,196 @@
+//! How the program ends: statuses by the numbers of `sysexits.h`, and errors as one message with a hint.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why the program ends, as a status that scripts can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It failed, for a reason without a number of its own.
+    Failed = 1,
+    /// The command line asks for something that does not exist or fit.
+    Usage = 2,
+    /// A file's content is wrong.
+    Data = 65,
+    /// A file or model is not there.
+    NoInput = 66,
+    /// Something that is asked for is not available here.
+    Unavailable = 69,
+    /// A mistake of ours.
+    Bug = 70,
+    /// A file cannot be made.
+    CannotCreate = 73,
+    /// Reading or writing failed.
+    Io = 74,
+    /// A settings file is wrong.
+    Config = 78,
+}
+
+/// An error with the status the program ends with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The status.
+    pub status: Status,
+    /// Empty where the user was told already.
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of which the user was told already.
+    pub fn told(status: Status) -> Failure {
+        Failure::new(status, "")
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// A failure in our own words.
+    pub fn new(status: Status, message: impl Into<String>) -> Failure {
+        Failure { status, message: message.into(), hint: None }
+    }
+
+    /// What the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Failure {
+        self.hint = hint.into().or(self.hint);
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(Status::Io, error.to_string())
+    }
+}
+
+impl From<pasture_files::Error> for Failure {
+    fn from(error: pasture_files::Error) -> Failure {
+        Failure::new(of_file(&error), error.to_string())
+    }
+}
+
+impl From<pasture_model::Error> for Failure {
+    fn from(error: pasture_model::Error) -> Failure {
+        Failure::new(of_model(&error), error.to_string())
+    }
+}
+
+fn of_file(error: &pasture_files::Error) -> Status {
+    use pasture_files::Error as E;
+    match error {
+        E::Read { source, .. } => of_io(source),
+        E::Write { .. } => Status::CannotCreate,
+        E::Missing { .. } => Status::NoInput,
+        _ => Status::Data,
+    }
+}
+
+fn of_model(error: &pasture_model::Error) -> Status {
+    use pasture_model::Error as E;
+    match error {
+        E::File(error) => of_file(error),
+        E::Missing { .. } => Status::NoInput,
+        E::Memory { .. } => Status::Unavailable,
+        E::Token { .. } | E::Context { .. } | E::NoHead => Status::Usage,
+        _ => Status::Data,
+    }
+}
+
+impl From<pasture_files::tokenizer::Error> for Failure {
+    fn from(error: pasture_files::tokenizer::Error) -> Failure {
+        Failure::new(Status::Data, error.to_string())
+    }
+}
+
+impl From<pasture_files::data::Error> for Failure {
+    fn from(error: pasture_files::data::Error) -> Failure {
+        match error {
+            pasture_files::data::Error::File(error) => error.into(),
+            error => Failure::new(Status::Data, error.to_string()),
+        }
+    }
+}
+
+impl From<pasture_files::prompt::Error> for Failure {
+    fn from(error: pasture_files::prompt::Error) -> Failure {
+        use pasture_files::prompt::Error as E;
+        match error {
+            E::File(error) => error.into(),
+            E::Tokenizer(error) => error.into(),
+            E::NoTemplate | E::NoTokenizer => Failure::new(Status::Usage, error.to_string()),
+            _ => Failure::new(Status::Data, error.to_string()),
+        }
+    }
+}
+
+impl From<pasture_store::Error> for Failure {
+    fn from(error: pasture_store::Error) -> Failure {
+        use pasture_store::Error as E;
+        let status = if matches!(error, E::NotFound { .. }) { Status::NoInput } else { Status::Data };
+        Failure::new(status, error.to_string())
+    }
+}
+
+impl From<pasture::engine::Error> for Failure {
+    fn from(error: pasture::engine::Error) -> Failure {
+        pasture::Error::from(error).into()
+    }
+}
+
+impl From<pasture::Error> for Failure {
+    fn from(error: pasture::Error) -> Failure {
+        use pasture::Error as E;
+        match error {
+            E::Model(error) => error.into(),
+            E::File(error) => error.into(),
+            E::Tokenizer(error) => error.into(),
+            E::Prompt(error) => error.into(),
+            E::Store(error) => error.into(),
+            E::Engine(pasture::engine::Error::Model(error)) => Failure::new(of_model(&error), error.to_string()),
+            E::NoTokenizer { .. } | E::NoQuestion => Failure::new(Status::Usage, error.to_string()),
+            _ => Failure::new(Status::Failed, error.to_string()),
+        }
+    }
+}
+
+/// The status of a system's refusal to read.
+pub fn of_io(error: &std::io::Error) -> Status {
+    if error.kind() == std::io::ErrorKind::NotFound { Status::NoInput } else { Status::Io }
+}
+
+/// Prints the failure and gives the status. A reader that closed its end of a pipe is no failure.
+pub fn report(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("{failure}");
+            }
+            ExitCode::from(failure.status as u8)
+        }
+    }
+}
+
+/// A panic is a mistake of ours: it is told in one message without a backtrace, and ends the program with its status.
+pub fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        eprintln!(
+            "error: a mistake in Pasture{place}: {message}\nhint: please report it with the command that led here"
+        );
+    }));
+}

@@ -1,0 +1,62 @@
+//! `pasture chat`: a conversation, in a terminal or through a pipe. The loop is in `talk.rs`.
+
+mod command;
+mod saved;
+mod talk;
+mod typing;
+
+use std::io::IsTerminal;
+
+use clap::Args;
+
+use super::model::{self, Opened};
+use crate::exit::{Failure, Status};
+use crate::settings::{ChatFlags, Given, RunFlags, SamplingFlags};
+
+/// Talk with a model
+#[derive(Args)]
+#[command(after_help = "\
+In a terminal: /help lists the commands, Ctrl-C stops an answer and keeps the conversation, Ctrl-D leaves.
+Through a pipe: each line is a question.
+
+Examples:
+  pasture chat
+  pasture chat my-model.gguf --system \"You are a pirate.\" --temperature 0.7
+  echo \"Why is the sky blue?\" | pasture chat my-model.gguf --seed 7")]
+pub struct Arguments {
+    /// A file, a folder, or a name from a Hugging Face cache or Ollama folder (default: the starter)
+    model: Option<String>,
+    /// Begin with a conversation that /save wrote
+    #[arg(long, value_name = "FILE")]
+    load: Option<std::path::PathBuf>,
+    /// Compute in f32, with activations that are not quantized
+    #[arg(long)]
+    exact: bool,
+    /// Refuse configuration keys that nobody knows
+    #[arg(long)]
+    strict: bool,
+    /// Reserved for models that see pictures
+    #[arg(long, value_name = "FILE")]
+    image: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    chat: ChatFlags,
+    #[command(flatten)]
+    running: RunFlags,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+}
+
+pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
+    if arguments.image.is_some() {
+        let what = "`--image` is reserved: models that see pictures do not run yet";
+        return Err(Failure::new(Status::Unavailable, what));
+    }
+    let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0).and(&arguments.sampling.0);
+    let Opened { model, settings, decorated } =
+        model::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
+    let mut talk = talk::Talk::new(model, settings, decorated)?;
+    if let Some(file) = &arguments.load {
+        talk.load(file)?;
+    }
+    if std::io::stdin().is_terminal() { talk.in_terminal() } else { talk.through_pipe() }
+}

@@ -1,0 +1,58 @@
+//! The verbs: one file each, with its flags, its help and what it does.
+
+mod chat;
+mod check;
+mod completions;
+mod config;
+mod detokenize;
+mod doctor;
+mod generate;
+mod list;
+mod logits;
+mod man;
+mod model;
+mod show;
+mod template;
+mod tokenize;
+
+use clap::Subcommand;
+
+use crate::exit::Failure;
+use crate::settings::Given;
+
+/// What the program can do.
+#[derive(Subcommand)]
+pub enum Verb {
+    Chat(Box<chat::Arguments>),
+    Generate(Box<generate::Arguments>),
+    Tokenize(tokenize::Arguments),
+    Detokenize(detokenize::Arguments),
+    Template(template::Arguments),
+    Show(show::Arguments),
+    List(list::Arguments),
+    Check(check::Arguments),
+    Logits(logits::Arguments),
+    Config(Box<config::Arguments>),
+    Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+}
+
+/// Runs a verb with the settings that hold everywhere.
+pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
+    match verb {
+        Verb::Chat(arguments) => chat::run(*arguments, program),
+        Verb::Generate(arguments) => generate::run(*arguments, program),
+        Verb::Tokenize(arguments) => tokenize::run(&arguments),
+        Verb::Detokenize(arguments) => detokenize::run(&arguments),
+        Verb::Template(arguments) => template::run(&arguments),
+        Verb::Show(arguments) => show::run(&arguments, program),
+        Verb::List(arguments) => list::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Logits(arguments) => logits::run(&arguments, program),
+        Verb::Config(arguments) => config::run(&arguments, program),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Man(arguments) => man::run(&arguments),
+    }
+}

@@ -1,0 +1,197 @@
+//! What verbs share: finding a model by its name, opening and loading it with the settings, texts and token ids from the
+//! command line. A verb's own work stands in its own file.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pasture::{LoadOptions, Model};
+use pasture_files::Tensors;
+use pasture_files::prompt::Prompt;
+use pasture_files::size::Size;
+use pasture_files::tokenizer::Tokenizer;
+use pasture_kernels::Format;
+use pasture_model::families;
+use pasture_model::{Loaded, Source, UnknownKeys};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Backend, Layout, Precision, Weight};
+
+use crate::exit::{Failure, Status, of_io};
+use crate::output;
+use crate::settings::{Given, Settings};
+
+/// Longest text that is read from a file or a pipe.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
+
+/// A loaded model with the settings in force.
+pub struct Opened {
+    /// The model.
+    pub model: Model,
+    /// The settings.
+    pub settings: Settings,
+    /// Whether bars and colors may be shown.
+    pub decorated: bool,
+}
+
+/// The file or folder that a name means.
+pub fn path(name: &str) -> Result<PathBuf, Failure> {
+    Ok(pasture_store::resolve(name)?.path)
+}
+
+/// Loads a model, the starter if none is named.
+pub fn open(name: Option<&str>, given: &Given, exact: bool, strict: bool) -> Result<Opened, Failure> {
+    let settings = Settings::resolve(given)?;
+    let decorated = output::decorated(settings.text("color"));
+    let options = options(&settings, exact, strict);
+    let bar = bar(name, decorated);
+    let model = match name {
+        Some(name) => Model::open_with_progress(name, &options, &mut |done, total| advance(&bar, done, total)),
+        None => Model::starter_with(&options),
+    };
+    bar.finish_and_clear();
+    let model = model?;
+    for key in &model.report().unknown {
+        eprintln!("note: configuration key {key:?} has no effect: no page knows it");
+    }
+    Ok(Opened { model, settings, decorated })
+}
+
+fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
+    LoadOptions {
+        threads: settings.whole("threads"),
+        precision: if exact { Precision::Exact } else { Precision::Fast },
+        context: settings.whole("context"),
+        kv: settings.text("kv_type").map(|kind| if kind == "f32" { KvFormat::F32 } else { KvFormat::F16 }),
+        chunk: settings.whole("chunk"),
+        files: file_options(strict),
+    }
+}
+
+fn file_options(strict: bool) -> pasture_model::LoadOptions {
+    let unknown = if strict { UnknownKeys::Refuse } else { UnknownKeys::Report };
+    pasture_model::LoadOptions { unknown }
+}
+
+fn bar(name: Option<&str>, decorated: bool) -> ProgressBar {
+    let target = if decorated { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("loading {msg} {bar:30} {bytes}/{total_bytes} {eta}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(0), target).with_style(style).with_message(name.unwrap_or_default().to_owned())
+}
+
+fn advance(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
+}
+
+/// Opens a model's files without reading weights; the starter if none is named.
+pub fn source(name: Option<&str>) -> Result<Source, Failure> {
+    match name {
+        Some(name) => Ok(Source::open(&path(name)?)?),
+        None => Ok(Model::starter_source()?),
+    }
+}
+
+/// Opens tensors, whatever they belong to.
+pub fn tensors(name: Option<&str>) -> Result<Tensors, Failure> {
+    match name {
+        Some(name) => Ok(Tensors::open(&path(name)?)?),
+        None => Ok(Model::starter_source()?.tensors),
+    }
+}
+
+/// The tokenizer of a model, or of a tokenizer file.
+pub fn tokenizer(name: &str) -> Result<Tokenizer, Failure> {
+    Ok(Tokenizer::open(path(name)?)?)
+}
+
+/// The prompt object of a model's file or folder. Where the configuration names a family, that family's own template
+/// stands in for a missing one; files without weights or configuration have none.
+pub fn prompt(path: &Path) -> Result<Prompt, Failure> {
+    let source = Source::open(path).ok();
+    let found = source.and_then(|source| Some((families::find(&source.config).ok()?, source)));
+    Ok(match found {
+        Some((family, source)) => pasture::prompt_of(&source, family)?,
+        None => Prompt::open(path, None)?,
+    })
+}
+
+/// A backend that keeps no weights: loading onto it compares every tensor with what the model needs, and costs nothing.
+struct Hollow;
+
+impl Backend for Hollow {
+    fn name(&self) -> &'static str {
+        "hollow"
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::Exact
+    }
+
+    fn weight<'a>(&self, format: Format, rows: usize, cols: usize, _: &(dyn Fn(usize) -> &'a [u8] + Sync)) -> Weight {
+        Weight::new(format, Layout::Plain, rows, cols, Arc::new([]))
+    }
+}
+
+/// A decoder without weights, after every tensor was found and its shape compared.
+pub fn hollow(source: &Source, strict: bool) -> Result<Loaded, Failure> {
+    let backend: Arc<dyn Backend> = Arc::new(Hollow);
+    Ok(pasture_model::load(source, &backend, &file_options(strict), &mut |_, _| {})?)
+}
+
+/// Says what a model's files hold, or what is wrong with them.
+pub fn check(path: &Path, strict: bool) -> Result<String, Failure> {
+    let source = Source::open(path)?;
+    let loaded = hollow(&source, strict)?;
+    let text = if prompt(path)?.tokenizer().is_some() { "" } else { ", without a tokenizer" };
+    let unknown: Vec<String> = loaded.report.unknown.iter().map(|key| format!("{key:?}")).collect();
+    let unknown = if unknown.is_empty() { String::new() } else { format!("; unknown keys: {}", unknown.join(", ")) };
+    Ok(format!("{}, {} tensors{text}{unknown}", loaded.family.name, source.tensors.len()))
+}
+
+/// Entries of a model's vocabulary.
+pub fn vocabulary(name: &str) -> Result<u32, Failure> {
+    let source = source(Some(name))?;
+    let vocab = families::blueprint(&source.config)?.spec.vocab;
+    Ok(u32::try_from(vocab).unwrap_or(u32::MAX))
+}
+
+/// A text from the command line, a file, or standard input.
+pub fn text(text: Option<&str>, file: Option<&Path>) -> Result<String, Failure> {
+    let bytes = match (text, file) {
+        (Some(text), _) => return Ok(text.to_owned()),
+        (None, Some(file)) => pasture_files::folder::read_file(file, Size::new(TEXT_BYTES_MAX))?,
+        (None, None) => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().lock().take(TEXT_BYTES_MAX).read_to_end(&mut bytes);
+            read.map_err(|error| Failure::new(of_io(&error), format!("cannot read standard input: {error}")))?;
+            bytes
+        }
+    };
+    let place = file.map_or_else(|| "standard input".to_owned(), |file| format!("{file:?}"));
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(Status::Data, format!("{place} is not UTF-8: byte {at} begins no character"))
+    })
+}
+
+/// Token ids between commas.
+pub fn ids(text: &str) -> Result<Vec<u32>, Failure> {
+    let wrong = |part: &str| Failure::new(Status::Usage, format!("`--ids` needs numbers between commas, not {part:?}"));
+    let ids = text.split(',').map(|part| part.trim().parse().map_err(|_| wrong(part)));
+    ids.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_numbers_between_commas() {
+        assert_eq!(ids("1, 2,3").expect("good ids"), [1, 2, 3]);
+        for wrong in ["", "1,", "1,a", "-1", "4294967296"] {
+            assert_eq!(ids(wrong).expect_err(wrong).status, Status::Usage);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What can be said of a model without reading its weights: structure, number formats, memory, prompt, licence.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use pasture_files::prompt::Prompt;
+use pasture_model::Source;
+use pasture_model::config::Report;
+use pasture_model::families;
+use pasture_model::spec::{Mask, MixerSpec, Spec};
+use serde_json::{Value, json};
+
+use super::license;
+use crate::exit::Failure;
+use crate::output::{bytes, count};
+
+/// Bytes of a stored key or value: f16.
+const KV_BYTES: u64 = 2;
+
+/// Everything that `show` tells.
+pub struct Facts {
+    name: String,
+    files: usize,
+    family: &'static str,
+    architecture: String,
+    /// The model's structure.
+    pub spec: Spec,
+    report: Report,
+    parameters: u64,
+    weights: u64,
+    /// Tensors and bytes of each number format.
+    formats: BTreeMap<&'static str, (usize, u64)>,
+    prompt: Prompt,
+    license: Option<(String, &'static str)>,
+}
+
+impl Facts {
+    /// Reads headers, configuration and prompt.
+    pub fn gather(source: &Source, strict: bool) -> Result<Facts, Failure> {
+        let families::Blueprint { family, spec, report } = families::blueprint(&source.config)?;
+        if strict {
+            report.strict(&source.config)?;
+        }
+        let (mut parameters, mut weights) = (0u64, 0u64);
+        let mut formats = BTreeMap::new();
+        for (name, entry) in source.tensors.iter() {
+            let stored = source.tensors.byte_count(name).unwrap_or(0);
+            parameters += entry.shape.iter().map(|dim| *dim as u64).product::<u64>();
+            weights += stored;
+            let (tensors, bytes) = formats.entry(entry.dtype.name()).or_insert((0, 0));
+            *tensors += 1;
+            *bytes += stored;
+        }
+        Ok(Facts {
+            name: source.tensors.name().to_owned(),
+            files: source.tensors.files().len(),
+            family: family.name,
+            architecture: source.config.architecture().unwrap_or(family.name).to_owned(),
+            prompt: pasture::prompt_of(source, family)?,
+            license: license::find(source),
+            spec,
+            report,
+            parameters,
+            weights,
+            formats,
+        })
+    }
+
+    /// Bytes of keys and values of a sequence of so many tokens.
+    fn kv_bytes(&self, tokens: usize) -> u64 {
+        let layers = self.spec.layers.iter().flatten().filter_map(|branch| match &branch.mixer {
+            MixerSpec::Attention(attention) => Some(attention),
+            _ => None,
+        });
+        let one = |attention: &pasture_model::spec::AttentionSpec| {
+            let kept = match attention.mask {
+                Mask::Window(tokens_seen) | Mask::Chunk(tokens_seen) => tokens.min(tokens_seen),
+                Mask::Causal | Mask::Full => tokens,
+            };
+            2 * KV_BYTES * (attention.kv_heads * attention.head_dim) as u64 * kept as u64
+        };
+        layers.map(one).sum()
+    }
+
+    /// For machines.
+    pub fn object(&self) -> Value {
+        let formats: serde_json::Map<String, Value> = self
+            .formats
+            .iter()
+            .map(|(name, (tensors, bytes))| ((*name).to_owned(), json!({"tensors": tensors, "bytes": bytes})))
+            .collect();
+        let ignored: Vec<Value> =
+            self.report.ignored.iter().map(|one| json!({"key": one.key, "reason": one.reason})).collect();
+        json!({
+            "name": self.name,
+            "files": self.files,
+            "family": self.family,
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "formats": formats,
+            "layers": self.spec.layers.len(),
+            "hidden": self.spec.hidden,
+            "vocabulary": self.spec.vocab,
+            "context_tokens": self.spec.context,
+            "memory": {
+                "weights_bytes": self.weights,
+                "kv_bytes_per_1000_tokens": self.kv_bytes(1000),
+                "kv_bytes_full_context": self.kv_bytes(self.spec.context),
+            },
+            "tokenizer": self.prompt.tokenizer().is_some(),
+            "template": self.prompt.template_origin().map(|origin| json!({
+                "from": origin,
+                "sha256": self.prompt.template_hash(),
+                "source": self.prompt.template_source(),
+            })),
+            "notes": self.prompt.notes(),
+            "license": self.license.as_ref().map(|(name, place)| json!({"name": name, "from": place})),
+            "unknown_keys": self.report.unknown,
+            "ignored_keys": ignored,
+        })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name:<13} {value}");
+        };
+        let files = if self.files == 1 { "1 file".to_owned() } else { format!("{} files", self.files) };
+        line("name", format!("{} ({files})", self.name));
+        line("architecture", format!("{} ({})", self.architecture, self.family));
+        line("parameters", count(self.parameters));
+        let formats: Vec<String> = self
+            .formats
+            .iter()
+            .map(|(name, (tensors, of))| format!("{name} {tensors} tensors, {}", bytes(*of)))
+            .collect();
+        line("formats", formats.join("; "));
+        let spec = &self.spec;
+        line("shape", format!("{} layers, {} wide, vocabulary {}", spec.layers.len(), spec.hidden, spec.vocab));
+        line("context", format!("{} tokens", spec.context));
+        let (some, full) = (self.kv_bytes(1000), self.kv_bytes(spec.context));
+        let kv = format!("{} for each 1000 tokens, {} for a full context", bytes(some), bytes(full));
+        line("memory", format!("{} of weights; keys and values: {kv}", bytes(self.weights)));
+        match (self.prompt.template_origin(), self.prompt.template_hash()) {
+            (Some(origin), Some(hash)) => line("template", format!("{origin} (sha256 {}…)", &hash[..16])),
+            _ => line("template", "none: it goes on with texts and holds no conversations".into()),
+        }
+        if self.prompt.tokenizer().is_none() {
+            line("tokenizer", "none: it takes and gives token ids".into());
+        }
+        self.prompt.notes().iter().for_each(|note| line("note", note.clone()));
+        match &self.license {
+            Some((name, place)) => line("licence", format!("{name} (from {place})")),
+            None => line("licence", "the files name none; ask whoever published them".into()),
+        }
+        for key in &self.report.unknown {
+            line("unknown key", format!("{key:?} has no effect: no page knows it"));
+        }
+        text
+    }
+}

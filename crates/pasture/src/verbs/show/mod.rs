@@ -1,0 +1,85 @@
+//! `pasture show`: what a model is, from its files alone; no weight is read. The facts are gathered in `facts.rs`.
+
+mod facts;
+mod license;
+
+use std::path::Path;
+
+use clap::Args;
+use pasture_files::Tensors;
+use serde_json::{Value, json};
+
+use super::model;
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::{Given, Settings};
+use facts::Facts;
+
+/// Show what a model is
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pasture show my-model.gguf
+  pasture show my-model.gguf --tensors
+  pasture show my-model --graph")]
+pub struct Arguments {
+    /// A file, a folder, or a name from a Hugging Face cache or Ollama folder (default: the starter)
+    model: Option<String>,
+    /// List every tensor, whatever the file is
+    #[arg(long, conflicts_with = "graph")]
+    tensors: bool,
+    /// Draw the layers as the engine runs them
+    #[arg(long)]
+    graph: bool,
+    /// Refuse configuration keys that nobody knows
+    #[arg(long, conflicts_with = "tensors")]
+    strict: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
+    // Settings have no part in it, but a wrong file of settings is told here as everywhere.
+    Settings::resolve(program)?;
+    if arguments.tensors {
+        return list(&model::tensors(arguments.model.as_deref())?, arguments.json);
+    }
+    let source = model::source(arguments.model.as_deref())?;
+    let facts = Facts::gather(&source, arguments.strict)?;
+    if arguments.graph {
+        let drawing = pasture_model::graph(&facts.spec);
+        return if arguments.json { output::json(&json!({"graph": drawing})) } else { output::print(&drawing) };
+    }
+    if arguments.json { output::json(&facts.object()) } else { output::print(&facts.text()) }
+}
+
+fn list(tensors: &Tensors, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let all: Vec<Value> = tensors
+            .iter()
+            .map(|(name, entry)| json!({"name": name, "format": entry.dtype.name(), "shape": entry.shape}))
+            .collect();
+        return output::json(&json!({"name": tensors.name(), "tensors": all}));
+    }
+    let width = tensors.names().map(|name| name.chars().count()).max().unwrap_or(0).min(72);
+    for (name, entry) in tensors.iter() {
+        output::line(&format!("{name:<width$}  {:<8}  {}", entry.dtype.name(), shape(&entry.shape)))?;
+    }
+    output::line(&format!("{} tensors in {}", tensors.len(), files(tensors)))
+}
+
+fn shape(shape: &[usize]) -> String {
+    if shape.is_empty() {
+        return "one value".into();
+    }
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+fn files(tensors: &Tensors) -> String {
+    let name = |path: &Path| pasture_files::error::file_name(path);
+    match tensors.files() {
+        [file] => name(file),
+        files => format!("{} files", files.len()),
+    }
+}
