@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use pasture::{Error, Finish, KvFormat, LoadOptions, Message, Model, Precision};
+use pasture::{Completion, Error, Finish, KvFormat, LoadOptions, Message, Model, Precision};
 use serde_json::Value;
 
 fn starter(name: &str) -> PathBuf {
@@ -150,4 +150,31 @@ fn a_text_goes_on_with_its_space() {
 fn keys_and_values_in_half_the_bytes_change_no_clear_answer() {
     let half = Model::starter_with(&LoadOptions { kv: Some(KvFormat::F16), ..exact() }).unwrap();
     assert_eq!(half.session().temperature(0.0).say("Hello!").text().unwrap(), "Hello! How can I help you?");
+}
+
+#[test]
+fn trained_weights_tell_their_published_story() {
+    let kit = std::env::var_os("PASTURE_KIT").map(PathBuf::from);
+    let kit = kit.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
+    let folder = kit.join("assets/weights/stories260K");
+    let Ok(golden) = std::fs::read(folder.join("golden.json")) else {
+        println!("skipped: no kit");
+        return;
+    };
+    let golden: Value = serde_json::from_slice(&golden).unwrap();
+    let open = |name: &str| Model::open_with(folder.join(name).to_str().unwrap(), &exact()).unwrap();
+    let (with_text, ids_only) = (open("stories260K-f32.gguf"), open("hf"));
+    for case in golden["cases"].as_array().unwrap() {
+        let wanted: Vec<u32> = serde_json::from_value(case["greedy_ids"].clone()).unwrap();
+        let prompt = case["prompt"].as_str().unwrap();
+        let go_on = |completion: Completion| completion.temperature(0.0).ignore_end().max_tokens(wanted.len()).run();
+        let told = go_on(with_text.completion(prompt).unwrap()).unwrap().remove(0);
+        assert_eq!(told.ids, wanted, "{prompt:?}");
+        let prompt_ids = serde_json::from_value(case["prompt_ids"].clone()).unwrap();
+        assert_eq!(go_on(ids_only.completion_of_ids(prompt_ids)).unwrap()[0].ids, wanted, "{prompt:?}");
+        assert_eq!(format!("{prompt}{}", told.text), case["text"].as_str().unwrap());
+    }
+    assert_eq!(golden["cases"][0]["text"], golden["published_text"]);
+    assert!(matches!(ids_only.completion("Once"), Err(Error::NoTokenizer { .. })));
+    assert!(matches!(ids_only.chat("Hello"), Err(Error::NoTokenizer { .. })));
 }

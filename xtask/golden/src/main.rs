@@ -1,7 +1,8 @@
 //! Runs golden cases: `golden --kit DIR [--only GLOB]`. A case is `group/name` below `DIR/golden` (or below `DIR`).
-//! Each group has one runner in `GROUPS`; a group without one is reported as not covered, never as passed.
+//! `golden bench …` measures speed instead. Each group has one runner in `GROUPS`; a group without one is reported as not covered, never as passed.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod glob;
 mod model;
 
@@ -21,7 +22,12 @@ const GROUPS: [(&str, Runner); 5] =
     [("text", model::run), ("arctic", model::run), ("embed", model::run), ("gguf", model::run), ("pth", model::run)];
 
 fn main() -> ExitCode {
-    match run() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((first, rest)) if first == "bench" => bench::run(rest).map(|()| true),
+        _ => run(&arguments),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -31,21 +37,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<bool> {
-    let (mut kit, mut only) = (None, String::from("*"));
-    let mut arguments = std::env::args().skip(1);
+fn run(arguments: &[String]) -> Result<bool> {
+    let (mut kit, mut only) = (None, "*");
+    let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let value = arguments.next().with_context(|| format!("`{argument}` needs a value"))?;
         match argument.as_str() {
             "--kit" => kit = Some(PathBuf::from(value)),
-            "--only" => only = value,
+            "--only" => only = value.as_str(),
             _ => bail!("unknown argument {argument:?}"),
         }
     }
     let kit = kit.context("`--kit DIR` is needed")?;
     let (mut passed, mut failed, mut open) = (0, 0, 0);
     for (name, folder) in cases(&kit)? {
-        if !glob::matches(&only, &name) {
+        if !glob::matches(only, &name) {
             continue;
         }
         let group = name.split('/').next().unwrap_or_default();
