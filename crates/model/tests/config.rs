@@ -1,5 +1,7 @@
 //! Tables of what each source reads as, of each way a configuration is refused, and of what is left over.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::path::PathBuf;
 
 use pasture_files::Tensors;

@@ -1,5 +1,7 @@
 //! GGUF metadata of each family gives the spec that its `config.json` gives, but for what only one of them can say.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use pasture_files::gguf::{Metadata, Value as Stored, write};
 use pasture_files::outline::Outline;
 use pasture_files::{Dtype, Tensors};

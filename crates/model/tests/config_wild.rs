@@ -1,6 +1,8 @@
 //! Configurations with any value at any key: each is read or refused with a short message, without a panic, in little
 //! time, and a spec that is made is small.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::time::Instant;
 
 use pasture_model::{Config, families, graph};

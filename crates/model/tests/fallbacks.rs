@@ -1,5 +1,7 @@
 //! The chat templates that pages hand down for checkpoints without one: each renders the form its family was tuned in.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use pasture_files::prompt::template::{Moment, Template};
 use pasture_model::families;
 use serde_json::json;

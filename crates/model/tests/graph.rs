@@ -1,5 +1,7 @@
 //! Drawings of one small model per family.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use pasture_model::{Config, families, graph};
 use serde_json::{Value, json};
 

@@ -1,6 +1,8 @@
 //! The hostile set's models: each is opened and loaded, and run where the set asks for tokens, and must end as its
 //! manifest says, in time and in little memory. What only floors above see is named here and loads.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
