@@ -5,6 +5,7 @@
 
 mod archive;
 mod corpus;
+mod models;
 mod mutate;
 mod prompts;
 mod targets;

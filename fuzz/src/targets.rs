@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use pasture_files::Tensors;
 
-use crate::{archive, prompts};
+use crate::{archive, models, prompts};
 
 /// One reader and where its inputs come from.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct Target {
     pub feed: fn(&Path, &[u8]) -> String,
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 10] = [
     Target {
         name: "gguf",
         file: "input.gguf",
@@ -111,6 +111,24 @@ const TARGETS: [Target; 8] = [
             "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": \"gpt\", \"value\": \"b\"}]}\n",
         ],
         feed: |_, bytes| prompts::rows(bytes),
+    },
+    Target {
+        name: "config",
+        file: "config.json",
+        seeds: &["hostile/model", "golden/text", "golden/arctic", "golden/embed"],
+        own_seeds: &[],
+        takes: &["config.json", "config.v5.json"],
+        literals: &[models::CONFIG],
+        feed: |_, bytes| models::config(bytes),
+    },
+    Target {
+        name: "gguf-config",
+        file: "input.gguf",
+        seeds: &["hostile/gguf", "golden/gguf"],
+        own_seeds: &[],
+        takes: &[".gguf"],
+        literals: &["GGUF\u{3}\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"],
+        feed: |path, _| models::gguf(path),
     },
 ];
 
