@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{cargo, step};
 
 /// Every reader that meets files from outside; one fuzz target each (see `fuzz/src/targets.rs`).
-pub const FUZZ_TARGETS: [&str; 11] = [
+pub const FUZZ_TARGETS: [&str; 12] = [
     "gguf",
     "safetensors",
     "pth",
@@ -16,6 +16,7 @@ pub const FUZZ_TARGETS: [&str; 11] = [
     "tekken",
     "template",
     "config",
+    "gguf-config",
     "rows",
 ];
 
