@@ -11,7 +11,7 @@ use pasture_engine::{Answer, Engine, EngineOptions, Request, Runner, Stream, log
 use pasture_kernels::Pool;
 use pasture_model::{Decoder, LoadOptions, Source, load};
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Precision};
+use pasture_tensor::{Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
 
 fn kit() -> Option<PathBuf> {
@@ -25,7 +25,11 @@ fn kit() -> Option<PathBuf> {
 }
 
 fn decoder(path: &Path) -> Arc<Decoder> {
-    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
+    decoder_with(path, Precision::Exact, 1)
+}
+
+fn decoder_with(path: &Path, precision: Precision, threads: usize) -> Arc<Decoder> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(threads)), precision));
     let source = Source::open(path).unwrap();
     Arc::new(load(&source, &backend, &LoadOptions::default(), &mut |_, _| {}).unwrap().decoder)
 }
@@ -134,17 +138,45 @@ fn answers_that_share_a_prompt_are_those_of_a_prompt_each() {
 }
 
 #[test]
-fn whole_logits_do_not_depend_on_the_parts() {
-    let Some(kit) = kit() else { return };
-    let decoder = decoder(&kit.join("assets/weights/stories260K/hf"));
-    let ids: Vec<u32> = (0..70).map(|at| 400 + at * 7 % 60).collect();
-    let whole = logits(&decoder, KvFormat::F32, &ids, 512, &[0, 2]).unwrap();
-    assert_eq!((whole.rows.rows(), whole.outputs.len()), (70, 2));
-    for chunk in [1, 16, 33] {
-        let parts = logits(&decoder, KvFormat::F32, &ids, chunk, &[0, 2]).unwrap();
-        assert_eq!(parts.rows.values(), whole.rows.values(), "in parts of {chunk}");
-        for ((_, one), (_, other)) in parts.outputs.iter().zip(&whole.outputs) {
-            assert_eq!(one.values(), other.values(), "in parts of {chunk}");
+fn no_bit_of_a_logit_depends_on_parts_or_threads() {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    let ids: Vec<u32> = (0..70).map(|at| 300 + at * 7 % 60).collect();
+    for (precision, format) in [(Precision::Exact, KvFormat::F32), (Precision::Fast, KvFormat::F16)] {
+        let one = decoder_with(&starter, precision, 1);
+        let whole = logits(&one, format, &ids, 512, &[0, 2]).unwrap();
+        assert_eq!((whole.rows.rows(), whole.outputs.len()), (70, 2));
+        for (threads, chunk) in [(1, 1), (1, 16), (1, 33), (2, 512), (3, 1), (2, 7)] {
+            let decoder = decoder_with(&starter, precision, threads);
+            let parts = logits(&decoder, format, &ids, chunk, &[0, 2]).unwrap();
+            let same = |one: &Tensor, other: &Tensor| {
+                let differs = one.values().iter().zip(other.values()).position(|(one, other)| one != other);
+                assert_eq!(differs, None, "{precision:?} in parts of {chunk} on {threads} threads");
+            };
+            same(&whole.rows, &parts.rows);
+            whole.outputs.iter().zip(&parts.outputs).for_each(|((_, one), (_, other))| same(one, other));
+        }
+    }
+}
+
+#[test]
+fn answers_beside_strangers_are_those_of_a_prompt_alone() {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    let decoder = decoder_with(&starter, Precision::Fast, 2);
+    let request = |seed: u64| {
+        let sampling = SamplingOptions { temperature: Some(1.3), seed: Some(seed), ..Default::default() };
+        let prompt = (0..5 + seed as u32 * 9).map(|at| 300 + (at * 7 + seed as u32) % 90).collect();
+        Request { sampling, max_tokens: Some(40), ..Request::new(prompt) }
+    };
+    let engine = |options: EngineOptions| {
+        Engine::start(Box::new(Runner::new(decoder.clone(), KvFormat::F16)), None, options).unwrap()
+    };
+    let alone: Vec<Answer> =
+        (0..6).map(|seed| engine(EngineOptions::default()).submit(request(seed)).unwrap().answer().unwrap()).collect();
+    for (step_tokens, pages) in [(512, None), (16, None), (64, Some(4))] {
+        let engine = engine(EngineOptions { step_tokens, pages, ..Default::default() });
+        let streams: Vec<Stream> = (0..6).map(|seed| engine.submit(request(seed)).unwrap()).collect();
+        for (stream, alone) in streams.into_iter().zip(&alone) {
+            assert_eq!(stream.answer().unwrap().ids, alone.ids, "in steps of {step_tokens}, {pages:?} pages");
         }
     }
 }
