@@ -25,12 +25,21 @@ struct Arithmetic {
     rope: RopeRule,
     rows: Arc<AtomicUsize>,
     delay: Duration,
+    /// So many sequences at once find memory.
+    crowd_max: usize,
 }
 
 impl Arithmetic {
     fn new(rope: RopeRule) -> Self {
         let backend = Cpu::new(Arc::new(Pool::new(1)), Precision::Exact);
-        Self { backend, rows_of: HashMap::new(), rope, rows: Arc::default(), delay: Duration::ZERO }
+        Self {
+            backend,
+            rows_of: HashMap::new(),
+            rope,
+            rows: Arc::default(),
+            delay: Duration::ZERO,
+            crowd_max: usize::MAX,
+        }
     }
 }
 
@@ -61,11 +70,15 @@ impl Forward for Arithmetic {
         std::thread::sleep(self.delay);
         self.rows.fetch_add(batch.ids.len(), Ordering::Relaxed);
         assert!(!batch.ids.contains(&13), "thirteen");
+        let crowd = batch.spans.len() > self.crowd_max;
         let mut logits = Vec::new();
         for span in &batch.spans {
             let end = span.start + span.rows.len();
             assert!(kv.len(span.sequence) == span.start);
             kv.extend(&self.backend, span.sequence, span.start, end)?;
+            if crowd {
+                return Err(pasture_model::Error::Memory { pages: 7 });
+            }
             // A fork is not seen here: its rows are those of the one sequence that is as long.
             let parent = || self.rows_of.values().find(|rows| rows.len() >= span.start).cloned().unwrap_or_default();
             let known = self.rows_of.get(&span.sequence).filter(|rows| rows.len() >= span.start).cloned();
@@ -274,6 +287,19 @@ fn a_cancelled_request_ends_within_a_step() {
     let before = rows.load(Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(30));
     assert_eq!(rows.load(Ordering::Relaxed), before, "nothing is computed for a stream that was dropped");
+}
+
+#[test]
+fn where_memory_runs_out_the_youngest_gives_way() {
+    let model = Arithmetic { crowd_max: 2, delay: Duration::from_millis(10), ..Arithmetic::new(RopeRule::Fixed) };
+    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let prompts = safe_prompts(10, 3);
+    let streams: Vec<Stream> = prompts.iter().map(|ids| engine.submit(greedy(ids, 40)).unwrap()).collect();
+    let answers: Vec<_> = streams.into_iter().map(Stream::answer).collect();
+    for (ids, answer) in prompts.iter().zip(&answers).take(2) {
+        assert_eq!(answer.as_ref().unwrap().ids, expected(ids, 40));
+    }
+    assert!(answers[2].as_ref().unwrap_err().to_string().contains("7 more pages"));
 }
 
 #[test]

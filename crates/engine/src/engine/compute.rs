@@ -165,7 +165,22 @@ impl Compute {
                     self.choose(ticket, logits);
                 }
             }
-            Err(error) => step.work.iter().for_each(|work| self.fail(work.ticket, &error)),
+            Err(error) => self.recover(&step, &error),
+        }
+    }
+
+    /// A step failed: nothing of it counts. Where memory ran out the youngest of several answers gives way, else all
+    /// of the step end with the error.
+    fn recover(&mut self, step: &Step, error: &Error) {
+        for work in &step.work {
+            let kv = self.sequences.get(&work.ticket).and_then(|sequence| sequence.kv);
+            let kv = kv.filter(|kv| self.kv.len(*kv) > work.start);
+            kv.into_iter().for_each(|kv| self.kv.truncate(kv, work.start));
+        }
+        let no_memory = matches!(error, Error::Model(error) if matches!(**error, pasture_model::Error::Memory { .. }));
+        match step.work.iter().map(|work| work.ticket).max().filter(|_| no_memory) {
+            Some(youngest) => self.fail(youngest, error),
+            None => step.work.iter().for_each(|work| self.fail(work.ticket, error)),
         }
     }
 
