@@ -9,6 +9,7 @@ mod models;
 mod mutate;
 mod prompts;
 mod targets;
+mod tokenizers;
 mod watch;
 mod worker;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use pasture_files::Tensors;
 
-use crate::{archive, models, prompts};
+use crate::{archive, models, prompts, tokenizers};
 
 /// One reader and where its inputs come from.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct Target {
     pub feed: fn(&Path, &[u8]) -> String,
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 14] = [
     Target {
         name: "gguf",
         file: "input.gguf",
@@ -130,7 +130,55 @@ const TARGETS: [Target; 10] = [
         literals: &["GGUF\u{3}\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"],
         feed: |path, _| models::gguf(path),
     },
+    Target {
+        name: "tokenizer",
+        file: "input.json",
+        seeds: &["hostile/tokenizer", "assets/tokenizers/hf/tiny-bpe/tiny_bpe_tokenizer.json", "hostile/gguf"],
+        own_seeds: &["starter/starter.gguf"],
+        takes: &[".json", ".gguf"],
+        literals: &["{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}}"],
+        feed: tokenizers::feed,
+    },
+    Target {
+        name: "sentencepiece",
+        file: "input.model",
+        seeds: &["assets/tokenizers/spm/sentencepiece-test"],
+        own_seeds: &[],
+        takes: &[".model"],
+        literals: &[PIECES, BYTE_PAIRS],
+        feed: tokenizers::feed,
+    },
+    Target {
+        name: "tiktoken",
+        file: "input.tiktoken",
+        seeds: &["assets/tokenizers/tiktoken"],
+        own_seeds: &[],
+        takes: &[".model"],
+        literals: &["YQ== 0\nYg== 1\nYWI= 2\n"],
+        feed: tokenizers::feed,
+    },
+    Target {
+        name: "tekken",
+        file: "tekken.json",
+        seeds: &[],
+        own_seeds: &[],
+        takes: &[],
+        literals: &[TEKKEN],
+        feed: tokenizers::feed_tekken,
+    },
 ];
+
+/// An unknown token, a space, `a` and `▁ab` by score.
+const PIECES: &str = "\u{a}\u{9}\u{a}\u{5}<unk>\u{18}\u{2}\u{a}\u{5}\u{a}\u{3}▁\u{a}\u{8}\u{a}\u{1}a\u{15}\0\0\0@\
+    \u{a}\u{c}\u{a}\u{5}▁ab\u{15}\0\0\0@\u{12}\u{2}\u{18}\u{1}";
+
+/// The same as byte-pair encoding, `ab` a user's piece.
+const BYTE_PAIRS: &str = "\u{a}\u{9}\u{a}\u{5}<unk>\u{18}\u{2}\u{a}\u{5}\u{a}\u{3}▁\u{a}\u{8}\u{a}\u{1}a\u{15}\0\0\0@\
+    \u{a}\u{6}\u{a}\u{2}ab\u{18}\u{4}\u{12}\u{2}\u{18}\u{2}";
+
+const TEKKEN: &str = r#"{"config":{"pattern":"\\p{L}+| ?\\s+","default_vocab_size":300,"default_num_special_tokens":20},
+    "special_tokens":[{"rank":0,"token_str":"<unk>"},{"rank":1,"token_str":"<s>","is_control":true}],
+    "vocab":[{"rank":256,"token_bytes":"YWI="},{"rank":257,"token_bytes":"IGE=","token_str":" a"}]}"#;
 
 /// A dictionary of a transposed tensor `w`, the same under `p`, and a number.
 const PICKLE: &str = "ccollections\nOrderedDict\n)R(X\u{1}\0\0\0wctorch._utils\n_rebuild_tensor\n(\

@@ -1,5 +1,5 @@
 //! The kit's hostile tokenizers: each gives the outcome that its manifest demands, in the time and memory allowed.
-//! One test in one process, so that the peak of memory is its own.
+//! The other test here is small, so that the peak of memory is the manifest's own.
 
 #![allow(clippy::unwrap_used)]
 
@@ -87,4 +87,25 @@ fn hostile_tokenizers_meet_the_manifest() {
     println!("hostile tokenizers: {passed} passed, {} failed", failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(passed > 0);
+}
+
+#[test]
+fn broken_vocabularies_in_gguf_are_errors() {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let folder = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from).join("hostile/gguf");
+    if !folder.is_dir() {
+        println!("skipped: no kit");
+        return;
+    }
+    for name in [
+        "byte_token_0x",
+        "byte_token_0xZZ",
+        "byte_token_0xminus1",
+        "model_unknown",
+        "tokens_not_strings",
+        "types_short",
+    ] {
+        let found = Tokenizer::open(folder.join(format!("vocab_{name}.gguf")));
+        assert!(found.is_err(), "{name}");
+    }
 }

@@ -134,8 +134,10 @@ fn texts_come_back() {
 #[test]
 fn marks_in_users_text_are_text() {
     each(&[&EXACT[..], &OTHERS[..]].concat(), |name, tokenizer| {
-        let marks: Vec<String> =
-            (0..tokenizer.len() as u32).filter(|&id| tokenizer.is_special(id)).filter_map(|id| tokenizer.token(id)).collect();
+        let marks: Vec<String> = (0..tokenizer.len() as u32)
+            .filter(|&id| tokenizer.is_special(id))
+            .filter_map(|id| tokenizer.token(id))
+            .collect();
         let part = prop_oneof![texts(), proptest::sample::select([&marks[..], &[String::new()]].concat())];
         let text = proptest::collection::vec(part, 1..6).prop_map(|parts| parts.concat());
         let unknown = tokenizer.unknown();
@@ -150,7 +152,12 @@ fn marks_in_users_text_are_text() {
             let free = tokenizer.encode_marked(&text, &[]).unwrap_or_default();
             prop_assert_eq!(&free.ids, &tokenizer.encode(&text, Specials::Parse).unwrap_or_default(), "{}", name);
             prop_assert_eq!(free.ids.len(), free.ends.len());
-            prop_assert!(free.ends.is_sorted() && free.ends.last().is_none_or(|&end| end <= text.len()), "{}: {:?}", name, free);
+            prop_assert!(
+                free.ends.is_sorted() && free.ends.last().is_none_or(|&end| end <= text.len()),
+                "{}: {:?}",
+                name,
+                free
+            );
             Ok(())
         };
         runner(120).run(&text, check).unwrap();
@@ -192,7 +199,8 @@ fn the_crate_gives_the_same_ids() {
         let ours = Tokenizer::open(kit.join(name)).unwrap();
         let theirs = tokenizers::Tokenizer::from_file(kit.join(name)).unwrap();
         // The crate strips accents by an older version of Unicode.
-        let is_old = |character: char| matches!(character, '\0'..='\u{5ff}' | '\u{2000}'..='\u{206f}' | '\u{3040}'..='\u{9fff}');
+        let is_old =
+            |character: char| matches!(character, '\0'..='\u{5ff}' | '\u{2000}'..='\u{206f}' | '\u{3040}'..='\u{9fff}');
         let check = |text: String| {
             if name.contains("bert") && !text.chars().all(is_old) {
                 return Ok(());

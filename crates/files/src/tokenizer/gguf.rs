@@ -83,6 +83,10 @@ impl Lists<'_> {
         let mut added = AddedTokens::default();
         let unknown = self.id("unknown")?;
         for ((id, token), kind) in (0u32..).zip(self.tokens.iter()).zip(&self.types) {
+            if *kind == Type::Byte && byte_of(token).is_none() {
+                let found = quoted(&String::from_utf8_lossy(token));
+                return Err(invalid(format!("byte token {id}"), found, "<0x00> to <0xFF>"));
+            }
             let text = str::from_utf8(token).ok();
             let is_listed = match kind {
                 Type::Control | Type::UserDefined => true,
