@@ -75,3 +75,64 @@ fn every_hostile_template_meets_the_manifest() {
     assert!(faults.is_empty(), "{} of {cases}:\n{}", faults.len(), faults.join("\n"));
     assert_eq!(cases, 81, "every case of the kit was tried");
 }
+
+#[test]
+fn what_nests_without_end_is_refused_and_what_nests_within_the_limit_is_no_overflow() {
+    let opening = [
+        "{%set a%}",
+        "{%if a%}",
+        "{%filter upper%}",
+        "{%for a in b%}",
+        "{%for a in b recursive%}",
+        "{%macro a()%}",
+        "{%call a()%}",
+        "{%with%}",
+        "{%generation%}",
+        "{%block a%}",
+        "{%autoescape true%}",
+        "{{(",
+        "{{[",
+        "{{{1:",
+        "{{a(",
+        "{{a[",
+        "{%set(",
+    ];
+    let going_on = [
+        "{%elif a%}",
+        "{%else%}",
+        " not",
+        " -",
+        " a.",
+        "a|b|",
+        "a if b else ",
+        "a~",
+        "a**",
+        "a.b",
+        "a[0]",
+        "a()",
+        "a is b ",
+        "a<",
+        "a and ",
+        "a,",
+        "{#",
+        "{%raw%}",
+    ];
+    let check = |source: &str| {
+        let outcome = render(source.as_bytes(), &serde_json::json!({"a": "b"}));
+        let shown = format!("{outcome:?}");
+        assert!(!shown.contains("bug of its evaluator"), "{:?}…: {shown}", &source[..source.len().min(60)]);
+    };
+    for count in [190, 2_000, 60_000] {
+        for part in opening {
+            check(&part.repeat(count));
+        }
+        for part in going_on {
+            check(&format!("{{%if a%}}{}", part.repeat(count)));
+            check(&format!("{{{{{}a}}}}", part.repeat(count)));
+        }
+    }
+    let nested = |count: usize| format!("{{% set x = {}1{} %}}{{{{ x }}}}", "[".repeat(count), "]".repeat(count));
+    check(&nested(180));
+    check("{% set n = namespace(x=[]) %}{% for i in range(300) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x | tojson }}");
+    check("{% macro f(n) %}{{ n }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}");
+}

@@ -140,6 +140,29 @@ fn every_template_of_the_kit_shows_what_the_assistant_wrote() {
 }
 
 #[test]
+fn calls_thoughts_and_their_marks_are_the_assistants() {
+    let Some(kit) = kit() else { return };
+    let source =
+        fs::read_to_string(kit.join("assets/chat-templates/llama.cpp/Qwen-Qwen2.5-7B-Instruct.jinja")).unwrap();
+    let folder = folder(&kit, &[("chat_template.jinja", &source)]);
+    let prompt = Prompt::open(folder.path(), None).unwrap();
+    let messages = json!([
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"type": "function", "function": {"name": "look", "arguments": "{\"at\": \"sky\"}"}},
+        ]},
+        {"role": "tool", "content": "blue"},
+        {"role": "assistant", "content": "It is blue."},
+    ]);
+    let mut talk = Conversation::complete(Conversation::messages_from_json(&messages).unwrap());
+    talk.tools = vec![json!({"type": "function", "function": {"name": "look", "parameters": {}}})];
+    let encoded = prompt.conversation(&talk).unwrap();
+    let wanted = "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"sky\"}}\n</tool_call><|im_end|>\
+                  It is blue.<|im_end|>";
+    assert_eq!(trained_text(&prompt, &encoded), wanted, "{}", encoded.text);
+}
+
+#[test]
 fn templates_come_from_each_place_where_files_have_them() {
     let Some(kit) = kit() else { return };
     let said = |prompt: &Prompt| {

@@ -125,3 +125,37 @@ fn measure(value: &serde_json::Value) -> (u64, u64) {
         _ => (1, 0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(source: &str, wanted: &str) {
+        let inputs = json!({"generation": "g", "endpoint": "e", "a": "<x>", "list": [1, 2], "bos_token": "<s>"});
+        let rendered = Template::new(source).and_then(|template| template.render(&inputs, Moment::from_unix(0)));
+        assert_eq!(rendered.map(|rendered| rendered.text).as_deref(), Ok(wanted), "{source}");
+    }
+
+    #[test]
+    fn words_of_tags_are_names_elsewhere() {
+        check("{{ generation }}{{ endpoint }}", "ge");
+        check("{% generation %}{{ generation }}{% endgeneration %}", "g");
+        check("{% set in = 'x' %}{{ in }}", "x");
+    }
+
+    #[test]
+    fn the_ranges_of_generation_and_of_inputs_are_given() {
+        let template = Template::new("{{ bos_token }}{% generation %}{{ a }}|{% endgeneration %}").unwrap();
+        let rendered = template.render(&json!({"a": "<s>", "bos_token": "<s>"}), Moment::from_unix(0)).unwrap();
+        assert_eq!(rendered.text, "<s><s>|");
+        assert_eq!((rendered.generation, rendered.plain), (Vec::from([3..7]), Vec::from([3..6])));
+    }
+
+    #[test]
+    fn what_is_marked_safe_has_its_neighbor_escaped_as_in_the_reference() {
+        check("{{ a + (list | tojson | safe) }}", "&lt;x&gt;[1, 2]");
+        check("{{ a ~ (list | tojson | safe) }}", "<x>[1, 2]");
+    }
+}

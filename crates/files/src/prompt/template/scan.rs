@@ -24,34 +24,31 @@ pub(super) fn prepare(source: &str, syntax: &SyntaxConfig) -> Outcome<String> {
         let message = format!("the template is {} bytes long, at most {SOURCE_BYTES_MAX} are read", source.len());
         return Err(Fault::new(FaultKind::Budget, message));
     }
-    if source.bytes().filter(|byte| *byte == b'\n').count() > LINES_MAX {
-        return Err(Fault::new(FaultKind::Budget, format!("the template has more than {LINES_MAX} lines")));
-    }
     // Every line end is a newline before anything else looks at the source.
     let source = &*source.replace("\r\n", "\n").replace('\r', "\n");
+    if source.split('\n').count() > LINES_MAX {
+        return Err(Fault::new(FaultKind::Budget, format!("the template has more than {LINES_MAX} lines")));
+    }
     let mut marks = Vec::new();
     let mut tokens = Tokenizer::new(source, "template", false, syntax.clone());
     let mut tag = Tag::default();
-    let mut blocks = 0_usize;
+    let mut blocks = Blocks::default();
     // A token that cannot be read ends the scan: the parser meets it again and says what is wrong.
     while let Ok(Some((token, span))) = tokens.next_token() {
         let line = u32::from(span.start_line);
         match token {
             Token::TemplateData(_) => {}
-            Token::VariableStart | Token::BlockStart => tag = Tag::default(),
+            Token::VariableStart => tag = Tag::default(),
+            Token::BlockStart => tag = Tag { is_block: true, ..Tag::default() },
             Token::VariableEnd | Token::BlockEnd => {}
-            Token::Ident(word) if tag.tokens == 0 => {
+            Token::Ident(word) if tag.tokens == 0 && tag.is_block => {
                 if matches!(word, "generation" | "endgeneration") {
                     let opening = format!("filter {GENERATION}");
                     let new = if word == "generation" { opening } else { "endfilter".to_owned() };
                     marks.push((span.start_offset as usize, word.len(), new));
                 }
                 tag.sets = word == "set";
-                blocks = match word {
-                    "for" | "if" | "macro" | "call" | "filter" | "with" | "generation" => blocks + 1,
-                    word if word.starts_with("end") => blocks.saturating_sub(1),
-                    _ => blocks,
-                };
+                blocks.meet(word);
                 tag.count(line)?;
             }
             Token::Ident("in") if tag.tokens == 1 && tag.sets => {
@@ -65,16 +62,44 @@ pub(super) fn prepare(source: &str, syntax: &SyntaxConfig) -> Outcome<String> {
             }
             _ => tag.count(line)?,
         }
-        if blocks > DEPTH_MAX {
+        if blocks.depth > DEPTH_MAX {
             return Err(too_deep().at(line));
         }
     }
     Ok(rewrite(source, &marks))
 }
 
+/// The blocks that are open: for each how deep its branches nest, each `elif` inside the one before it.
+#[derive(Default)]
+struct Blocks {
+    open: Vec<usize>,
+    depth: usize,
+}
+
+impl Blocks {
+    fn meet(&mut self, word: &str) {
+        match word {
+            "for" | "if" | "macro" | "call" | "filter" | "with" | "generation" | "block" => {
+                self.open.push(1);
+                self.depth += 1;
+            }
+            "elif" => {
+                if let Some(branches) = self.open.last_mut() {
+                    *branches += 1;
+                    self.depth += 1;
+                }
+            }
+            "endset" | "endraw" => {}
+            word if word.starts_with("end") => self.depth -= self.open.pop().unwrap_or(0),
+            _ => {}
+        }
+    }
+}
+
 /// What was seen of the current tag.
 #[derive(Default)]
 struct Tag {
+    is_block: bool,
     tokens: usize,
     /// Its first word is `set`.
     sets: bool,
