@@ -160,6 +160,7 @@ fn pack_panel(format: Format, segments: &[Segment], rows: &[&[u8]; PANEL], out: 
                 // A missing row, and the missing half of the last BF16 pair, are zero bytes.
                 let source = row.get(start..row.len().min(start + segment.bytes)).unwrap_or_default();
                 match segment.unit {
+                    1 => spread::<1>(source, number, segment.flip, part),
                     2 => spread::<2>(source, number, segment.flip, part),
                     4 => spread::<4>(source, number, segment.flip, part),
                     unit => panic!("units of {unit} bytes"),

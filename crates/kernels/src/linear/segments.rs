@@ -38,6 +38,7 @@ pub(crate) fn segments(format: Format) -> Option<&'static [Segment]> {
         Format::BF16 => &const { [segment(0, 4, 4)] },
         Format::Q8_0 => &const { [Segment { flip: 0x80, ..codes(2, 32) }, half(0)] },
         Format::Q4_0 | Format::IQ4_NL => &const { [codes(2, 16), half(0)] },
+        Format::MXFP4 => &const { [codes(1, 16), segment(0, 1, 1)] },
         Format::Q4_1 => &const { [codes(4, 16), half(0), half(2)] },
         Format::Q5_0 => &const { [codes(6, 16), codes(2, 4), half(0)] },
         Format::Q5_1 => &const { [codes(8, 16), codes(4, 4), half(0), half(2)] },

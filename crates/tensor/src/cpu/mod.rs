@@ -7,6 +7,7 @@ mod attend;
 mod project;
 mod rows;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pasture_kernels::linear::{self, Aligned};
@@ -93,6 +94,14 @@ impl Backend for Cpu {
 
     fn grouped_input(&self, dy: &Tensor, groups: &[Group]) -> Tensor {
         project::grouped_input(self, dy, groups)
+    }
+
+    fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
+        let (kernels, cols) = (self.pool.kernels(), x.cols());
+        assert_eq!(sum.len(), dy.cols() * cols, "a gradient has the weight's shape");
+        rows::each(&self.pool, sum, cols, |output, sum| {
+            rows.clone().for_each(|row| kernels.add(sum, dy.row(row)[output], x.row(row)));
+        });
     }
 
     fn rope(&self, x: &Tensor, head_dim: usize, table: &RopeTable) -> Tensor {

@@ -7,7 +7,6 @@ use pasture_kernels::linear::{self, Finish, GatedProduct, Input, Product, Prolog
 
 use super::{Cpu, rows};
 use crate::backend::{Backend, Group, Precision};
-use crate::ops::attend::axpy;
 use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::project::{Epilogue, HeadEpilogue};
@@ -157,9 +156,10 @@ pub(super) fn grouped_input(cpu: &Cpu, dy: &Tensor, groups: &[Group]) -> Tensor 
             let some = DECODED.min(weight.rows() - first);
             let decoded = &mut decoded[..some * inputs];
             cpu.pool.for_chunks_mut(decoded, inputs, |at, values| weight.row_values(first + at, values));
+            let kernels = cpu.pool.kernels();
             rows::each(&cpu.pool, dx, inputs, |at, dx| {
                 let dy = &dy.row(rows.start + at)[first..first + some];
-                dy.iter().zip(decoded.chunks_exact(inputs)).for_each(|(dy, values)| axpy(dx, *dy, values));
+                dy.iter().zip(decoded.chunks_exact(inputs)).for_each(|(dy, values)| kernels.add(dx, *dy, values));
             });
         }
     }

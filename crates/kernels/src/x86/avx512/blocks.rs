@@ -14,6 +14,7 @@ pub(super) struct Q5_0;
 pub(super) struct Q5_1;
 #[allow(non_camel_case_types)]
 pub(super) struct IQ4_NL;
+pub(super) struct MXFP4;
 
 /// The vector at byte `at`.
 ///
@@ -80,11 +81,11 @@ unsafe fn five_bits(block: *const u8, high: __m512i) -> [__m512i; 8] {
     codes
 }
 
-/// The values of a nonlinear four-bit code, moved up by 128 to be unsigned.
+/// The values of nonlinear four-bit codes, moved up by 128 to be unsigned.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn nonlinear(codes: [__m512i; 8]) -> [__m512i; 8] {
-    let table = NONLINEAR.map(|value| value.cast_unsigned() ^ 0x80);
+pub(super) fn nonlinear(codes: [__m512i; 8], values: [i8; 16]) -> [__m512i; 8] {
+    let table = values.map(|value| value.cast_unsigned() ^ 0x80);
     // SAFETY: the table is 16 bytes.
     let table = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) });
     let mut values = codes;
@@ -98,6 +99,24 @@ pub(super) fn nonlinear(codes: [__m512i; 8]) -> [__m512i; 8] {
 #[target_feature(enable = "avx512f")]
 pub(super) fn plain(codes: [__m512i; 8], scale: __m512) -> Group {
     Group { codes, scales: [scale; 2], minima: [_mm512_setzero_ps(); 2] }
+}
+
+/// Twice the four-bit floats of two exponent bits and one of mantissa.
+const TWICE_E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Half of the power of two that each of 16 exponent bytes says; the two least are not normal numbers.
+///
+/// # Safety
+/// 16 bytes can be read at `at`, and the processor has the features.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn half_powers(block: *const u8, at: usize) -> __m512 {
+    // SAFETY: the caller's promise.
+    let exponents = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(block.add(at).cast()) });
+    let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponents, _mm512_set1_epi32(1)));
+    let small = _mm512_sllv_epi32(_mm512_set1_epi32(1 << 21), exponents);
+    let is_small = _mm512_cmplt_epi32_mask(exponents, _mm512_set1_epi32(2));
+    _mm512_castsi512_ps(_mm512_mask_blend_epi32(is_small, normal, small))
 }
 
 /// Implements [`Codes`] for a block of 32 columns.
@@ -133,7 +152,11 @@ block!(Q8_0, 34 * 16, Some(7), false, |block| {
     plain(codes, halves(block, 512))
 });
 block!(Q4_0, 18 * 16, Some(3), false, |block| plain(nibbles(block, 0), halves(block, 256)));
-block!(IQ4_NL, 18 * 16, Some(7), false, |block| plain(nonlinear(nibbles(block, 0)), halves(block, 256)));
+block!(IQ4_NL, 18 * 16, Some(7), false, |block| plain(nonlinear(nibbles(block, 0), NONLINEAR), halves(block, 256)));
+block!(MXFP4, 17 * 16, Some(7), false, |block| plain(
+    nonlinear(nibbles(block, 0), TWICE_E2M1),
+    half_powers(block, 256)
+));
 block!(Q5_0, 22 * 16, Some(4), false, |block| plain(five_bits(block, load(block, 256)), halves(block, 320)));
 block!(Q4_1, 20 * 16, None, true, |block| with_minimum(nibbles(block, 0), halves(block, 256), halves(block, 288)));
 block!(Q5_1, 24 * 16, None, true, |block| {

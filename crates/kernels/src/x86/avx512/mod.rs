@@ -64,6 +64,7 @@ fn packed(format: Format) -> Option<PackedKernels> {
         Format::Q5_0 => quantized::<blocks::Q5_0>(),
         Format::Q5_1 => quantized::<blocks::Q5_1>(),
         Format::IQ4_NL => quantized::<blocks::IQ4_NL>(),
+        Format::MXFP4 => quantized::<blocks::MXFP4>(),
         Format::Q2_K => quantized::<super_blocks::Q2_K>(),
         Format::Q3_K => quantized::<super_blocks::Q3_K>(),
         Format::Q4_K => quantized::<super_blocks::Q4_K>(),

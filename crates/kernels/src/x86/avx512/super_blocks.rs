@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 
 use super::blocks::{bytes, halves, load, nibbles, nonlinear, plain};
 use super::codes::{Codes, Group};
+use crate::formats::NONLINEAR;
 
 #[allow(non_camel_case_types)]
 pub(super) struct Q2_K;
@@ -249,6 +250,6 @@ block!(
             _mm512_slli_epi32::<4>(_mm512_and_si512(high, _mm512_set1_epi32(3))),
         );
         let step = _mm512_mul_ps(scale, _mm512_sub_ps(_mm512_cvtepi32_ps(code), _mm512_set1_ps(32.0)));
-        plain(nonlinear(nibbles(block, 256 * group)), step)
+        plain(nonlinear(nibbles(block, 256 * group), NONLINEAR), step)
     }
 );
