@@ -1,0 +1,81 @@
+//! Loops over a page of keys or values in AVX2; the oracle is `scalar/attend.rs`.
+//!
+//! Invariant: a product sums eight columns side by side and then the lanes in one fixed tree, whatever is beside it.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::vector::{LANES, load, store, total};
+
+pub(super) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
+    // SAFETY: this table is given out only where the processor has the features.
+    unsafe { scores_body(queries, keys, dim, scores, stride) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn scores_body(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
+    for (at, query) in queries.chunks_exact(dim).enumerate() {
+        for (key, score) in keys.chunks_exact(dim).zip(&mut scores[at * stride..]) {
+            let mut sum = _mm256_setzero_ps();
+            for (query, key) in query.chunks(LANES).zip(key.chunks(LANES)) {
+                sum = _mm256_fmadd_ps(load(query), load(key), sum);
+            }
+            *score = total(sum);
+        }
+    }
+}
+
+pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
+    // SAFETY: this table is given out only where the processor has the features.
+    unsafe { mix_body(weights, stride, values, dim, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn mix_body(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
+    let slots = values.len() / dim;
+    for (at, out) in out.chunks_exact_mut(dim).enumerate() {
+        let weights = &weights[at * stride..][..slots];
+        for (first, out) in (0..dim).step_by(LANES).zip(out.chunks_mut(LANES)) {
+            let mut sum = load(out);
+            for (slot, weight) in weights.iter().enumerate() {
+                let value = &values[slot * dim + first..][..out.len()];
+                sum = _mm256_fmadd_ps(load(value), _mm256_set1_ps(*weight), sum);
+            }
+            store(out, sum);
+        }
+    }
+}
+
+pub(super) fn widen(x: &[f16], out: &mut [f32]) {
+    let (x, tail) = x.as_chunks::<LANES>();
+    let (out, rest) = out.as_chunks_mut::<LANES>();
+    for (x, out) in x.iter().zip(out) {
+        // SAFETY: this table is given out only where the processor has the features.
+        unsafe { widen_some(x, out) };
+    }
+    (crate::scalar::PAGE.widen)(tail, rest);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn widen_some(x: &[f16; LANES], out: &mut [f32; LANES]) {
+    // SAFETY: eight f16 are the 16 bytes that are read.
+    store(out, _mm256_cvtph_ps(unsafe { _mm_loadu_si128(x.as_ptr().cast()) }));
+}
+
+pub(super) fn narrow(x: &[f32], out: &mut [f16]) {
+    let (x, tail) = x.as_chunks::<LANES>();
+    let (out, rest) = out.as_chunks_mut::<LANES>();
+    for (x, out) in x.iter().zip(out) {
+        // SAFETY: this table is given out only where the processor has the features.
+        unsafe { narrow_some(x, out) };
+    }
+    (crate::scalar::PAGE.narrow)(tail, rest);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn narrow_some(x: &[f32; LANES], out: &mut [f16; LANES]) {
+    let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(load(x));
+    // SAFETY: eight f16 are the 16 bytes that are written.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves) };
+}
