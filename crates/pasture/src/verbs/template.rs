@@ -6,7 +6,7 @@ use clap::Args;
 use pasture_files::error::file_name;
 use pasture_files::json as files_json;
 use pasture_files::prompt::template::{Moment, Template};
-use pasture_files::prompt::{Conversation, Encoded};
+use pasture_files::prompt::{Conversation, Encoded, Prompt};
 use serde_json::{Map, Value, json};
 
 use super::model;
@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         };
     }
     let prompt = model::prompt(&model::path(&arguments.model)?)?;
-    let encoded = prompt.conversation(&conversation(request, now)?)?;
+    let encoded = prompt.conversation(&conversation(without_idle_tokens(request, &prompt), now)?)?;
     if arguments.json {
         let Encoded { text, ids, trained } = encoded;
         return output::json(&json!({"text": text, "ids": ids, "trained": trained}));
@@ -66,6 +66,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         output::line(&format!("{id:>6}  {:<7}  {token:?}", if *trained { "yes" } else { "" }))?;
     }
     Ok(())
+}
+
+/// Tokens in a request that the model's template never writes are left out, and that is said.
+fn without_idle_tokens(mut request: Map<String, Value>, prompt: &Prompt) -> Map<String, Value> {
+    for name in ["bos_token", "eos_token"] {
+        let written = prompt.template_source().is_some_and(|source| source.contains(name));
+        if !written && request.shift_remove(name).is_some() {
+            eprintln!("note: {name:?} has no effect: the model's template does not write it");
+        }
+    }
+    request
 }
 
 /// A date such as 2025-07-04.
