@@ -139,6 +139,7 @@ impl<'a> Parts<'a> {
                 let unusable = || Error::Dtype { name: name.clone(), file: self.file(&name), found };
                 let format = entry.dtype.format().ok_or_else(unusable)?;
                 let bytes = tensors.bytes(&name)?;
+                bytes.prefetch();
                 self.used.insert(name.clone());
                 return Ok(Found { name, row, format, source, bytes });
             }
