@@ -283,3 +283,36 @@ fn the_date_is_an_input() {
     conversation.now = Moment::date(2025, 7, 4);
     assert_eq!(Prompt::open(dated.path(), None).unwrap().render(&conversation).unwrap().text, "04 Jul 2025!");
 }
+
+#[test]
+fn every_model_of_the_kit_opens_or_is_refused_in_words() {
+    let Some(kit) = kit() else { return };
+    let mut opened = 0;
+    for (place, must_open) in [
+        ("golden/text", true),
+        ("golden/gguf", true),
+        ("golden/vision", true),
+        ("assets/tokenizers/hf", true),
+        ("hostile/model", false),
+    ] {
+        for entry in fs::read_dir(kit.join(place)).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() {
+                continue;
+            }
+            match Prompt::open(&path, None) {
+                Ok(prompt) => {
+                    opened += 1;
+                    println!("{}: {:?} {:?}", path.display(), prompt.stop_ids(), prompt.notes());
+                }
+                Err(fault) => {
+                    let shown = fault.to_string();
+                    assert!(!must_open, "{}: {shown}", path.display());
+                    assert!(shown.len() <= 500 && !shown.contains("bug of its evaluator"), "{shown}");
+                    println!("{}: {shown}", path.display());
+                }
+            }
+        }
+    }
+    assert!(opened > 80, "{opened}");
+}

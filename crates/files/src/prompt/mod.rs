@@ -58,6 +58,7 @@ pub struct Encoded {
 struct Inner {
     tokenizer: Option<Tokenizer>,
     source: Option<Source>,
+    tool_source: Option<Source>,
     template: Option<Template>,
     tool_template: Option<Template>,
     is_fallback: bool,
@@ -121,7 +122,8 @@ impl Prompt {
             Template::new(&source.text).map_err(|fault| Error::Source { file: source.file.clone(), source: fault })
         };
         let template = source.as_ref().map(compile).transpose()?;
-        let tool_template = of("tool_use").map(compile).transpose()?;
+        let tool_source = of("tool_use").cloned();
+        let tool_template = tool_source.as_ref().map(compile).transpose()?;
         match &source {
             Some(source) if is_fallback => {
                 notes.push(format!("no chat template in the files; {} is used", source.file))
@@ -140,6 +142,7 @@ impl Prompt {
         let mut inner = Inner {
             tokenizer,
             source,
+            tool_source,
             template,
             tool_template,
             is_fallback,

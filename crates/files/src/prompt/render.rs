@@ -21,7 +21,8 @@ impl Inner {
 
     /// Renders and refuses what the template would drop.
     pub(super) fn render(&self, conversation: &Conversation) -> Result<Rendered> {
-        let source = self.source.as_ref().map_or("", |source| source.text.as_str());
+        let for_tools = self.tool_source.as_ref().filter(|_| !conversation.tools.is_empty());
+        let source = for_tools.or(self.source.as_ref()).map_or("", |source| source.text.as_str());
         if let Some(name) = conversation.inputs.keys().find(|name| !source.contains(name.as_str())) {
             return Err(Error::Ignored {
                 what: format!("the input {}", crate::error::quoted(name)),
