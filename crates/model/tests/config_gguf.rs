@@ -10,7 +10,7 @@ use pasture_model::spec::Spec;
 use pasture_model::{Config, families};
 use serde_json::{Value, json};
 
-/// The spec of a GGUF file with the given keys, the architecture's word before each, and tensors of zeros.
+/// The spec of a GGUF file with the given keys, the architecture's word before each, and tensors of ones.
 fn from_gguf(word: &str, keys: &[(&str, Stored)], tensors: &[(&str, &[usize])]) -> Spec {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("model.gguf");
@@ -22,8 +22,10 @@ fn from_gguf(word: &str, keys: &[(&str, Stored)], tensors: &[(&str, &[usize])]) 
     let dtype = Dtype::Number(Format::F32);
     let outline = |(name, shape): &(&str, &[usize])| Outline { name: (*name).to_owned(), dtype, shape: shape.to_vec() };
     let outlines: Vec<Outline> = tensors.iter().map(outline).collect();
-    write(&path, &metadata, &outlines, |tensor, sink| sink.put(&vec![0; 4 * tensor.shape.iter().product::<usize>()]))
-        .unwrap();
+    write(&path, &metadata, &outlines, |tensor, sink| {
+        sink.put(&1f32.to_le_bytes().repeat(tensor.shape.iter().product()))
+    })
+    .unwrap();
     let open = Tensors::open(&path).unwrap();
     let found = families::blueprint(&Config::from_gguf(open.gguf().unwrap(), &open).unwrap()).unwrap();
     assert_eq!(found.report.unknown, Vec::<String>::new(), "{word}");
@@ -88,6 +90,27 @@ fn the_turning_part_of_a_head_comes_from_a_count() {
     let tensors = [EMBEDDING, HEAD, ("output.bias", &[32][..]), ("blk.0.attn_q.bias", &[64])];
     let config = json!({"architectures": ["PhiForCausalLM"], "partial_rotary_factor": 0.375});
     assert_eq!(from_gguf("phi2", &keys, &tensors), from_json(json_sizes(config)));
+}
+
+#[test]
+fn divisors_of_two_lengths_come_from_their_tensors() {
+    let mut keys = sizes();
+    keys.extend([
+        ("attention.layer_norm_rms_epsilon", Stored::F32(1e-5)),
+        ("rope.scaling.original_context_length", Stored::U32(64)),
+        ("rope.scaling.attn_factor", Stored::F32(1.25)),
+    ]);
+    let factors = [("rope_factors_short.weight", &[8][..]), ("rope_factors_long.weight", &[8])];
+    let ones = [1.0; 8];
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5,
+        "rope_scaling": {"type": "longrope", "short_factor": ones, "long_factor": ones, "attention_factor": 1.25,
+            "original_max_position_embeddings": 64},
+    });
+    let tensors = [&[EMBEDDING, HEAD][..], &factors[..]].concat();
+    assert_eq!(from_gguf("llama", &keys, &tensors), from_json(json_sizes(config)));
+    let alone = from_gguf("llama", &keys[..7], &[EMBEDDING, HEAD]);
+    assert_eq!(alone, from_gguf("llama", &keys[..6], &[EMBEDDING, HEAD]), "a length without divisors says nothing");
 }
 
 #[test]

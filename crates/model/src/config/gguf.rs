@@ -137,7 +137,7 @@ impl Config {
             }
         }
         if plain {
-            scaling.remove("rope_type");
+            close_plain(&mut scaling);
         }
         if scaling.get("rope_type").is_some_and(|kind| kind == "yarn") {
             fold_attention(&mut scaling);
@@ -197,6 +197,17 @@ impl Config {
         self.derive("attention_out_bias", has("blk.0.attn_output.bias"));
         self.derive("mlp_bias", has("blk.0.ffn_down.bias"));
         self.derive("qk_layernorm", has("blk.0.attn_q_norm.weight"));
+    }
+}
+
+/// Without a kind: divisors of two lengths are their own kind; what a kind would need says nothing alone.
+fn close_plain(scaling: &mut Map<String, Value>) {
+    scaling.remove("rope_type");
+    if scaling.contains_key("short_factor") {
+        scaling.insert("rope_type".to_owned(), json!("longrope"));
+    } else {
+        scaling.shift_remove("original_max_position_embeddings");
+        scaling.shift_remove("finetuned");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sizes that belong together and must fit each other: heads of queries, of keys and values, and their width.
 
-use super::Config;
+use super::{Config, Container};
 use crate::error::Result;
 
 /// The heads of an attention.
@@ -24,14 +24,21 @@ impl Heads {
 impl Config {
     /// The heads; without `num_key_value_heads` as many as of queries, without `head_dim` their share of the width.
     pub fn heads(&self) -> Result<Heads> {
+        self.heads_or(None, None)
+    }
+
+    /// The heads, where the reference has numbers of its own for absent keys. GGUF knows only the usual rule.
+    pub fn heads_or(&self, kv_heads: Option<usize>, head_dim: Option<usize>) -> Result<Heads> {
+        let own = self.container() == Container::HuggingFace;
+        let (kv_default, dim_default) = (kv_heads.filter(|_| own), head_dim.filter(|_| own));
         let hidden: usize = self.need("hidden_size")?;
         let heads: usize = self.need("num_attention_heads")?;
-        let kv_heads = self.or("num_key_value_heads", heads)?;
+        let kv_heads = self.or("num_key_value_heads", kv_default.unwrap_or(heads))?;
         if !heads.is_multiple_of(kv_heads) {
             let what = format!("is {kv_heads}, which does not divide the {heads} heads of queries");
             return Err(self.fault("num_key_value_heads", what));
         }
-        let head_dim = match self.get("head_dim")? {
+        let head_dim = match self.get("head_dim")?.or(dim_default) {
             Some(head_dim) => head_dim,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {

@@ -40,7 +40,7 @@ const FALLBACK: &str = "\
 const LAYERS_OF_27B: usize = 46;
 
 fn spec(config: &Config) -> Result<Spec> {
-    let heads = config.heads()?;
+    let heads = config.heads_or(Some(4), Some(256))?;
     let hidden: usize = config.need("hidden_size")?;
     let layers: usize = config.need("num_hidden_layers")?;
     let eps = config.or("rms_norm_eps", 1e-6)?;
