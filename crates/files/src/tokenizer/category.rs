@@ -100,11 +100,10 @@ mod tests {
 
     use super::*;
 
-    /// All characters, and those that the crate finds with `pattern`.
-    fn check(pattern: &str, ours: impl Fn(char) -> bool) {
-        let all: String = ('\0'..=char::MAX).collect();
+    /// Whether the crate finds the same characters with `pattern`; `all` holds every one.
+    fn check(all: &str, pattern: &str, ours: impl Fn(char) -> bool) {
         let mut theirs = vec![false; all.len()];
-        for (start, end) in SysRegex::new(&format!("{pattern}+")).unwrap().find_iter(&all) {
+        for (start, end) in SysRegex::new(&format!("{pattern}+")).unwrap().find_iter(all) {
             theirs[start..end].fill(true);
         }
         for (at, character) in all.char_indices() {
@@ -114,11 +113,12 @@ mod tests {
 
     #[test]
     fn the_crate_has_the_same_categories() {
+        let all: String = ('\0'..=char::MAX).collect();
         for name in ["L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "N", "Nd", "P", "S", "Z", "Cc", "Cf"] {
             let set = Categories::named(name).unwrap();
-            check(&format!("\\p{{{name}}}"), |character| set.contain(character));
+            check(&all, &format!("\\p{{{name}}}"), |character| set.contain(character));
         }
-        check("\\s", char::is_whitespace);
-        check("\\w", is_word);
+        check(&all, "\\s", char::is_whitespace);
+        check(&all, "\\w", is_word);
     }
 }

@@ -143,9 +143,9 @@ impl Lists<'_> {
         for pattern in patterns {
             splitter.push(Stage::isolate(pattern)?);
         }
-        let begins = known::begins(pre);
+        let around = Around { bos: known::begins(pre), eos: known::ends(pre) };
         let parts = Parts { vocabulary, added, normalizer, splitter, model: Model::Bpe(bpe), decoder: Decoder::Bytes };
-        Ok(Inner { has_alphabet: true, ..self.finish(parts, Around { bos: begins, eos: false })? })
+        Ok(Inner { has_alphabet: true, ..self.finish(parts, around)? })
     }
 
     fn marked_merges(&self) -> Result<Inner> {

@@ -30,13 +30,17 @@ const EAST_ASIA: &str = "[一-龥\u{3040}-ゟ゠-ヿ]+";
 const DEEPSEEK_3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 const FALCON_MARKS: &str = r"[\p{P}\$\+<=>\^~\|`]+";
-const FALCON_DIGITS: &str = "[0-9][0-9][0-9]";
+const THREE_OF_ASCII: &str = "[0-9][0-9][0-9]";
+const DEFAULT_MARKS: &str = r"[\p{P}\$\+<=>\^~\|]+";
+const DIGITS: &str = r"\p{N}+";
 const LINE_BREAK: &str = r"[\r\n]";
 const LETTERS: &str = r"\s?\p{L}+";
 const MARKS: &str = r"\s?\p{P}+";
-const CODE_DIGITS: &str = r"\p{N}+";
-const PORO_DIGITS: &str = r"\p{N}";
-const LINES: &str = "[^\n]+|[\n]+";
+const EAST_ASIA_WIDE: &str = "[一-龥ࠀ-一가-\u{d7ff}]+";
+const BAILING: &str =
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+const SEED_CODER: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The first special tokens of Llama 3's rank file, which does not list them.
 pub(super) const LLAMA_3_SPECIALS: [&str; 11] = [
@@ -79,7 +83,7 @@ pub(super) const TEKKEN_SPECIALS: [&str; 20] = [
 
 /// All of them, for tests.
 #[cfg(test)]
-pub(super) const ALL: [&str; 14] = [
+pub(super) const ALL: [&str; 16] = [
     CLIP,
     GPT_2,
     CL100K,
@@ -88,63 +92,67 @@ pub(super) const ALL: [&str; 14] = [
     O200K,
     TEKKEN,
     EAST_ASIA,
+    EAST_ASIA_WIDE,
     DEEPSEEK_3,
     BLOOM,
     FALCON_MARKS,
     LETTERS,
     MARKS,
-    LINES,
+    BAILING,
+    SEED_CODER,
 ];
 
 /// How a GGUF file's `tokenizer.ggml.pre` splits: patterns that are applied one after the other, each isolating what
-/// it finds.
+/// it finds. The names are llama.cpp's; one that is not here is refused, since a guess would give wrong ids.
 pub(super) fn of_gguf(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
-        "gpt-2" | "gpt2" | "phi-2" | "mpt" | "olmo" | "jais" | "roberta-bpe" | "modern-bert" | "exaone4"
-        | "jina-es" | "jina-de" | "jina-v1-en" | "jina-v2-es" | "jina-v2-de" | "gigachat" | "a.x-4.0" | "mellum"
-        | "trillion" | "granite-docling" => &[GPT_2],
-        "llama-bpe"
-        | "llama3"
-        | "llama-v3"
-        | "falcon3"
-        | "falcon-h1"
-        | "pixtral-llama3"
-        | "dbrx"
-        | "smaug-bpe"
-        | "chatglm-bpe"
-        | "glm4"
-        | "glm-4"
-        | "lfm2"
-        | "midm-2.0"
-        | "jina-v2-code-llama3"
-        | "minicpm5" => &[CL100K],
-        "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "hunyuan" | "megrez" | "kormo" | "solar-open" => &[QWEN_2],
+        "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" | "roberta-bpe" | "modern-bert" | "exaone4" | "jina-es"
+        | "jina-de" | "jina-v1-en" | "jina-v2-es" | "jina-v2-de" | "jina-v2-code" | "gigachat" | "a.x-4.0"
+        | "mellum" | "trillion" | "granite-docling" => &[GPT_2],
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2"
+        | "jina-v5-nano" | "dbrx" | "smaug-bpe" | "chatglm-bpe" | "glm4" => &[CL100K],
+        "qwen2" | "deepseek-r1-qwen" | "kormo" | "f2llmv2" | "megrez" | "stablelm2" | "hunyuan" | "grok-2" => &[QWEN_2],
         "qwen35" => &[QWEN_35],
-        "gpt-4o" | "llama4" | "kanana2" | "gpt-oss" | "minimax-m2" => &[O200K],
+        "gpt-4o" | "llama4" | "kanana2" | "talkie" | "minimax-m2" => &[O200K],
         "tekken" => &[TEKKEN],
-        "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone" | "minerva-7b" | "granite" => {
-            &[ONE_DIGIT, GPT_2]
-        }
-        "deepseek-v3" | "hunyuan-dense" | "joyai-llm" => &[THREE_DIGITS, EAST_ASIA, DEEPSEEK_3],
-        "deepseek-coder" => &[LINE_BREAK, LETTERS, MARKS, "[一-龥ࠀ-一가-\u{d7ff}]+", ONE_DIGIT],
-        "falcon" => &[FALCON_MARKS, GPT_2, FALCON_DIGITS],
-        "bloom" | "gpt3-finnish" => &[BLOOM],
-        "poro-chat" => &[BLOOM],
-        "viking" => &[BLOOM, PORO_DIGITS],
-        "default" | "" => &[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, CODE_DIGITS, FALCON_DIGITS],
-        "gemma4" => &[LINES],
+        "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone" | "minerva-7b" => &[ONE_DIGIT, GPT_2],
+        "deepseek-v3" | "hunyuan-dense" => &[THREE_DIGITS, EAST_ASIA, DEEPSEEK_3],
+        "deepseek-coder" => &[LINE_BREAK, LETTERS, MARKS, EAST_ASIA_WIDE, ONE_DIGIT],
+        "falcon" => &[FALCON_MARKS, GPT_2, THREE_OF_ASCII],
+        "bloom" | "gpt3-finnish" | "poro-chat" => &[BLOOM],
+        "viking" => &[BLOOM, ONE_DIGIT],
+        "bailingmoe" | "bailingmoe2" | "llada-moe" => &[BAILING],
+        "seed-coder" => &[SEED_CODER],
+        "default" | "" => &[DEFAULT_MARKS, GPT_2, DIGITS, THREE_OF_ASCII],
         _ => return None,
     })
 }
 
 /// Whether a word that is a token is taken without merging, by the name of the pattern.
 pub(super) fn takes_whole_words(name: &str) -> bool {
-    begins(name) || matches!(name, "tekken" | "lfm2" | "midm-2.0")
+    begins(name)
 }
 
 /// Whether such vocabularies put a token before a text unless the file says otherwise.
 pub(super) fn begins(name: &str) -> bool {
-    matches!(name, "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "pixtral-llama3")
+    const NAMES: [&str; 10] = [
+        "llama-bpe",
+        "llama3",
+        "llama-v3",
+        "falcon3",
+        "falcon-h1",
+        "pixtral",
+        "midm-2.0",
+        "lfm2",
+        "jina-v5-nano",
+        "tekken",
+    ];
+    NAMES.contains(&name)
+}
+
+/// Whether such vocabularies put a token behind a text unless the file says otherwise.
+pub(super) fn ends(name: &str) -> bool {
+    matches!(name, "jina-v1-en" | "jina-v2-code" | "roberta-bpe")
 }
 
 /// Whether the original tokenizer composes its text (NFC).
