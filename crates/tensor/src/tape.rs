@@ -44,6 +44,11 @@ impl Tape {
         Tape { next: 0, entries: Vec::new(), trainable: trainable.into_iter().collect() }
     }
 
+    /// Adds a weight to those whose gradients are collected.
+    pub fn train(&mut self, weight: WeightId) {
+        self.trainable.insert(weight);
+    }
+
     pub(crate) fn node(&mut self) -> NodeId {
         self.next += 1;
         NodeId(self.next)
@@ -51,9 +56,14 @@ impl Tape {
 
     /// Walks backwards from `loss` (a single value), whose gradient is `seed`.
     pub fn backward(self, backend: &dyn Backend, loss: &Tensor, seed: f32) -> Gradients {
-        let mut gradients = Gradients { nodes: HashMap::new(), weights: HashMap::new(), trainable: self.trainable };
         let loss = loss.node().expect("a loss computed with this tape has a node");
-        gradients.nodes.insert(loss, Tensor::new(1, 1, vec![seed]));
+        self.walk(backend, vec![(loss, Tensor::new(1, 1, vec![seed]))])
+    }
+
+    /// Walks backwards from values whose gradients are given.
+    pub(crate) fn walk(self, backend: &dyn Backend, seeds: Vec<(NodeId, Tensor)>) -> Gradients {
+        let mut gradients = Gradients { nodes: HashMap::new(), weights: HashMap::new(), trainable: self.trainable };
+        seeds.into_iter().for_each(|(node, seed)| gradients.add(Some(node), seed));
         for entry in self.entries.into_iter().rev() {
             let Some(dy) = gradients.take(entry.made) else { continue };
             match entry.saved {

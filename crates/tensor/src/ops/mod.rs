@@ -7,6 +7,8 @@ pub mod attend;
 pub mod embed;
 pub mod experts;
 pub mod gather;
+#[cfg(test)]
+mod gradients;
 pub mod head;
 pub mod linear;
 pub mod norm;
