@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::kv::{Kv, KvShape};
 use crate::mixers::{Mixed, Mixer};
 use crate::rope::RopeSpec;
-use crate::sites::Sites;
+use crate::sites::{Parameter, Sites};
 use crate::spec::{From, Spec};
 
 /// A model that can run.
@@ -27,6 +27,7 @@ pub struct Decoder {
     pub(crate) ropes: Vec<RopeSpec>,
     pub(crate) kv_shapes: Vec<KvShape>,
     pub(crate) sites: Sites,
+    pub(crate) parameters: Vec<Parameter>,
 }
 
 /// What turns ids into the first stream.
@@ -79,6 +80,11 @@ impl Decoder {
     /// The places where adapters may stand.
     pub fn sites(&self) -> &Sites {
         &self.sites
+    }
+
+    /// All weights by name, for tuning them.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
     }
 
     /// Memory for keys and values of this model's sequences, without pages yet.

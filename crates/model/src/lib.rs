@@ -27,4 +27,4 @@ pub use graph::graph;
 pub use kv::{Kv, SequenceId};
 pub use load::{LoadOptions, Loaded, Source, UnknownKeys, Unused, build, load};
 pub use rope::{RopeSpec, Scaling};
-pub use sites::{Kind, Module, Sites};
+pub use sites::{Kind, Module, Parameter, Sites};

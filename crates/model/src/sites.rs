@@ -1,8 +1,11 @@
-//! Where adapters may stand: the checkpoint's modules by name, with their shapes. Names are always those of the
-//! family's own table, whichever file the weights came from.
+//! What tuning calls by name: the checkpoint's modules, beside which adapters may stand, and its parameters. Names are
+//! always those of the family's own table, whichever file the weights came from.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+
+use pasture_tensor::WeightId;
 
 /// All modules of a model.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,17 @@ pub struct Module {
     pub inputs: usize,
     /// Whether rows of a batch reach it as they are, so that an adapter can stand beside it.
     pub kind: Kind,
+}
+
+/// One weight of a model that a gradient may be asked for. A tied one is a parameter once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// The checkpoint's tensor.
+    pub tensor: String,
+    /// Rows of it that the weight is: not all of a fused tensor, and of a stacked one those of one expert.
+    pub rows: Range<usize>,
+    /// The name of its gradient.
+    pub weight: WeightId,
 }
 
 /// How rows reach a module.

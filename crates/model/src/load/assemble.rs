@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pasture_tensor::ops::attend;
 use pasture_tensor::ops::experts::Expert;
-use pasture_tensor::{Backend, Linear, Norm, Vector};
+use pasture_tensor::{Backend, Linear, Norm};
 
 use super::parts::Parts;
 use crate::decoder::{Branch, Decoder, Embed};
@@ -45,6 +45,7 @@ pub(super) fn assemble(spec: &Spec, parts: &mut Parts, backend: Arc<dyn Backend>
         ropes: shared.ropes,
         kv_shapes: shared.kv_shapes,
         sites: std::mem::take(&mut parts.sites),
+        parameters: std::mem::take(&mut parts.parameters),
     })
 }
 
@@ -64,9 +65,9 @@ fn head(spec: &Spec, embed: &Embed, parts: &mut Parts) -> Result<Option<Linear>>
     if !head.tied {
         return parts.linear(place, spec.vocab, spec.hidden, head.bias).map(Some);
     }
-    let bias = head.bias.then(|| parts.vector(place, Part::Bias, spec.vocab)).transpose()?;
+    let bias = head.bias.then(|| parts.parameter_vector(place, Part::Bias, spec.vocab)).transpose()?;
     let site = parts.site(place, spec.vocab, spec.hidden, Kind::Head);
-    Ok(Some(Linear { weight: embed.table.clone(), bias: bias.map(Vector::new), site }))
+    Ok(Some(Linear { weight: embed.table.clone(), bias, site }))
 }
 
 fn place_branch(
@@ -112,7 +113,7 @@ fn attention(
         Ok::<_, crate::Error>(QkNorms { q, k, over: norms.over, after_rope: norms.after_rope })
     });
     let norms = norms.transpose()?;
-    let sinks = it.sinks.then(|| parts.vector(at("attention.sinks"), Part::Weight, it.heads)).transpose()?;
+    let sinks = it.sinks.then(|| parts.parameter_vector(at("attention.sinks"), Part::Weight, it.heads)).transpose()?;
     let rope = it.rope.as_ref().map(|rope| {
         shared.ropes.iter().position(|known| known == rope).unwrap_or_else(|| {
             shared.ropes.push(rope.clone());
@@ -126,7 +127,7 @@ fn attention(
         head_dim: it.head_dim,
         scale: it.scale,
         softcap: it.softcap,
-        sinks: sinks.map(Vector::new),
+        sinks,
     };
     let kv_layer = shared.kv_shapes.len() - 1;
     Ok(Attention { q, k, v, o, norms, shape, mask: it.mask, clamp: it.clamp, growth: it.growth, rope, kv_layer })

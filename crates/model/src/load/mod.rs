@@ -52,6 +52,7 @@ pub fn build(
         used: HashSet::new(),
         norms: HashMap::new(),
         sites: Sites::default(),
+        parameters: Vec::new(),
     };
     let decoder = assemble::assemble(spec, &mut parts, backend.clone())?;
     let unused = unused(&parts)?;

@@ -9,12 +9,12 @@ use pasture_files::error::file_name;
 use pasture_files::{Bytes, Tensors};
 use pasture_kernels::Format;
 use pasture_tensor::ops::linear::Site;
-use pasture_tensor::{Backend, Linear, Norm, Vector, Weight};
+use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
 
 use super::shape::{SlotShape, Source, wanted};
 use crate::error::{Error, Result};
 use crate::names::{Names, Order, Part, Place, Row, Stored};
-use crate::sites::{Kind, Module, Sites};
+use crate::sites::{Kind, Module, Parameter, Sites};
 use crate::spec::{NormKind, NormSpec, Spec};
 
 /// A checkpoint while it is read.
@@ -32,6 +32,7 @@ pub(crate) struct Parts<'a> {
     pub(super) used: HashSet<String>,
     pub(super) norms: HashMap<Place, Norm>,
     pub(super) sites: Sites,
+    pub(super) parameters: Vec<Parameter>,
 }
 
 /// A slot's tensor, found.
@@ -47,7 +48,7 @@ impl<'a> Parts<'a> {
     /// A module's weight and bias with its place in the checkpoint.
     pub(crate) fn linear(&mut self, place: Place, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
         let weight = self.matrix(place, outputs, inputs)?;
-        let bias = if bias { Some(Vector::new(self.vector(place, Part::Bias, outputs)?)) } else { None };
+        let bias = if bias { Some(self.parameter_vector(place, Part::Bias, outputs)?) } else { None };
         let kind = match (place.slot, place.expert) {
             (_, Some(_)) => Kind::Expert,
             ("head", None) => Kind::Head,
@@ -73,6 +74,7 @@ impl<'a> Parts<'a> {
             }
         };
         self.finish(&found.name, format.row_bytes(cols) * rows);
+        self.note(place, Part::Weight, rows, weight.id());
         Ok(weight)
     }
 
@@ -83,6 +85,38 @@ impl<'a> Parts<'a> {
         found.format.dequantize(&found.bytes, &mut all);
         self.finish(&found.name, found.format.row_bytes(all.len()));
         Ok((0..len).map(|at| all[found.source.row(at)]).collect())
+    }
+
+    /// A vector that can be trained.
+    pub(crate) fn parameter_vector(&mut self, place: Place, part: Part, len: usize) -> Result<Vector> {
+        let values = self.vector(place, part, len)?;
+        Ok(self.noted(place, part, values))
+    }
+
+    fn noted(&mut self, place: Place, part: Part, values: Vec<f32>) -> Vector {
+        let vector = Vector::new(values);
+        self.note(place, part, vector.values().len(), vector.id());
+        vector
+    }
+
+    /// Adds a weight to the parameters, by its name in the family's own checkpoints.
+    fn note(&mut self, place: Place, part: Part, rows: usize, weight: WeightId) {
+        let row = self.own_row(place);
+        let tensor = row.and_then(|row| row.tensor(part, place)).unwrap_or_else(|| format!("{place}{}", part.ending()));
+        let first = row.map_or(0, |row| {
+            let source = Source::of(self.spec, place, row, rows);
+            source.stack * source.total + source.first
+        });
+        self.parameters.push(Parameter { tensor, rows: first..first + rows, weight });
+    }
+
+    /// The row of the family's own table for a slot: the one whose tensor was read, if this is such a file.
+    fn own_row(&self, place: Place) -> Option<&'a Row> {
+        let own = self.own;
+        let same_table = std::ptr::eq(self.names, own);
+        let read =
+            |row: &&Row| !same_table || row.tensor(Part::Weight, place).is_some_and(|name| self.used.contains(&name));
+        own.filling(place.slot).find(read).or_else(|| own.filling(place.slot).next())
     }
 
     /// A norm with its parameters; branches that share one get the same.
@@ -100,11 +134,11 @@ impl<'a> Parts<'a> {
                     weight.iter_mut().for_each(|weight| *weight -= 1.0);
                 }
             }
-            norm.weight = Some(Vector::new(weight));
+            norm.weight = Some(self.noted(place, Part::Weight, weight));
         }
         norm.centered = matches!(spec.kind, NormKind::Layer | NormKind::LayerBias);
         if spec.kind == NormKind::LayerBias {
-            norm.bias = Some(Vector::new(self.vector(place, Part::Bias, width)?));
+            norm.bias = Some(self.parameter_vector(place, Part::Bias, width)?);
         }
         self.norms.insert(place, norm.clone());
         Ok(norm)
@@ -112,11 +146,7 @@ impl<'a> Parts<'a> {
 
     /// A module's place in the family's own checkpoints.
     pub(crate) fn site(&mut self, place: Place, outputs: usize, inputs: usize, kind: Kind) -> Site {
-        let same_table = std::ptr::eq(self.names, self.own);
-        let present =
-            |row: &&Row| !same_table || row.tensor(Part::Weight, place).is_some_and(|name| self.used.contains(&name));
-        let row = self.own.filling(place.slot).find(present).or_else(|| self.own.filling(place.slot).next());
-        let Some(row) = row else {
+        let Some(row) = self.own_row(place) else {
             return Site { tensor: place.to_string().into(), rows: 0..outputs };
         };
         let tensor: Arc<str> = crate::names::fill(row.module, place).into();
