@@ -1,9 +1,11 @@
 //! Adapters of the kit: tuned by peft, loaded here, several in one batch, each with the logits that peft computed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pasture_files::Tensors;
+use pasture_files::outline::Outline;
+use pasture_files::{Tensors, safetensors};
 use pasture_kernels::Pool;
 use pasture_model::{Batch, Decoder, LoadOptions, Source, load, load_adapter};
 use pasture_tensor::kv::KvFormat;
@@ -22,9 +24,13 @@ fn kit() -> Option<PathBuf> {
 }
 
 fn base(golden: &Path) -> Decoder {
+    model(&golden.join("text/llama3"))
+}
+
+fn model(folder: &Path) -> Decoder {
     let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
-    let source = Source::open(&golden.join("text/llama3")).expect("the kit's model opens");
-    load(&source, &backend, &LoadOptions::default(), &mut |_, _| ()).expect("the kit's model loads").decoder
+    let source = Source::open(folder).expect("the model opens");
+    load(&source, &backend, &LoadOptions::default(), &mut |_, _| ()).expect("the model loads").decoder
 }
 
 fn floats(tensors: &Tensors, name: &str) -> Vec<f32> {
@@ -133,6 +139,47 @@ fn adapters_of_different_rank_share_a_batch_and_change_no_bit_of_each_other() {
     assert!(together[0] == run(&decoder, &[(&texts[0], Some(&wide))])[0]);
     assert!(together[1] == run(&decoder, &[(&texts[1], Some(&narrow))])[0]);
     assert!(together[0] != run(&decoder, &[(&texts[0], Some(&narrow))])[0], "the rank matters");
+}
+
+/// The base model with the kit's first layer, into which the adapter is merged.
+fn merged(golden: &Path, kind: &str) -> Decoder {
+    let base = golden.join("text/llama3");
+    let tensors = Tensors::open(&base).expect("the kit's model opens");
+    let layer = golden.join("train/llama3").join(kind).join("merged_layer0.safetensors");
+    let layer = Tensors::open(&layer).expect("the kit's merged layer opens");
+    let place = tempfile::tempdir().expect("a temporary folder");
+    std::fs::copy(base.join("config.json"), place.path().join("config.json")).expect("the folder can be written");
+    let from = |name: &str| if layer.get(name).is_some() { &layer } else { &tensors };
+    let outline = |(name, entry): (&str, &pasture_files::Entry)| {
+        let dtype = from(name).get(name).expect("it is in one of them").dtype;
+        Outline { name: name.to_owned(), dtype, shape: entry.shape.clone() }
+    };
+    let outlines: Vec<Outline> = tensors.iter().map(outline).collect();
+    safetensors::write(&place.path().join("model.safetensors"), &[], &outlines, |outline, sink| {
+        sink.put(&from(&outline.name).bytes(&outline.name)?)
+    })
+    .expect("the folder can be written");
+    model(place.path())
+}
+
+#[test]
+fn an_adapter_beside_a_layer_is_the_layer_with_the_adapter_merged_in() {
+    let Some(golden) = kit() else { return };
+    let texts = texts(&golden);
+    for kind in ["lora", "rslora"] {
+        let folder = golden.join("train/llama3").join(kind);
+        let decoder = merged(&golden, kind);
+        let whole = load_adapter(&folder.join("final"), &decoder).expect("the kit's adapter loads");
+        let above = whole.sites().iter().filter(|(module, _)| !module.starts_with("model.layers.0."));
+        let above: BTreeMap<_, _> = above.map(|(module, site)| (module.clone(), site.clone())).collect();
+        assert_eq!(above.len() * 2, whole.sites().len(), "one layer of two is merged");
+        let above = Arc::new(Adapter::new(above));
+        let results = Tensors::open(&folder.join("golden.safetensors")).expect("the kit's results open");
+        let expected = floats(&results, "batch0.logits_merged");
+        let found = run(&decoder, &[(&texts[0], Some(&above)), (&texts[1], Some(&above))]);
+        check(&found[0], &expected, kind);
+        check(&found[1], &expected[expected.len() / 2..], kind);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bench;
 mod glob;
 mod model;
+mod train;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,14 @@ use model::Outcome;
 type Runner = fn(&Path) -> Result<Outcome>;
 
 /// Runners by group.
-const GROUPS: [(&str, Runner); 5] =
-    [("text", model::run), ("arctic", model::run), ("embed", model::run), ("gguf", model::run), ("pth", model::run)];
+const GROUPS: [(&str, Runner); 6] = [
+    ("text", model::run),
+    ("arctic", model::run),
+    ("embed", model::run),
+    ("gguf", model::run),
+    ("pth", model::run),
+    ("train", tuned),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -77,6 +84,20 @@ fn run(arguments: &[String]) -> Result<bool> {
     }
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0 && passed > 0)
+}
+
+/// A tuning case counts as passed where some of its runs did; the others are named.
+fn tuned(folder: &Path) -> Result<Outcome> {
+    let covered = train::run(folder)?;
+    let open = covered.open.join("; ");
+    if covered.passed.is_empty() {
+        return Ok(Outcome::NotCovered(open));
+    }
+    if !open.is_empty() {
+        let name = folder.file_name().unwrap_or_default().display();
+        println!("train/{name}: not covered beside {}: {open}", covered.passed.join(", "));
+    }
+    Ok(Outcome::Passed)
 }
 
 /// Cases by name, sorted: every folder of a group, or the group itself where it holds files only.
