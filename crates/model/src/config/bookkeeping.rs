@@ -97,6 +97,7 @@ const ROWS: &[Row] = &[
     training("router_jitter_noise", OWN_ROUTER_LOSS),
     training("moe_eval_capacity_factor", "no expert drops a token"),
     training("moe_train_capacity_factor", "no expert drops a token"),
+    training("moe_token_dropping", "no expert drops a token"),
     training("moe_min_capacity", "no expert drops a token"),
 ];
 

@@ -134,7 +134,6 @@ const KEYS: &[Key] = &[
     key("decoder_sparse_step", Any, NEVER),
     key("moe_layer_frequency", Count(1, LAYERS_MAX), NEVER),
     key("moe_intermediate_size", Count(1, WIDTH_MAX), NEVER),
-    key("moe_token_dropping", Any, OFF),
     key("interleave_moe_layer_step", Any, NEVER),
     key("shared_expert_intermediate_size", Count(0, WIDTH_MAX), ZERO),
     key("use_residual", Any, NEVER),
