@@ -37,6 +37,9 @@ fn each_fallback_has_its_familys_form() {
             "<s><start_of_turn>user\nsystem's text\n\nuser's text<end_of_turn>\n\
              <start_of_turn>model\nassistant's text<end_of_turn>\n",
         ),
+        ("Mistral", &["user", "assistant"], "<s>[INST] user's text [/INST] assistant's text</s>"),
+        ("Mistral", &["system", "user"], "<s>[INST] system's text\n\n\n user's text [/INST]"),
+        ("Qwen 2", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("Phi", &["user"], "Instruct: user's text\nOutput:"),
         ("Phi", &["user", "assistant"], "Instruct: user's text\nOutput: assistant's text\n"),
     ] {

@@ -157,7 +157,7 @@ impl Config {
     }
 
     /// A limit that null switches off; an absent one is the reference's.
-    pub fn or_off(&self, path: &str, default: f32) -> Result<Option<f32>> {
+    pub fn or_off<T: FromValue>(&self, path: &str, default: T) -> Result<Option<T>> {
         let is_null = self.values.get(path).is_some_and(Value::is_null);
         Ok(self.get(path)?.or((!is_null).then_some(default)))
     }

@@ -41,8 +41,6 @@ const FALLBACK: &str = "\
 
 fn spec(config: &Config) -> Result<Spec> {
     let heads = config.heads()?;
-    let eps = config.or("rms_norm_eps", 1e-6)?;
-    let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
     let attention = AttentionSpec {
         heads: heads.heads,
         kv_heads: heads.kv_heads,
@@ -57,24 +55,45 @@ fn spec(config: &Config) -> Result<Spec> {
         sinks: false,
         growth: None,
     };
+    let layers: usize = config.need("num_hidden_layers")?;
+    let masks = vec![Mask::Causal; layers];
+    let bias = config.or("mlp_bias", false)?;
+    dense(config, &attention, masks, MlpBias(bias), config.or("max_position_embeddings", 2048)?)
+}
+
+/// Whether the products of an MLP have a bias.
+pub(super) struct MlpBias(pub(super) bool);
+
+/// Layers of attention and a gated MLP, which families share that differ in their attention.
+pub(super) fn dense(
+    config: &Config,
+    attention: &AttentionSpec,
+    masks: Vec<Mask>,
+    bias: MlpBias,
+    context: usize,
+) -> Result<Spec> {
+    let eps = config.or("rms_norm_eps", 1e-6)?;
+    let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
     let mlp = MlpSpec {
         slots: MLP,
         width: config.need("intermediate_size")?,
         activation: config.activation("hidden_act", "silu")?,
         gated: true,
-        bias: config.or("mlp_bias", false)?,
+        bias: bias.0,
     };
-    let layer = vec![
-        Branch::new(norm("attention.norm"), MixerSpec::Attention(attention)),
-        Branch::new(norm("mlp.norm"), MixerSpec::Mlp(mlp)),
-    ];
-    let layers: usize = config.need("num_hidden_layers")?;
+    let layer = |mask| {
+        let attention = AttentionSpec { mask, ..attention.clone() };
+        vec![
+            Branch::new(norm("attention.norm"), MixerSpec::Attention(attention)),
+            Branch::new(norm("mlp.norm"), MixerSpec::Mlp(mlp.clone())),
+        ]
+    };
     Ok(Spec {
         vocab: config.need("vocab_size")?,
         hidden: config.need("hidden_size")?,
-        context: config.or("max_position_embeddings", 2048)?,
+        context,
         embed: EmbedSpec::default(),
-        layers: vec![layer; layers],
+        layers: masks.into_iter().map(layer).collect(),
         norm: Some(norm("norm")),
         head: Some(HeadSpec {
             tied: config.or("tie_word_embeddings", false)?,
@@ -84,7 +103,7 @@ fn spec(config: &Config) -> Result<Spec> {
     })
 }
 
-fn names(_: &Spec) -> Names {
+pub(super) fn names(_: &Spec) -> Names {
     Names::new(vec![
         row("model.embed_tokens", "embed"),
         row("model.norm", "norm"),

@@ -5,7 +5,9 @@ mod arctic;
 mod bert;
 mod gemma2;
 mod llama;
+mod mistral;
 mod phi;
+mod qwen;
 
 use std::path::PathBuf;
 
@@ -35,7 +37,17 @@ pub struct Family {
 }
 
 /// Every family with a page.
-pub const ALL: &[&Family] = &[&llama::FAMILY, &gemma2::FAMILY, &phi::FAMILY, &arctic::FAMILY, &bert::BERT, &bert::XLM];
+pub const ALL: &[&Family] = &[
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &gemma2::FAMILY,
+    &phi::FAMILY,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &arctic::FAMILY,
+    &bert::BERT,
+    &bert::XLM,
+];
 
 /// A configuration as its family's page reads it.
 pub struct Blueprint {
