@@ -148,7 +148,8 @@ fn project_some(pool: &Pool, precision: Precision, input: &Input<'_>, products: 
         }
     }
     let sections = parts.iter().flatten().map(|part| part.source.section());
-    with_records(pool, input, sections, |records| {
+    let work = parts.iter().flatten().map(|part| tokens * part.source.values()).sum();
+    with_records(pool, input, work, sections, |records| {
         with_panels(|scratch| {
             for part in parts.iter().flatten() {
                 while let Some((_, stripe)) = part.out.claim() {
@@ -212,7 +213,8 @@ pub fn project_gated(pool: &Pool, precision: Precision, input: &Input<'_>, produ
     let (width, gate, up) = (gate.rows, Source::new(kernels, precision, gate), Source::new(kernels, precision, up));
     let out = Stripes::new(out, width, gate.stripe(pool.threads()).min(up.stripe(pool.threads())));
     let pair = Pair { gate, up, gate_bias, up_bias, activation };
-    with_records(pool, input, [pair.gate.section(), pair.up.section()].into_iter(), |records| {
+    let (work, sections) = (2 * tokens * pair.gate.values(), [pair.gate.section(), pair.up.section()]);
+    with_records(pool, input, work, sections.into_iter(), |records| {
         with_panels(|scratch| {
             while let Some((_, stripe)) = out.claim() {
                 pair.multiply(kernels, stripe, records, scratch);

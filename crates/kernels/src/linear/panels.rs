@@ -89,6 +89,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Values of the weight.
+    pub(crate) fn values(&self) -> usize {
+        self.matrix.rows * self.matrix.cols
+    }
+
     /// How many rows a worker claims at once: enough to fill its share of the cache, few enough to share the work.
     pub(crate) fn stripe(&self, threads: usize) -> usize {
         let panel = match self.way {

@@ -10,6 +10,9 @@ use super::{Input, Prologue, TOKENS};
 use crate::isa::Kernels;
 use crate::pool::Pool;
 
+/// Products of numbers that one thread is done with before another could come to help: some two microseconds.
+const ALONE: usize = 150_000;
+
 /// Words of a cache line.
 const LINE: usize = 16;
 
@@ -20,6 +23,7 @@ pub(crate) enum Section {
     Values,
     /// Pairs of bf16 in a word, the earlier column in the lower half.
     Pairs,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no kernel of this processor reads codes yet"))]
     /// Signed 8-bit codes, one f32 scale for each 32, and the sums of the codes.
     Codes,
 }
@@ -176,10 +180,12 @@ fn with_row(cols: usize, work: impl FnOnce(&mut [f32])) {
     ROW.set(row);
 }
 
-/// One dispatch: prepares the record of each token once, then runs `work` on every worker with all of them.
+/// One dispatch: prepares the record of each token once, then runs `work` on the workers with all of them; on the
+/// calling thread alone where there are only few `products` of numbers.
 pub(crate) fn with_records(
     pool: &Pool,
     input: &Input<'_>,
+    products: usize,
     sections: impl Iterator<Item = Section>,
     work: impl Fn(&Rows<'_>) + Sync,
 ) {
@@ -197,6 +203,11 @@ pub(crate) fn with_records(
             layout.fill(kernels, input, token, record);
         }
     };
-    pool.prepare_then(scratch, layout.stride, prepare, |_, words| work(&Rows { words, layout: &layout }));
+    if products < ALONE {
+        scratch.chunks_exact_mut(layout.stride).enumerate().for_each(|(token, record)| prepare(token, record));
+        work(&Rows { words: scratch, layout: &layout });
+    } else {
+        pool.prepare_then(scratch, layout.stride, prepare, |_, words| work(&Rows { words, layout: &layout }));
+    }
     RECORDS.set(lines);
 }

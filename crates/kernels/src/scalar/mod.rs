@@ -10,6 +10,7 @@ use crate::attend::PageKernels;
 use crate::isa::{Kernels, VectorKernels};
 
 pub(crate) use linear::{interleave, narrow_pairs, packed, quantize, tile_f32};
+#[cfg(target_arch = "x86_64")]
 pub(crate) use vector::norm_factor;
 
 pub(crate) const VECTOR: VectorKernels = VectorKernels {

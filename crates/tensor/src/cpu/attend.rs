@@ -17,6 +17,9 @@ use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
 /// Rows that go over a page together in a long batch.
 const BLOCK: usize = 8;
 
+/// Products of queries and keys that one thread is done with before another could come to help.
+const ALONE: usize = 30_000;
+
 /// Memory of one worker that lasts between dispatches.
 #[derive(Default)]
 struct Scratch {
@@ -60,7 +63,9 @@ pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan
     let work = Work { kernels: pool.kernels(), q, layer, plan, attention };
     if q.cols() > 0 && q.rows() >= BLOCK * pool.threads() * 2 {
         pool.for_chunks_mut(&mut out, BLOCK * q.cols(), |number, out| work.rows(number * BLOCK, out));
-    } else if q.cols() > 0 {
+    } else if plan.visible.iter().map(ExactSizeIterator::len).sum::<usize>() * q.cols() < ALONE {
+        work.rows(0, &mut out);
+    } else {
         let part = heads_at_once(pool.threads(), q.rows(), attention);
         let parts = attention.heads / part;
         pool.for_chunks_mut(&mut out, part * attention.head_dim, |number, out| {
@@ -91,6 +96,9 @@ impl Work<'_> {
     /// All heads of the rows from `first` on, as many as `out` has room for.
     fn rows(&self, first: usize, out: &mut [f32]) {
         let (cols, attention) = (self.q.cols(), self.attention);
+        if cols == 0 {
+            return;
+        }
         let shared = attention.heads / attention.kv_heads;
         let (mut start, end) = (first, first + out.len() / cols);
         while start < end {
