@@ -304,12 +304,22 @@ impl Model {
 /// The prompt of a model's files, or its family's template where they have none.
 ///
 /// # Errors
-/// When a file of the prompt is broken.
+/// When a file of the prompt is broken, or the folder has a tokenizer's settings and no tokenizer.
 pub fn prompt_of(source: &Source, family: &Family) -> Result<Prompt> {
     let fallback =
         family.fallback.map(|template| Fallback { name: family.name.to_owned(), template: template.to_owned() });
     match (source.tensors.gguf(), &source.folder) {
-        (None, Some(folder)) => Ok(Prompt::in_folder(folder, fallback.as_ref())?),
+        (None, Some(folder)) => {
+            let prompt = Prompt::in_folder(folder, fallback.as_ref())?;
+            const SETTINGS: &str = "tokenizer_config.json";
+            // Such a model had a tokenizer: a file is missing, and the settings would have no effect.
+            if prompt.tokenizer().is_none() && folder.find(SETTINGS)?.is_some() {
+                let what =
+                    format!("tokenizer (tokenizer.json, tokenizer.model, tekken.json), although {SETTINGS:?} is there");
+                return Err(folder.missing(what).into());
+            }
+            Ok(prompt)
+        }
         (Some(metadata), _) => Ok(Prompt::from_gguf(metadata, fallback.as_ref())?),
         (None, None) => unreachable!("a checkpoint in memory is a GGUF file"),
     }

@@ -50,13 +50,6 @@ impl Sources {
             if !value.is_object() {
                 return Err(error::Error::invalid(config, "an object is expected").into());
             }
-            // Its settings would have no effect, and texts would be refused as if the model had never had a tokenizer.
-            if sources.tokenizer.is_none() && value.get("tokenizer_class").is_some() {
-                let what = format!(
-                    "tokenizer file (tokenizer.json, tokenizer.model, tekken.json), of which {config:?} speaks"
-                );
-                return Err(folder.missing(what).into());
-            }
             if let Some(template) = value.get("chat_template") {
                 sources.add_templates(template, config)?;
             }
