@@ -57,29 +57,30 @@ fn spec(config: &Config) -> Result<Spec> {
     };
     let layers: usize = config.need("num_hidden_layers")?;
     let masks = vec![Mask::Causal; layers];
-    let bias = config.or("mlp_bias", false)?;
-    dense(config, &attention, masks, MlpBias(bias), config.or("max_position_embeddings", 2048)?)
+    let mlp_bias = config.or("mlp_bias", false)?;
+    dense(config, &attention, masks, Dense { eps: 1e-6, mlp_bias, context: 2048 })
 }
 
-/// Whether the products of an MLP have a bias.
-pub(super) struct MlpBias(pub(super) bool);
+/// What differs around the attention of families with such layers.
+pub(super) struct Dense {
+    /// The norms' eps where the file has none.
+    pub(super) eps: f32,
+    /// Whether the products of the MLP have a bias.
+    pub(super) mlp_bias: bool,
+    /// Positions where the file says nothing.
+    pub(super) context: usize,
+}
 
 /// Layers of attention and a gated MLP, which families share that differ in their attention.
-pub(super) fn dense(
-    config: &Config,
-    attention: &AttentionSpec,
-    masks: Vec<Mask>,
-    bias: MlpBias,
-    context: usize,
-) -> Result<Spec> {
-    let eps = config.or("rms_norm_eps", 1e-6)?;
+pub(super) fn dense(config: &Config, attention: &AttentionSpec, masks: Vec<Mask>, own: Dense) -> Result<Spec> {
+    let eps = config.or("rms_norm_eps", own.eps)?;
     let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
     let mlp = MlpSpec {
         slots: MLP,
         width: config.need("intermediate_size")?,
         activation: config.activation("hidden_act", "silu")?,
         gated: true,
-        bias: bias.0,
+        bias: own.mlp_bias,
     };
     let layer = |mask| {
         let attention = AttentionSpec { mask, ..attention.clone() };
@@ -91,7 +92,7 @@ pub(super) fn dense(
     Ok(Spec {
         vocab: config.need("vocab_size")?,
         hidden: config.need("hidden_size")?,
-        context,
+        context: config.or("max_position_embeddings", own.context)?,
         embed: EmbedSpec::default(),
         layers: masks.into_iter().map(layer).collect(),
         norm: Some(norm("norm")),

@@ -52,6 +52,5 @@ fn spec(config: &Config) -> Result<Spec> {
     };
     let layers: usize = config.need("num_hidden_layers")?;
     let mask = config.or_off("sliding_window", 4096)?.map_or(Mask::Causal, Mask::Window);
-    let context = config.or("max_position_embeddings", 131_072)?;
-    llama::dense(config, &attention, vec![mask; layers], llama::MlpBias(false), context)
+    llama::dense(config, &attention, vec![mask; layers], llama::Dense { eps: 1e-6, mlp_bias: false, context: 131_072 })
 }

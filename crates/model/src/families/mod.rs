@@ -7,6 +7,7 @@ mod gemma2;
 mod llama;
 mod mistral;
 mod phi;
+mod phi3;
 mod qwen;
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub const ALL: &[&Family] = &[
     &mistral::FAMILY,
     &gemma2::FAMILY,
     &phi::FAMILY,
+    &phi3::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &arctic::FAMILY,

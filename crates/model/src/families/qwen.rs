@@ -62,8 +62,7 @@ fn spec(config: &Config, heads: Heads, bias: Biases, qk_norm: Option<QkNorm>) ->
     let window = if config.or("use_sliding_window", false)? { Mask::Window(keys) } else { Mask::Causal };
     let first = config.or("max_window_layers", 28usize)?;
     let masks = config.masks(layers, window, |layer| if layer >= first { window } else { Mask::Causal })?;
-    let context = config.or("max_position_embeddings", 32_768)?;
-    llama::dense(config, &attention, masks, llama::MlpBias(false), context)
+    llama::dense(config, &attention, masks, llama::Dense { eps: 1e-6, mlp_bias: false, context: 32_768 })
 }
 
 fn names(spec: &Spec) -> Names {
