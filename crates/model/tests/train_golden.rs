@@ -123,8 +123,10 @@ fn check_same(found: &Step, expected: &Step, adapter: &Adapter, limit: f32) {
 fn a_step_on_frozen_quantized_weights_is_the_step_on_their_values() {
     let Some(golden) = kit() else { return };
     let place = tempfile::tempdir().expect("a temporary folder");
-    for case in ["q4_k_m", "q8_0"] {
+    for (case, format) in [("q4_k_m", Format::Q4_K), ("q8_0", Format::Q8_0)] {
         let quantized = golden.join("gguf").join(case).join("model.gguf");
+        let tensors = Tensors::open(&quantized).expect("the kit's model opens");
+        assert!(tensors.iter().any(|(_, entry)| entry.dtype == Dtype::Number(format)), "{case} has such blocks");
         let plain = place.path().join(format!("{case}.gguf"));
         written_out(&quantized, &plain);
         for kernels in Kernels::all() {
