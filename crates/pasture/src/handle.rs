@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use pasture_engine::sampling::SamplingOptions;
+use pasture_engine::sampling::{SamplingError, SamplingOptions};
 use pasture_engine::{Engine, EngineOptions, Logits, Runner, Text};
 use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
@@ -331,7 +331,15 @@ fn sampling(defaults: &Defaults) -> Result<SamplingOptions> {
     if defaults.greedy {
         config.insert("do_sample".to_owned(), Value::Bool(false));
     }
-    Ok(SamplingOptions::from_generation_config(&Value::Object(config)).map_err(pasture_engine::Error::from)?)
+    let engine = |error: SamplingError| Error::from(pasture_engine::Error::from(error));
+    let mut options = SamplingOptions::from_generation_config(&Value::Object(config)).map_err(engine)?;
+    if !defaults.greedy {
+        // GGUF files have settings that a generation_config.json has no names for.
+        for (name, value) in &defaults.sampling {
+            options.set(name, value).map_err(engine)?;
+        }
+    }
+    Ok(options)
 }
 
 /// A seed that nobody chose.
