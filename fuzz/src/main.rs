@@ -1,4 +1,4 @@
-//! Broken input for every reader that meets files from outside: `pasture-fuzz TARGET [--seconds N] [--seed N]`.
+//! Broken input for every reader that meets files from outside: `pasture-fuzz TARGET [--seconds N] [--seed N]`, or `--list`.
 //! One process watches, a second one works under limits of memory and time, so that an abort, a hang and a bomb are
 //! findings like a panic. Runs on the stable toolchain; findings are kept in `fuzz/findings/TARGET`.
 #![forbid(unsafe_code)]
@@ -39,6 +39,10 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().context("name a target")?;
+    if name == "--list" {
+        targets::names().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
     if name == "--replay" {
         let target = arguments.next().context("`--replay` needs a target and a file")?;
         let file = arguments.next().context("`--replay` needs a target and a file")?;

@@ -185,6 +185,11 @@ const PICKLE: &str = "ccollections\nOrderedDict\n)R(X\u{1}\0\0\0wctorch._utils\n
     (X\u{7}\0\0\0storagectorch\nFloatStorage\nX\u{1}\0\0\x000X\u{3}\0\0\0cpuJ\u{4}\0\0\0tQ\
     K\u{0}(K\u{2}K\u{2}t(K\u{1}K\u{2}ttRq\u{0}X\u{1}\0\0\0ph\u{0}X\u{1}\0\0\0nM\u{1}\u{1}u.";
 
+/// The names of all targets.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TARGETS.into_iter().map(|target| target.name)
+}
+
 /// The target of a name.
 pub fn find(name: &str) -> Result<Target> {
     let known = || TARGETS.map(|target| target.name).join(", ");

@@ -1,24 +1,10 @@
 //! Chores whose work is done by heavier programs of the workspace: this file only builds and starts them.
 
+use std::process::{Command, Stdio};
+
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, step};
-
-/// Every reader that meets files from outside; one fuzz target each (see `fuzz/src/targets.rs`).
-pub const FUZZ_TARGETS: [&str; 12] = [
-    "gguf",
-    "safetensors",
-    "pth",
-    "pickle",
-    "tokenizer",
-    "sentencepiece",
-    "tiktoken",
-    "tekken",
-    "template",
-    "config",
-    "gguf-config",
-    "rows",
-];
+use crate::{cargo, root, step};
 
 const FUZZ_SECONDS: u64 = 60;
 
@@ -34,7 +20,8 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     start("golden", &all)
 }
 
-/// Runs one fuzz target, or each in turn, every one in a process of its own with limits set from outside.
+/// Runs one fuzz target, or each in turn, every one in a process of its own with limits set from outside. Which targets
+/// there are the fuzz program itself says.
 pub fn fuzz(arguments: &[String]) -> Result<()> {
     let (mut seconds, mut only) = (FUZZ_SECONDS, None);
     let mut rest = arguments.iter();
@@ -42,18 +29,19 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
         if argument == "--seconds" {
             let text = rest.next().context("`--seconds` needs a number")?;
             seconds = text.parse().with_context(|| format!("`--seconds` needs a number, not {text:?}"))?;
-        } else if FUZZ_TARGETS.contains(&argument.as_str()) && only.is_none() {
-            only = Some(argument.as_str());
-        } else {
-            bail!("unknown argument {argument:?}: the targets are {}", FUZZ_TARGETS.join(", "));
+        } else if only.replace(argument.as_str()).is_some() {
+            bail!("one target or all of them, not {argument:?} as well");
         }
     }
-    step(&cargo(), &["build", "--release", "--quiet", "--package", "pasture-fuzz"])?;
+    let program = ["run", "--release", "--quiet", "--package", "pasture-fuzz", "--"];
+    let targets = print_of(&[&program[..], &["--list"]].concat())?;
+    if let Some(name) = only.filter(|name| !targets.lines().any(|target| target == *name)) {
+        bail!("unknown target {name:?}: there are {}", targets.lines().collect::<Vec<_>>().join(", "));
+    }
     let seconds = seconds.to_string();
     let mut failed = Vec::new();
-    for target in FUZZ_TARGETS.into_iter().filter(|t| only.is_none_or(|o| o == *t)) {
-        let run = ["run", "--release", "--quiet", "--package", "pasture-fuzz", "--", target, "--seconds", &seconds];
-        if let Err(error) = step(&cargo(), &run) {
+    for target in targets.lines().filter(|target| only.is_none_or(|only| only == *target)) {
+        if let Err(error) = step(&cargo(), &[&program[..], &[target, "--seconds", &seconds]].concat()) {
             eprintln!("error: {error:#}");
             failed.push(target);
         }
@@ -62,6 +50,16 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
         bail!("fuzzing found something in: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// What cargo prints with these arguments.
+fn print_of(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(cargo()).args(arguments).current_dir(root()).stderr(Stdio::inherit()).output();
+    let output = output.context("cannot start `cargo`")?;
+    if !output.status.success() {
+        bail!("`cargo {}` failed ({})", arguments.join(" "), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn start(package: &str, arguments: &[String]) -> Result<()> {

@@ -1,10 +1,12 @@
 //! Runs golden cases: `golden --kit DIR [--only GLOB]`. A case is `group/name` below `DIR/golden` (or below `DIR`).
-//! `golden bench …` measures speed instead. Each group has one runner in `GROUPS`; a group without one is reported as not covered, never as passed.
+//! Each group has one runner in `GROUPS`, or its cases are held by tests; what has neither is reported as not covered,
+//! never as passed. `golden bench …` measures speed instead.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod glob;
 mod model;
+mod tests;
 mod train;
 
 use std::fs;
@@ -62,12 +64,13 @@ fn run(arguments: &[String]) -> Result<bool> {
             continue;
         }
         let group = name.split('/').next().unwrap_or_default();
-        let Some((_, runner)) = GROUPS.iter().find(|(g, _)| *g == group) else {
-            println!("{name}: not covered");
-            open += 1;
-            continue;
+        let runner = GROUPS.iter().find(|(g, _)| *g == group);
+        let outcome = match runner {
+            _ if tests::hold(&name) => tests::run(&name, &folder),
+            Some((_, runner)) => runner(&folder),
+            None => Ok(Outcome::NotCovered("no check of its group exists yet".into())),
         };
-        match runner(&folder) {
+        match outcome {
             Ok(Outcome::Passed) => passed += 1,
             Ok(Outcome::NotCovered(what)) => {
                 println!("{name}: not covered: {what}");
