@@ -295,9 +295,7 @@ impl Lists<'_> {
         let mut pairs = Pairs::with_capacity(merges.len());
         let mut joined = Vec::new();
         for (rank, merge) in merges.iter().enumerate() {
-            let bad = || {
-                invalid(format!("merge {rank}"), quoted(&String::from_utf8_lossy(merge)), "two tokens that join to one")
-            };
+            let bad = || invalid(format!("merge {rank}"), quoted(&String::from_utf8_lossy(merge)), "two tokens");
             let text = str::from_utf8(merge).map_err(|_| bad())?;
             // The left part may itself begin with a space.
             let space = text.bytes().skip(1).position(|byte| byte == b' ').ok_or_else(bad)? + 1;
@@ -311,12 +309,11 @@ impl Lists<'_> {
             }
             let middle = if has_alphabet { text[..space].chars().count() } else { space };
             let find = |bytes: &[u8]| vocabulary.find(bytes);
-            if let (Some(left), Some(right), Some(merged)) =
-                (find(&joined[..middle]), find(&joined[middle..]), find(&joined))
-            {
-                pairs.insert(left, right, rank as u32, merged);
-            } else {
-                return Err(bad());
+            match (find(&joined[..middle]), find(&joined[middle..]), find(&joined)) {
+                (Some(left), Some(right), Some(merged)) => pairs.insert(left, right, rank as u32, merged),
+                // Two tokens that join to none stay two tokens, here as in the reference.
+                (Some(_), Some(_), None) => {}
+                _ => return Err(bad()),
             }
         }
         Ok(pairs)
@@ -409,5 +406,37 @@ fn pieces(prefix: bool) -> Decoder {
         replaced: vec![(MARK.to_string(), " ".to_owned())],
         bytes: true,
         leading: if prefix { Leading::Space } else { Leading::Nothing },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{Metadata, Texts, Value};
+
+    fn check_merge(merge: &str, wanted: Result<&[u32], &str>) {
+        let mut metadata = Metadata::new("vocabulary.gguf");
+        let texts = |list: &[&str]| Value::Texts(Texts::from_texts(list.iter().map(|text| text.as_bytes())));
+        for (key, value) in [
+            ("model", Value::text("gpt2")),
+            ("pre", Value::text("gpt-2")),
+            ("tokens", texts(&["t", "h", "e", "he"])),
+            ("merges", texts(&["h e", merge])),
+        ] {
+            metadata.insert(format!("tokenizer.ggml.{key}"), value).unwrap();
+        }
+        let found = crate::tokenizer::Tokenizer::from_gguf(&metadata)
+            .and_then(|tokenizer| tokenizer.unwrap().encode("the", crate::tokenizer::Specials::AsText));
+        match wanted {
+            Ok(ids) => assert_eq!(found.unwrap(), ids, "{merge:?}"),
+            Err(part) => assert!(found.unwrap_err().to_string().contains(part), "{merge:?}"),
+        }
+    }
+
+    #[test]
+    fn a_merge_to_no_token_has_no_effect_and_one_of_no_tokens_is_refused() {
+        check_merge("t h", Ok(&[0, 3]));
+        check_merge("t x", Err("merge 1"));
+        check_merge("th", Err("merge 1"));
     }
 }
