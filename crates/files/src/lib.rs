@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod index;
 pub mod json;
 pub mod mmap;
+pub mod nearest;
 pub mod outline;
 pub mod prompt;
 pub mod pth;

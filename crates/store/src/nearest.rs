@@ -1,4 +1,6 @@
-//! The known name that a mistyped one most likely means.
+//! The known model that a mistyped name most likely means.
+
+use pasture_files::nearest::distance;
 
 /// The known name with the fewest changes, where they are few against its length. A name's last part counts as well as
 /// the whole.
@@ -8,28 +10,12 @@ pub(crate) fn nearest(name: &str, known: &[String]) -> Option<String> {
         let whole = known.to_lowercase();
         let last = whole.rsplit('/').next().unwrap_or(&whole);
         let contains = name.len() >= 3 && whole.contains(&name);
-        let fewest = changes(&name, &whole).min(changes(&name, last));
+        let fewest = distance(&name, &whole).min(distance(&name, last));
         let fewest = if contains { fewest.min(1) } else { fewest };
         (fewest <= (name.chars().count() / 3).max(1)).then_some(fewest)
     };
     let scored = known.iter().filter_map(|known| Some((score(known)?, known)));
     scored.min().map(|(_, known)| known.clone())
-}
-
-/// Letters to insert, remove or replace. Names are short: parsed ones have at most some hundred letters.
-fn changes(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (above, letter) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (at, &wanted) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != wanted);
-            diagonal = row[at + 1];
-            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
@@ -47,12 +33,5 @@ mod tests {
         check("gpt3", Some("gpt2"));
         check("mixtral", None);
         check("x", None);
-    }
-
-    #[test]
-    fn changes_are_counted_exactly() {
-        assert_eq!(changes("kitten", "sitting"), 3);
-        assert_eq!(changes("", "abc"), 3);
-        assert_eq!(changes("abc", "abc"), 0);
     }
 }

@@ -34,7 +34,7 @@ pub enum SamplingError {
         /// What was asked for.
         name: String,
         /// The nearest name.
-        near: String,
+        near: &'static str,
     },
     /// A step is asked for but absent from the order.
     #[error("{name} is set but absent from the order in samplers; add it there or remove the setting")]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use pasture_files::nearest::by_nearness;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -156,7 +157,7 @@ macro_rules! settings {
                         self.$name = Some(read.ok_or_else(|| out_of_range(stringify!($name), value, $range))?);
                         Ok(())
                     })*
-                    _ => Err(SamplingError::UnknownName { name: name.to_owned(), near: near(name) }),
+                    _ => Err(SamplingError::UnknownName { name: name.to_owned(), near: by_nearness(name, FIELDS.iter().map(|field| field.name))[0] }),
                 }
             }
 
@@ -215,18 +216,6 @@ settings! {
     samplers: Vec<StepKind> = Range::Steps, "Order of the steps";
     seed: u64 = Range::Whole(0, u64::MAX), "Seed of the random numbers";
     logprobs: u32 = Range::Whole(0, 20), "Reports the chosen token's log-probability and those of so many others";
-}
-
-/// The name nearest to `name`, as the text of a hint.
-fn near(name: &str) -> String {
-    let shared = |field: &Field| {
-        let letters = |text: &str| text.bytes().filter(u8::is_ascii_alphanumeric).collect::<Vec<u8>>();
-        let (a, b) = (letters(name), letters(field.name));
-        let start = a.iter().zip(&b).take_while(|(x, y)| x.eq_ignore_ascii_case(y)).count();
-        let end = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x.eq_ignore_ascii_case(y)).count();
-        (start + end).min(a.len().min(b.len())) as i64 * 2 - a.len().abs_diff(b.len()) as i64
-    };
-    FIELDS.iter().max_by_key(|field| shared(field)).map_or(String::new(), |field| field.name.to_owned())
 }
 
 impl SamplingOptions {
@@ -341,7 +330,7 @@ mod tests {
         check_set("logit_bias", json!({"one": 1}), Err("token ids"));
         check_set("samplers", json!("top_k;top_k"), Err("each once"));
         check_set("samplers", json!("top_k;tpo_p"), Err("top_p"));
-        check_set("top_q", json!(1), Err("top_p"));
+        check_set("topp", json!(1), Err("top_p"));
         check_set("repetition-penalty", json!(1), Err("repetition_penalty"));
         check_set("seed", json!(u64::MAX), Ok(json!(u64::MAX)));
         check_set("top_p", json!(1), Ok(json!(1.0)));

@@ -1,9 +1,10 @@
 //! Activations under the names that configurations give them.
 
 use pasture_files::error::quoted;
+use pasture_files::nearest::by_nearness;
 use pasture_tensor::Activation;
 
-use super::{Config, by_nearness};
+use super::Config;
 use crate::error::Result;
 
 /// Name and function.

@@ -1,9 +1,10 @@
 //! The end of reading: what no page has read must be known to mean nothing. A key that other models' pages read is
 //! refused unless it is at a value without effect; one that nobody knows is listed.
 
+use pasture_files::nearest::nearest;
 use serde_json::{Map, Value};
 
-use super::{Config, KEY_MAX, bookkeeping, by_nearness, keys, read};
+use super::{Config, KEY_MAX, bookkeeping, keys, read};
 use crate::error::Result;
 
 /// What was in a configuration and was not used.
@@ -124,8 +125,7 @@ impl Report {
         match self.unknown.first() {
             None => Ok(()),
             Some(key) => {
-                let near =
-                    by_nearness(key, keys::names()).first().map_or(String::new(), |near| format!(" (is it {near:?}?)"));
+                let near = nearest(key, keys::names()).map_or(String::new(), |near| format!(" (is it {near:?}?)"));
                 Err(config.fault(key, format!("is a key that nobody knows{near}")))
             }
         }

@@ -1,8 +1,9 @@
 //! What configurations say of layers: the masks of each, which products have a bias, and how experts are counted.
 
 use pasture_files::error::quoted;
+use pasture_files::nearest::by_nearness;
 
-use super::{Config, by_nearness};
+use super::Config;
 use crate::error::Result;
 use crate::spec::{Biases, ExpertsSpec, Mask};
 

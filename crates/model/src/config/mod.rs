@@ -10,7 +10,6 @@ mod huggingface;
 mod keys;
 mod layers;
 mod meta;
-mod names;
 mod read;
 mod rope;
 mod sizes;
@@ -27,7 +26,6 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 pub use finish::{Ignored, Report};
-pub(crate) use names::by_nearness;
 pub use read::FromValue;
 pub use rope::RopeDefaults;
 pub use sizes::Heads;

@@ -2,8 +2,9 @@
 //! own keys. The formulas are in `crate::rope`.
 
 use pasture_files::error::quoted;
+use pasture_files::nearest::by_nearness;
 
-use super::{Config, by_nearness, read};
+use super::{Config, read};
 use crate::error::Result;
 use crate::rope::{RopeSpec, Scaling, yarn_attention};
 

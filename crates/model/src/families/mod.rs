@@ -12,7 +12,9 @@ mod qwen;
 
 use std::path::PathBuf;
 
-use crate::config::{Config, Container, Report, by_nearness};
+use pasture_files::nearest::by_nearness;
+
+use crate::config::{Config, Container, Report};
 use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::spec::Spec;

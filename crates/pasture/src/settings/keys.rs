@@ -192,27 +192,6 @@ fn biases(text: &str) -> Result<Value, String> {
     Ok(Value::Object(text.split(',').map(pair).collect::<Result<_, String>>()?))
 }
 
-/// The known name nearest to `name`, for a hint.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|known| (distance(name, known), known)).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
-}
-
-/// Letters that have to be changed, added or left out (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let changed = corner + usize::from(from != *to);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,7 +234,7 @@ mod tests {
     fn the_nearest_name_is_the_likeliest_slip() {
         let names = || all().iter().map(|key| key.name);
         for (typed, meant) in [("temperatur", "temperature"), ("top-p", "top_p"), ("thread", "threads")] {
-            assert_eq!(nearest(typed, names()), Some(meant));
+            assert_eq!(pasture_files::nearest::nearest(typed, names()), Some(meant));
         }
     }
 }

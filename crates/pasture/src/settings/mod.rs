@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use pasture_engine::sampling::SamplingOptions;
+use pasture_files::nearest::nearest;
 use serde_json::Value;
 
 use crate::exit::{Failure, Status};
@@ -67,7 +68,7 @@ impl Settings {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
         for (name, value) in table {
             let Some(key) = keys::find(&name) else {
-                let near = keys::nearest(&name, keys::all().iter().map(|key| key.name));
+                let near = nearest(&name, keys::all().iter().map(|key| key.name));
                 let hint = near.map(|near| format!("did you mean {near:?}? `pasture config` lists all settings"));
                 return Err(wrong(format!("no setting is called {name:?}")).hint(hint));
             };
@@ -104,7 +105,7 @@ impl Settings {
         let names = || keys::all().iter().filter(|key| key.scope == Scope::Sampling).map(|key| key.name);
         let known = keys::find(name).filter(|key| key.scope == Scope::Sampling);
         let Some(key) = known else {
-            let hint = keys::nearest(name, names()).map(|near| format!("did you mean {near:?}?"));
+            let hint = nearest(name, names()).map(|near| format!("did you mean {near:?}?"));
             return Err(Failure::new(Status::Usage, format!("no setting of sampling is called {name:?}")).hint(hint));
         };
         let value = key.parse(text).map_err(|what| Failure::new(Status::Usage, what))?;

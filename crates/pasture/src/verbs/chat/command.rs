@@ -1,5 +1,7 @@
 //! The commands of the conversation: what `/help` lists and how a line becomes one. What they do is in `talk.rs`.
 
+use pasture_files::nearest::nearest;
+
 /// Name, what follows it, what it does.
 pub const COMMANDS: [(&str, &str, &str); 13] = [
     ("help", "", "this list"),
@@ -49,7 +51,7 @@ pub fn read(text: &str) -> Input {
     let known = || COMMANDS.iter().map(|(name, ..)| *name);
     match known().find(|known| *known == alias) {
         Some(name) => Input::Command(name, rest.trim().to_owned()),
-        None => Input::Unknown(name.to_owned(), crate::settings::keys::nearest(name, known())),
+        None => Input::Unknown(name.to_owned(), nearest(name, known())),
     }
 }
 
