@@ -32,7 +32,7 @@ pub struct Group<'a> {
     pub weight: &'a Weight,
 }
 
-/// A device's operations. All tensors are `[tokens, features]`; shapes are checked by [`Ops`] before.
+/// A device's operations. All tensors are `[tokens, features]`; shapes are checked by [`crate::Ops`] before.
 pub trait Backend: Send + Sync {
     /// The name that `doctor` and errors show.
     fn name(&self) -> &'static str;

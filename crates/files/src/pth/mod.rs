@@ -1,6 +1,6 @@
 //! PyTorch checkpoints (`.bin`, `.pth`, `.pt`) in zip and legacy form, and Meta's original shards. Reading one can only
-//! build tensors: the pickle inside runs on a machine without calls ([`machine`]), over a closed list of names
-//! ([`globals`]). Tensors are ranges of the file; only what is transposed, cut or split is copied, when it is asked for.
+//! build tensors: the pickle inside runs on a machine without calls (`machine.rs`), over a closed list of names
+//! (`globals.rs`). Tensors are ranges of the file; only what is transposed, cut or split is copied, when it is asked for.
 #![forbid(unsafe_code)]
 
 mod fault;
