@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use super::{Complaint, Tree, complaint, floors};
+use super::{Complaint, Tree, complaint, floors, source};
 
 const DEPENDENCIES: &str = "docs/decisions/dependencies.md";
 const VERBS: &str = "crates/pasture/src/verbs/";
 const GUIDE: &str = "docs/guide/";
+/// How names of files in the workspace begin.
+const PLACES: [&str; 4] = ["crates/", "xtask/", "fuzz/src", "docs/"];
 const CHORES: [&str; 5] = ["check", "tidy", "golden", "bench", "fuzz"];
 
 /// Every dependency has its line of reason, licence and way out; every line has its dependency.
@@ -61,6 +63,34 @@ pub fn verbs_and_commands(tree: &Tree) -> Vec<Complaint> {
             };
             if !known {
                 found.push(complaint(path, line, format!("there is no such command: {command}")));
+            }
+        }
+    }
+    found
+}
+
+/// Files and folders of the workspace that a document names exist, and every family has its place in the README.
+pub fn places_and_families(tree: &Tree) -> Vec<Complaint> {
+    let mut found = Vec::new();
+    let exists = |path: &str| {
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        tree.text(path).is_some() || tree.files().keys().any(|file| file.starts_with(&folder))
+    };
+    for (path, source) in tree.files().iter().filter(|(p, _)| p.ends_with(".md")) {
+        for (number, line) in source.text.lines().enumerate() {
+            let quoted = line.split('`').skip(1).step_by(2);
+            let ours = quoted.filter(|word| PLACES.iter().any(|place| word.starts_with(place)));
+            for word in ours.filter(|word| !word.contains(|c: char| " *{<…".contains(c)) && !exists(word)) {
+                found.push(complaint(path, number + 1, format!("there is no {word:?}")));
+            }
+        }
+    }
+    let Some(readme) = tree.text("README.md") else { return found };
+    for (path, source) in tree.rust().filter(|(path, _)| path.starts_with("crates/model/src/families/")) {
+        for (line, code) in source.string_lines() {
+            let name = code.trim().strip_prefix("name: \"").and_then(|rest| rest.split('"').next());
+            if let Some(name) = name.filter(|name| !source::has_word(readme, name)) {
+                found.push(complaint(path, line, format!("the family {name:?} is missing in README.md")));
             }
         }
     }
@@ -125,5 +155,18 @@ mod tests {
         check(&page("```console\n$ pasture chat\n$ cargo xtask tidy\n```"), verbs_and_commands, 0);
         check(&page("```console\n$ pasture sing\n```"), verbs_and_commands, 1);
         check(&page("```console\n$ cargo xtask sing\n```"), verbs_and_commands, 1);
+    }
+    #[test]
+    fn a_document_names_files_that_are_there() {
+        let readme = |text| [("README.md", text), ("crates/a/src/lib.rs", "")];
+        check(&readme("see `crates/a/src/lib.rs`, `crates/a/src/` and `crates/*/src`"), places_and_families, 0);
+        check(&readme("see `crates/a/src/gone.rs` or `cargo xtask check`"), places_and_families, 1);
+    }
+
+    #[test]
+    fn a_family_stands_in_the_readme() {
+        let page = |text| [("README.md", text), ("crates/model/src/families/x.rs", "    name: \"Heron\",")];
+        check(&page("| Heron | all sizes |"), places_and_families, 0);
+        check(&page("| Herons |"), places_and_families, 1);
     }
 }

@@ -43,7 +43,7 @@ fn complaint(path: &str, line: usize, text: impl Into<String>) -> Complaint {
 type Rule = fn(&Tree) -> Vec<Complaint>;
 
 /// All rules by name.
-const RULES: [(&str, Rule); 14] = [
+const RULES: [(&str, Rule); 15] = [
     ("floors", floors::edges),
     ("file size", shape::files),
     ("function size", shape::functions),
@@ -58,6 +58,7 @@ const RULES: [(&str, Rule); 14] = [
     ("walls", words::walls),
     ("dependencies", docs::dependencies),
     ("documents", docs::verbs_and_commands),
+    ("places", docs::places_and_families),
 ];
 
 /// Every complaint about the tree, in the order of the rules.
