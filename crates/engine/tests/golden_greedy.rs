@@ -2,8 +2,10 @@
 //! once, and with so few pages that sequences give way to each other.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pasture_engine::sampling::SamplingOptions;
@@ -13,16 +15,6 @@ use pasture_model::{Decoder, LoadOptions, Source, load};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
-
-fn kit() -> Option<PathBuf> {
-    let kit = std::env::var_os("PASTURE_KIT").map(PathBuf::from);
-    let kit = kit.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
-    let found = kit.join("golden/text").is_dir();
-    if !found {
-        println!("skipped: no kit");
-    }
-    found.then_some(kit)
-}
 
 fn decoder(path: &Path) -> Arc<Decoder> {
     decoder_with(path, Precision::Exact, 1)
@@ -73,7 +65,7 @@ fn check(path: &Path, cases: &[(Vec<u32>, Vec<u32>)]) {
 
 #[test]
 fn greedy_continuations_are_the_references() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let mut checked = 0;
     for entry in kit.join("golden/text").read_dir().unwrap() {
         let folder = entry.unwrap().path();
@@ -108,7 +100,7 @@ const RUN: [&str; 10] = [
 
 #[test]
 fn trained_weights_tell_their_published_story() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let folder = kit.join("assets/weights/stories260K");
     let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
     let cases = golden["cases"].as_array().unwrap().iter();
@@ -120,7 +112,7 @@ fn trained_weights_tell_their_published_story() {
 
 #[test]
 fn answers_that_share_a_prompt_are_those_of_a_prompt_each() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let decoder = decoder(&kit.join("assets/weights/stories260K/hf"));
     let prompt: Vec<u32> = (0..45).map(|at| 400 + at % 30).collect();
     let sampling = SamplingOptions { seed: Some(11), temperature: Some(1.5), ..Default::default() };

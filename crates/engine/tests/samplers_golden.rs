@@ -1,6 +1,8 @@
 //! The sampling steps against the probabilities of the reference implementation, and the sampler as a whole.
 //! The kit's file says how ties may differ.
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use pasture_engine::sampling::random::Random;
 use pasture_engine::sampling::repeats::Marks;
@@ -8,16 +10,9 @@ use pasture_engine::sampling::row::Row;
 use pasture_engine::sampling::{Sampler, SamplingError, SamplingOptions, Step, StepKind};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// The kit's own bound.
 const TOLERANCE: f32 = 1e-6;
-
-fn kit() -> Option<PathBuf> {
-    let kit = std::env::var_os("PASTURE_KIT").map(PathBuf::from);
-    let kit = kit.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
-    kit.join("golden/samplers/golden.json").is_file().then(|| kit.join("golden/samplers"))
-}
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     let tensor = file.tensor(name).unwrap();
@@ -64,10 +59,7 @@ fn check_case(case: &Value, file: &SafeTensors, context: &[u32]) {
 
 #[test]
 fn every_step_gives_the_references_probabilities() {
-    let Some(kit) = kit() else {
-        println!("skipped: no kit");
-        return;
-    };
+    let Some(kit) = kit::folder("golden/samplers") else { return };
     let golden: Value = serde_json::from_slice(&std::fs::read(kit.join("golden.json")).unwrap()).unwrap();
     let bytes = std::fs::read(kit.join("golden.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();

@@ -2,10 +2,13 @@
 //! and with an error that names the file. What a model or a command does with them belongs to their own tests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../tests/kit.rs"]
 mod kit;
+#[path = "../../../tests/patience.rs"]
+mod patience;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pasture_files::{Tensors, json};
 use serde_json::Value;
@@ -29,9 +32,7 @@ fn complaint(kit: &Path, row: &Value) -> Option<String> {
     let text = |key: &str| row[key].as_str().unwrap_or_default();
     let (path, _copy) = prepared(&kit.join(text("file")), &row["setup"]);
     let time_max = row["max_seconds"].as_f64().map_or(TIME_MAX, Duration::from_secs_f64);
-    let start = Instant::now();
-    let outcome = std::panic::catch_unwind(|| inspect(&path));
-    let time = start.elapsed();
+    let (outcome, time) = patience::timed(time_max, || std::panic::catch_unwind(|| inspect(&path)));
     let Ok(outcome) = outcome else { return Some("panicked".into()) };
     if time > time_max {
         return Some(format!("took {time:?}"));

@@ -2,10 +2,14 @@
 //! formats are tried on small files made here.
 //! The kit is found by `PASTURE_KIT` or beside the workspace; without it that test says `skipped: no kit`.
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
+#[path = "../../../tests/patience.rs"]
+mod patience;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use pasture_files::data::{self, Content, Layout, Options, Turns};
 use pasture_files::prompt::Role;
@@ -34,13 +38,8 @@ fn growth<T>(work: impl FnOnce() -> T) -> (T, u64) {
 
 #[test]
 fn every_hostile_file_of_rows_meets_the_manifest() {
-    let kit = std::env::var_os("PASTURE_KIT")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-    let hostile = kit.join("hostile");
-    let Ok(manifest) = std::fs::read_to_string(hostile.join("manifest.jsonl")) else {
-        println!("skipped: no kit");
-        return;
-    };
+    let Some(hostile) = kit::folder("hostile") else { return };
+    let manifest = std::fs::read_to_string(hostile.join("manifest.jsonl")).unwrap();
     let (mut faults, mut cases) = (Vec::new(), 0);
     for line in manifest.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
@@ -51,9 +50,8 @@ fn every_hostile_file_of_rows_meets_the_manifest() {
         let file = case["file"].as_str().unwrap();
         let base = case["base"].as_str().map(|base| Tokenizer::open(hostile.join(base)).unwrap());
         let options = Options { vocabulary: base.map(|base| base.len() as u32) };
-        let start = Instant::now();
-        let (outcome, grown) = growth(|| data::check(hostile.join(file), options));
-        let took = start.elapsed();
+        let work = || growth(|| data::check(hostile.join(file), options));
+        let ((outcome, grown), took) = patience::timed(TIME_MAX, work);
         let size = std::fs::metadata(hostile.join(file)).unwrap().len();
         let shown = outcome.as_ref().map_or_else(ToString::to_string, |summary| format!("{summary:?}"));
         println!("{file}: {took:?}, {grown} KiB, {shown}");

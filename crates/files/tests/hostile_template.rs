@@ -1,9 +1,12 @@
 //! Hostile chat templates: each is refused or rendered within 0.25 s, 4 MiB of output and 64 MiB of memory.
 //! The kit is found by `PASTURE_KIT` or beside the workspace; without it the test says `skipped: no kit`.
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
+#[path = "../../../tests/patience.rs"]
+mod patience;
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pasture_files::prompt::template::{Moment, OUTPUT_BYTES_MAX, Template};
 use serde_json::Value;
@@ -37,12 +40,8 @@ fn render(source: &[u8], probe: &Value) -> Result<String, String> {
 
 #[test]
 fn every_hostile_template_meets_the_manifest() {
-    let kit = std::env::var_os("PASTURE_KIT")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-    let Ok(manifest) = std::fs::read_to_string(kit.join("hostile/manifest.jsonl")) else {
-        println!("skipped: no kit");
-        return;
-    };
+    let Some(hostile) = kit::folder("hostile") else { return };
+    let manifest = std::fs::read_to_string(hostile.join("manifest.jsonl")).unwrap();
     let mut faults = Vec::new();
     let mut cases = 0;
     for line in manifest.lines() {
@@ -52,10 +51,8 @@ fn every_hostile_template_meets_the_manifest() {
         }
         cases += 1;
         let file = case["file"].as_str().unwrap();
-        let source = std::fs::read(kit.join("hostile").join(file)).unwrap();
-        let start = Instant::now();
-        let (outcome, grown) = growth(|| render(&source, &case["probe"]));
-        let took = start.elapsed();
+        let source = std::fs::read(hostile.join(file)).unwrap();
+        let ((outcome, grown), took) = patience::timed(TIME_MAX, || growth(|| render(&source, &case["probe"])));
         let short: String = format!("{outcome:?}").chars().take(200).collect();
         println!("{file}: {took:?}, {grown} KiB, {short}");
         let met = match &outcome {

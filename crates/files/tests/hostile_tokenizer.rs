@@ -2,10 +2,14 @@
 //! The other test here is small, so that the peak of memory is the manifest's own.
 
 #![allow(clippy::unwrap_used)]
+#[path = "../../../tests/kit.rs"]
+mod kit;
+#[path = "../../../tests/patience.rs"]
+mod patience;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use pasture_files::tokenizer::{Result, Shown, Specials, Tokenizer};
 use serde_json::Value;
@@ -38,9 +42,8 @@ fn check(folder: &Path, case: &Value) -> Option<String> {
     // Resets the peak to what is resident now.
     let can_measure = fs::write("/proc/self/clear_refs", "5").is_ok();
     let before = status("VmHWM:");
-    let started = Instant::now();
-    let found = encode(&path, text("probe").unwrap_or("hello world"));
-    let took = started.elapsed();
+    let time_max = Duration::from_secs_f64(case.get("max_seconds").and_then(Value::as_f64).unwrap_or(2.0));
+    let (found, took) = patience::timed(time_max, || encode(&path, text("probe").unwrap_or("hello world")));
     let grown = status("VmHWM:").zip(before).map(|(after, before)| after.saturating_sub(before));
     let outcome = if found.is_ok() { "ok" } else { "clear error" };
     if text("must") != Some(outcome) && text("may") != Some(outcome) {
@@ -53,8 +56,7 @@ fn check(folder: &Path, case: &Value) -> Option<String> {
             return Some(format!("{file}: the message is {message:?}"));
         }
     }
-    let seconds = case.get("max_seconds").and_then(Value::as_f64).unwrap_or(2.0);
-    if took > Duration::from_secs_f64(seconds) {
+    if took > time_max {
         return Some(format!("{file}: took {took:?}"));
     }
     let allowed = MEMORY_FREE + 2 * fs::metadata(&path).unwrap().len();
@@ -66,12 +68,8 @@ fn check(folder: &Path, case: &Value) -> Option<String> {
 
 #[test]
 fn hostile_tokenizers_meet_the_manifest() {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from).join("hostile");
-    let Ok(manifest) = fs::read_to_string(folder.join("manifest.jsonl")) else {
-        println!("skipped: no kit");
-        return;
-    };
+    let Some(folder) = kit::folder("hostile") else { return };
+    let manifest = fs::read_to_string(folder.join("manifest.jsonl")).unwrap();
     let mut passed = 0;
     let mut failed = Vec::new();
     for line in manifest.lines() {
@@ -91,12 +89,7 @@ fn hostile_tokenizers_meet_the_manifest() {
 
 #[test]
 fn broken_vocabularies_in_gguf_are_errors() {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from).join("hostile/gguf");
-    if !folder.is_dir() {
-        println!("skipped: no kit");
-        return;
-    }
+    let Some(folder) = kit::folder("hostile/gguf") else { return };
     for name in [
         "byte_token_0x",
         "byte_token_0xZZ",

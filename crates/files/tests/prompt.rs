@@ -1,6 +1,8 @@
 //! The prompt object: what is read from folders and GGUF files, the tokens of conversations, the training mask, and
 //! what is refused. Cases that need the kit find it by `PASTURE_KIT` or beside the workspace; else `skipped: no kit`.
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +14,6 @@ use serde_json::{Value, json};
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}\
                       {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-
-fn kit() -> Option<PathBuf> {
-    let kit = std::env::var_os("PASTURE_KIT")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-    if kit.join("hostile/model/valid").is_dir() {
-        return Some(kit);
-    }
-    println!("skipped: no kit");
-    None
-}
 
 fn starter() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter"))
@@ -62,7 +54,7 @@ fn the_starter_is_prompted_with_the_ids_that_it_was_trained_with() {
 
 #[test]
 fn a_mark_in_a_message_stays_text_and_the_templates_becomes_a_token() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let prompt = Prompt::open(kit.join("hostile/model/valid"), None).unwrap();
     let tokenizer = prompt.tokenizer().unwrap();
     let end = tokenizer.id("<|im_end|>").unwrap();
@@ -76,7 +68,7 @@ fn a_mark_in_a_message_stays_text_and_the_templates_becomes_a_token() {
 
 #[test]
 fn the_training_mask_covers_the_answers_and_their_end_marks() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let folder = folder(&kit, &[("chat_template.jinja", CHATML)]);
     let prompt = Prompt::open(folder.path(), None).unwrap();
     let mut messages = turns(&[
@@ -97,7 +89,7 @@ fn the_training_mask_covers_the_answers_and_their_end_marks() {
 
 #[test]
 fn generation_marks_decide_the_training_mask() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let marked = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>\
                   {% endgeneration %}{% else %}<|im_start|>{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
     let folder = folder(&kit, &[("chat_template.jinja", marked)]);
@@ -112,7 +104,7 @@ fn generation_marks_decide_the_training_mask() {
 
 #[test]
 fn every_template_of_the_kit_shows_what_the_assistant_wrote() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let templates = kit.join("assets/chat-templates");
     let mut seen = 0;
     for source in ["chujiezheng", "llama.cpp", "mistral-common"] {
@@ -141,7 +133,7 @@ fn every_template_of_the_kit_shows_what_the_assistant_wrote() {
 
 #[test]
 fn calls_thoughts_and_their_marks_are_the_assistants() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let source =
         fs::read_to_string(kit.join("assets/chat-templates/llama.cpp/Qwen-Qwen2.5-7B-Instruct.jinja")).unwrap();
     let folder = folder(&kit, &[("chat_template.jinja", &source)]);
@@ -164,7 +156,7 @@ fn calls_thoughts_and_their_marks_are_the_assistants() {
 
 #[test]
 fn templates_come_from_each_place_where_files_have_them() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let said = |prompt: &Prompt| {
         prompt.render(&Conversation::to_answer(turns(&[(Role::User, "x")]))).map(|rendered| rendered.text)
     };
@@ -191,7 +183,7 @@ fn templates_come_from_each_place_where_files_have_them() {
 
 #[test]
 fn a_handed_down_template_is_used_only_where_files_have_none_and_notes_say_so() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let fallback = Fallback { name: "meadow".into(), template: "{{ messages[0].content }}<|im_end|>".into() };
     let bare = folder(&kit, &[]);
     let prompt = Prompt::open(bare.path(), Some(&fallback)).unwrap();
@@ -206,7 +198,7 @@ fn a_handed_down_template_is_used_only_where_files_have_none_and_notes_say_so() 
 
 #[test]
 fn what_a_template_would_drop_is_refused() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let check = |template: &str, conversation: &Conversation, wanted: &str| {
         let folder = folder(&kit, &[("chat_template.jinja", template)]);
         let fault = Prompt::open(folder.path(), None).unwrap().render(conversation).unwrap_err().to_string();
@@ -245,7 +237,7 @@ fn messages_of_another_shape_are_refused_by_number() {
 
 #[test]
 fn generation_defaults_are_used_ignored_or_reported() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let config = json!({
         "temperature": 0.6, "top_p": 0.9, "do_sample": false, "max_new_tokens": 99, "eos_token_id": [262, 264],
         "stop_strings": ["END"], "num_beams": 4, "length_penalty": 1.0, "transformers_version": "5", "shine": 1,
@@ -266,7 +258,7 @@ fn generation_defaults_are_used_ignored_or_reported() {
 
 #[test]
 fn hostile_folders_are_refused_by_the_name_of_what_is_wrong() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let models = kit.join("hostile/model");
     let fault = Prompt::open(models.join("template_not_string"), None).unwrap_err().to_string();
     assert!(fault.contains("tokenizer_config.json") && fault.contains("chat_template"), "{fault}");
@@ -277,7 +269,7 @@ fn hostile_folders_are_refused_by_the_name_of_what_is_wrong() {
 
 #[test]
 fn the_date_is_an_input() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let dated = folder(&kit, &[("chat_template.jinja", "{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}")]);
     let mut conversation = Conversation::to_answer(turns(&[(Role::User, "!")]));
     conversation.now = Moment::date(2025, 7, 4);
@@ -286,7 +278,7 @@ fn the_date_is_an_input() {
 
 #[test]
 fn every_model_of_the_kit_opens_or_is_refused_in_words() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let mut opened = 0;
     for (place, must_open) in [
         ("golden/text", true),

@@ -1,6 +1,7 @@
 //! PyTorch checkpoints of the kit against the same tensors in safetensors, and the sets of pickles that must be refused.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../tests/kit.rs"]
 mod kit;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Read, write, read: nothing of a checkpoint changes, whatever its container, and the same tensors make the same bytes.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../tests/kit.rs"]
 mod kit;
 
 use std::collections::BTreeMap;

@@ -1,22 +1,11 @@
 //! Chat templates against the renderings of jinja2, byte for byte; the kit's README says which rows are left out.
 //! The kit is found by `PASTURE_KIT` or beside the workspace; without it each test says `skipped: no kit`.
 #![allow(clippy::unwrap_used, reason = "a test may")]
-
-use std::path::PathBuf;
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use pasture_files::prompt::template::{FaultKind, Moment, Template};
 use serde_json::{Value, json};
-
-fn kit() -> Option<PathBuf> {
-    let kit = std::env::var_os("PASTURE_KIT")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-    let folder = kit.join("assets/chat-templates");
-    if folder.join("goldens").is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no kit");
-    None
-}
 
 fn golden(kit: &std::path::Path, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(kit.join("goldens").join(name)).unwrap()).unwrap()
@@ -71,7 +60,7 @@ fn with_tokens(mut inputs: Value, row: &Value) -> Value {
 
 #[test]
 fn every_template_of_the_kit_renders_as_jinja2_does() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/chat-templates") else { return };
     let now = Moment::date(2025, 7, 4).unwrap();
     let contexts = golden(&kit, "contexts.json");
     let mut differences = Differences::default();
@@ -104,7 +93,7 @@ fn every_template_of_the_kit_renders_as_jinja2_does() {
 
 #[test]
 fn the_cases_of_llama_cpp_render_as_jinja2_does() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/chat-templates") else { return };
     let golden = golden(&kit, "llama-cpp-cases.json");
     let messages = |turns: &Value| -> Vec<Value> {
         let turns = turns.as_array().into_iter().flatten();
@@ -128,7 +117,7 @@ fn the_cases_of_llama_cpp_render_as_jinja2_does() {
 
 #[test]
 fn the_templates_of_hugging_face_js_render_as_it_expects() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/chat-templates") else { return };
     let now = Moment::date(2025, 7, 10).unwrap();
     let mut differences = Differences::default();
     for case in golden(&kit, "huggingface-js-e2e.json").as_array().unwrap() {
@@ -143,7 +132,7 @@ fn the_templates_of_hugging_face_js_render_as_it_expects() {
 
 #[test]
 fn the_syntax_cases_of_hugging_face_js_render_as_jinja2_does() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/chat-templates") else { return };
     let mut differences = Differences::default();
     for case in golden(&kit, "huggingface-js-jinja-syntax.json").as_array().unwrap() {
         if case["jinja2_agrees"] == true {
@@ -156,7 +145,7 @@ fn the_syntax_cases_of_hugging_face_js_render_as_jinja2_does() {
 
 #[test]
 fn a_mark_in_a_message_is_plain_in_every_template_and_the_templates_own_marks_are_not() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/chat-templates") else { return };
     let canary = "a <|im_end|> [/INST] b";
     let mut seen = std::collections::BTreeSet::new();
     for row in golden(&kit, "renderings.json").as_array().unwrap() {

@@ -2,24 +2,15 @@
 //! and the text that comes back. Streaming is held against decoding on the same ids.
 
 #![allow(clippy::unwrap_used)]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pasture_files::tokenizer::{Shown, Specials, Tokenizer};
 use serde_json::Value;
-
-/// The kit's tokenizers, or nothing where there is no kit.
-fn kit() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let kit = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from).join("assets/tokenizers");
-    if !kit.is_dir() {
-        println!("skipped: no kit");
-        return None;
-    }
-    Some(kit)
-}
 
 /// Opens a tokenizer of the kit, unpacking it if need be.
 fn open(kit: &Path, name: &str) -> Tokenizer {
@@ -88,7 +79,7 @@ fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
 }
 
 fn check_reference(name: &str, golden: &str, specials: Specials) {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let tokenizer = open(&kit, name);
     let mut tally = Tally::default();
     for line in fs::read_to_string(kit.join("goldens/reference").join(golden)).unwrap().lines() {
@@ -115,7 +106,7 @@ fn check_reference(name: &str, golden: &str, specials: Specials) {
 }
 
 fn check_gguf(name: &str) {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let name = format!("gguf-vocab/ggml-vocab-{name}.gguf");
     let tokenizer = open(&kit, &name);
     let mut tally = Tally::default();
@@ -134,7 +125,7 @@ fn check_gguf(name: &str) {
 }
 
 fn check_transformers_js(name: &str, golden: &str) {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let tokenizer = open(&kit, name);
     let golden = fs::read_to_string(kit.join("goldens/transformers-js").join(golden)).unwrap();
     let golden: Value = serde_json::from_str(&golden).unwrap();
@@ -158,7 +149,7 @@ fn check_transformers_js(name: &str, golden: &str) {
 
 /// One long text with the spelled tokens, or the ids, of all of it.
 fn check_swift(name: &str, golden: &str) {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let tokenizer = open(&kit, name);
     let golden = fs::read_to_string(kit.join("goldens/swift-transformers").join(golden)).unwrap();
     let case: Value = serde_json::from_str(&golden).unwrap();
@@ -243,7 +234,7 @@ fn rank_files_give_the_reference_ids() {
 
 #[test]
 fn broken_rank_files_are_errors() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     for name in ["invalid_base64", "invalid_rank", "no_space"] {
         let path = kit.join(format!("tiktoken/bad/test_tiktoken_{name}.model"));
         let error = Tokenizer::open(&path).unwrap_err().to_string();
@@ -253,7 +244,7 @@ fn broken_rank_files_are_errors() {
 
 #[test]
 fn a_long_source_file_has_its_published_ids() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let tokenizer = open(&kit, "tiktoken/cl100k_base.tiktoken");
     let folder = kit.join("goldens/microsoft-tokenizer");
     let text = fs::read_to_string(folder.join("lib.rs.txt")).unwrap();
@@ -269,7 +260,7 @@ fn a_long_source_file_has_its_published_ids() {
 /// model puts there by itself.
 #[test]
 fn rendered_chats_have_their_published_ids() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let mut tally = Tally::default();
     for (version, model, marks) in [
         ("v1", "spm/mistral-v1/tokenizer.model", &["<s>", "</s>"][..]),
@@ -316,7 +307,7 @@ fn folder_of(kit: &Path, files: &[(&str, &str)]) -> tempfile::TempDir {
 
 #[test]
 fn folders_of_older_kinds_give_the_same_ids() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let mut tally = Tally::default();
     let words = folder_of(&kit, &[("hf/bert-base-uncased/vocab.txt", "vocab.txt")]);
     let words = Tokenizer::open(words.path()).unwrap();
@@ -350,7 +341,7 @@ fn folders_of_older_kinds_give_the_same_ids() {
 
 #[test]
 fn a_folder_names_special_tokens_that_its_rank_file_lacks() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let cases = [
         ("phi-3-small", "cl100k_base.tiktoken", "<|assistant|>", 100_263, Some(100_257)),
         ("phi-4-base", "cl100k_base.tiktoken", "<|im_end|>", 100_265, Some(100_265)),
@@ -372,7 +363,7 @@ fn a_folder_names_special_tokens_that_its_rank_file_lacks() {
 
 #[test]
 fn a_folder_renames_pieces_to_marks() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     let folder = folder_of(&kit, &[("spm/mistral-v1/tokenizer.model", "tokenizer.model")]);
     let config = r#"{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "<|im_end|>",
         "added_tokens_decoder": {"31998": {"content": "<|im_start|>", "special": true},

@@ -2,9 +2,11 @@
 //! is that of this thread on its processor, so that other programs do not matter.
 
 #![allow(clippy::unwrap_used)]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pasture_files::tokenizer::{Specials, Tokenizer};
 
@@ -82,12 +84,7 @@ fn check(kit: &Path, name: &str) {
 
 #[test]
 fn twice_the_text_takes_twice_the_time() {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let kit = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from).join("assets/tokenizers");
-    if !kit.is_dir() {
-        println!("skipped: no kit");
-        return;
-    }
+    let Some(kit) = kit::folder("assets/tokenizers") else { return };
     for name in [
         "hf/phi-2/tokenizer.json",
         "hf/phi-3-mini/tokenizer.json",

@@ -2,8 +2,8 @@
 //! stay text, and the crate `tokenizers` gives the same ids for the files that it reads too.
 
 #![allow(clippy::unwrap_used)]
-
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use pasture_files::tokenizer::{Shown, Specials, Tokenizer};
 use proptest::prelude::*;
@@ -30,20 +30,10 @@ const OTHERS: [&str; 7] = [
     "gguf-vocab/ggml-vocab-phi-3.gguf",
 ];
 
-fn kit() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let kit = std::env::var_os("PASTURE_KIT").map_or_else(beside, PathBuf::from);
-    if !kit.is_dir() {
-        println!("skipped: no kit");
-        return None;
-    }
-    Some(kit)
-}
-
 /// The starter's tokenizer, and the kit's.
 fn each(names: &[&str], mut check: impl FnMut(&str, &Tokenizer)) {
     check("starter", &Tokenizer::open(STARTER).unwrap());
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     for name in names {
         check(name, &Tokenizer::open(kit.join("assets/tokenizers").join(name)).unwrap());
     }
@@ -110,7 +100,7 @@ fn byte_tokens_join_to_the_decoded_text() {
 
 #[test]
 fn texts_come_back() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     for name in EXACT {
         let tokenizer = Tokenizer::open(kit.join("assets/tokenizers").join(name)).unwrap();
         let has_marks = name.starts_with("spm");
@@ -182,7 +172,7 @@ fn only_the_marks_outside_plain_ranges_are_control_tokens() {
 
 #[test]
 fn the_crate_gives_the_same_ids() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit::folder(".") else { return };
     let files = [
         "assets/tokenizers/hf/phi-2/tokenizer.json",
         "assets/tokenizers/hf/phi-3-mini/tokenizer.json",

@@ -1,7 +1,9 @@
 //! Adapters of the kit: tuned by peft, loaded here, several in one batch, each with the logits that peft computed.
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pasture_files::outline::Outline;
@@ -13,15 +15,6 @@ use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight}
 
 /// The kit's rule for logits in f32.
 const LOGITS: f32 = 2e-4;
-
-fn kit() -> Option<PathBuf> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let golden = std::env::var_os("PASTURE_KIT").map_or_else(|| PathBuf::from(root), PathBuf::from).join("golden");
-    if !golden.is_dir() {
-        println!("skipped: no kit");
-    }
-    golden.is_dir().then_some(golden)
-}
 
 fn base(golden: &Path) -> Decoder {
     model(&golden.join("text/llama3"))
@@ -100,7 +93,7 @@ fn narrowed(adapter: &Adapter, rank: usize) -> Adapter {
 
 #[test]
 fn adapters_side_by_side_give_what_each_gives_in_the_reference() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let (decoder, texts) = (base(&golden), texts(&golden));
     let open = |kind: &str| {
         let folder = golden.join("train/llama3").join(kind);
@@ -130,7 +123,7 @@ fn adapters_side_by_side_give_what_each_gives_in_the_reference() {
 
 #[test]
 fn adapters_of_different_rank_share_a_batch_and_change_no_bit_of_each_other() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let (decoder, texts) = (base(&golden), texts(&golden));
     let folder = golden.join("train/llama3/lora/final");
     let wide = Arc::new(load_adapter(&folder, &decoder).expect("the kit's adapter loads"));
@@ -164,7 +157,7 @@ fn merged(golden: &Path, kind: &str) -> Decoder {
 
 #[test]
 fn an_adapter_beside_a_layer_is_the_layer_with_the_adapter_merged_in() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let texts = texts(&golden);
     for kind in ["lora", "rslora"] {
         let folder = golden.join("train/llama3").join(kind);
@@ -184,7 +177,7 @@ fn an_adapter_beside_a_layer_is_the_layer_with_the_adapter_merged_in() {
 
 #[test]
 fn an_adapter_that_asks_for_more_is_refused_by_name() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let refused = load_adapter(&golden.join("train/llama3/dora/final"), &base(&golden)).err();
     let shown = refused.map(|fault| fault.to_string()).unwrap_or_default();
     assert!(shown.contains("use_dora") && shown.contains("adapter_config.json"), "{shown}");

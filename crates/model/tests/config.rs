@@ -1,6 +1,8 @@
 //! Tables of what each source reads as, of each way a configuration is refused, and of what is left over.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::path::PathBuf;
 
@@ -388,16 +390,9 @@ fn meta_parameters_read_as_config_json_does() {
     assert!(changed("moe_args", json!({})).unwrap_err().to_string().contains("\"moe_args\""));
 }
 
-/// A case of the golden kit, or none with a line that says so.
+/// A golden case of the kit.
 fn kit(case: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("PASTURE_KIT")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let path = root.join("golden").join(case);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("skipped: no kit");
-    None
+    kit::folder("golden").map(|golden| golden.join(case))
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Each family under GGUF's names: the kit's checkpoints are written again as the converters of GGUF files write them
 //! (heads interleaved where the page says so, experts stacked, offset norms with one added) and are the same model.
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pasture_files::durable::Sink;
@@ -103,12 +105,7 @@ fn rows(decoder: &Decoder) -> Vec<f32> {
 
 #[test]
 fn every_family_is_the_same_model_under_ggufs_names() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let golden = std::env::var_os("PASTURE_KIT").map_or_else(|| PathBuf::from(root), PathBuf::from).join("golden");
-    if !golden.is_dir() {
-        println!("skipped: no kit");
-        return;
-    }
+    let Some(golden) = kit::folder("golden") else { return };
     for case in ["text/llama3", "text/llama_bias_headdim", "text/gemma2", "text/phi2", "arctic/arctic", "embed/bert"] {
         let source = Source::open(&golden.join(case)).expect("the kit's model opens");
         let families::Blueprint { family, spec, .. } = families::blueprint(&source.config).expect("it has a page");

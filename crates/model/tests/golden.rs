@@ -1,6 +1,8 @@
 //! Golden cases: the committed one of each family, and the kit's. What is compared and how stands with the runner of
 //! `cargo xtask golden`, which this test compiles.
 
+#[path = "../../../tests/kit.rs"]
+mod kit;
 #[path = "../../../xtask/golden/src/model/mod.rs"]
 mod model;
 
@@ -46,26 +48,14 @@ fn a_committed_case_of_each_family_is_right_however_it_is_cut() {
 
 #[test]
 fn the_kits_cases_are_right_however_they_are_cut() {
-    let kit = kit();
-    if !kit.join("golden").is_dir() {
-        println!("skipped: no kit");
-        return;
-    }
-    assert!(check(&kit.join("golden")) > 0);
+    let Some(golden) = kit::folder("golden") else { return };
+    assert!(check(&golden) > 0);
 }
 
 #[test]
 fn trained_weights_tell_the_published_story_from_every_container() {
-    let folder = kit().join("assets/weights/stories260K");
-    if !folder.is_dir() {
-        println!("skipped: no kit");
-        return;
-    }
+    let Some(folder) = kit::folder("assets/weights/stories260K") else { return };
     for file in ["hf", "stories260K-f32.gguf"] {
         model::tells(&folder.join(file), &folder.join("golden.json")).expect("the greedy ids of golden.json");
     }
-}
-
-fn kit() -> PathBuf {
-    std::env::var_os("PASTURE_KIT").map_or_else(|| Path::new(ROOT).join("../shared"), PathBuf::from)
 }

@@ -1,11 +1,13 @@
 //! Tuning: the kit's traces, a step on quantized weights, adapters of different rank in one step. What of a trace is
 //! compared and how stands with the runner of `cargo xtask golden`, which this test compiles.
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 #[path = "../../../xtask/golden/src/train/mod.rs"]
 mod train;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pasture_files::outline::Outline;
@@ -18,18 +20,9 @@ use train::{Step, Text, batches, ids, step, within};
 /// The slope of a loss in f32 by differences is exact to about this share.
 const SLOPE: f32 = 2e-2;
 
-fn kit() -> Option<PathBuf> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let golden = std::env::var_os("PASTURE_KIT").map_or_else(|| PathBuf::from(root), PathBuf::from).join("golden");
-    if !golden.is_dir() {
-        println!("skipped: no kit");
-    }
-    golden.is_dir().then_some(golden)
-}
-
 #[test]
 fn losses_gradients_and_tuned_adapters_are_the_references() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     for (case, passed) in
         [("llama3", &["full, step 0", "lora", "rslora"][..]), ("gemma2", &["full, step 0", "lora", "rslora"])]
     {
@@ -121,7 +114,7 @@ fn check_same(found: &Step, expected: &Step, adapter: &Adapter, limit: f32) {
 
 #[test]
 fn a_step_on_frozen_quantized_weights_is_the_step_on_their_values() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let place = tempfile::tempdir().expect("a temporary folder");
     for (case, format) in [("q4_k_m", Format::Q4_K), ("q8_0", Format::Q8_0)] {
         let quantized = golden.join("gguf").join(case).join("model.gguf");
@@ -149,7 +142,7 @@ fn a_step_on_frozen_quantized_weights_is_the_step_on_their_values() {
 
 #[test]
 fn adapters_of_different_rank_are_tuned_in_one_step_as_each_is_alone() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(2)), Precision::Exact));
     let decoder = model(&golden.join("text/llama3"), &backend);
     let all = batches(&golden.join("train/llama3/batches.safetensors")).expect("the kit's batches open");
@@ -196,7 +189,7 @@ const MOVED: [&str; 2] = ["model.layers.0.self_attn.k_proj", "model.layers.0.mlp
 
 #[test]
 fn an_adapter_on_quantized_blocks_has_the_slope_of_its_loss() {
-    let Some(golden) = kit() else { return };
+    let Some(golden) = kit::folder("golden") else { return };
     let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
     for case in ["q4_k_m", "q8_0"] {
         let decoder = model(&golden.join("gguf").join(case).join("model.gguf"), &backend);

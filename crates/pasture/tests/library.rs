@@ -2,6 +2,8 @@
 //! stop, and what does not fit is said with numbers.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -154,13 +156,8 @@ fn keys_and_values_in_half_the_bytes_change_no_clear_answer() {
 
 #[test]
 fn trained_weights_tell_their_published_story() {
-    let kit = std::env::var_os("PASTURE_KIT").map(PathBuf::from);
-    let kit = kit.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")));
-    let folder = kit.join("assets/weights/stories260K");
-    let Ok(golden) = std::fs::read(folder.join("golden.json")) else {
-        println!("skipped: no kit");
-        return;
-    };
+    let Some(folder) = kit::folder("assets/weights/stories260K") else { return };
+    let golden = std::fs::read(folder.join("golden.json")).unwrap();
     let golden: Value = serde_json::from_slice(&golden).unwrap();
     let open = |name: &str| Model::open_with(folder.join(name).to_str().unwrap(), &exact()).unwrap();
     let (with_text, ids_only) = (open("stories260K-f32.gguf"), open("hf"));

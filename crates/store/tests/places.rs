@@ -1,6 +1,8 @@
 //! Models in folders laid out as Hugging Face's programs and Ollama leave them: every name that is listed is found,
 //! what is damaged is refused with its reason, and nothing is written.
 #![allow(clippy::unwrap_used)]
+#[path = "../../../tests/kit.rs"]
+mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -256,21 +258,9 @@ fn a_link_out_of_the_repository_is_refused() {
     assert!(machine.resolve("a/One-GGUF:two.gguf").unwrap_err().to_string().contains("link out of its folder"));
 }
 
-/// A folder of the kit's hostile answers; none, with a line that says so, where there is no kit.
-fn hostile() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let kit = std::env::var_os("PASTURE_KIT").map_or_else(|| PathBuf::from(beside), PathBuf::from);
-    let folder = kit.join("hostile/store");
-    if !folder.is_dir() {
-        println!("skipped: no kit");
-        return None;
-    }
-    Some(folder)
-}
-
 #[test]
 fn file_names_of_the_kit_that_leave_the_folder_are_refused() {
-    let Some(kit) = hostile() else { return };
+    let Some(kit) = kit::folder("hostile/store") else { return };
     let machine = full();
     let mut count = 0;
     for entry in fs::read_dir(kit.join("listing_names")).unwrap() {
@@ -288,7 +278,7 @@ fn file_names_of_the_kit_that_leave_the_folder_are_refused() {
 
 #[test]
 fn manifests_of_the_kit_are_accepted_only_where_they_are_right() {
-    let Some(kit) = hostile() else { return };
+    let Some(kit) = kit::folder("hostile/store") else { return };
     let mut count = 0;
     for entry in fs::read_dir(&kit).unwrap() {
         let folder = entry.unwrap().path();

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where the kit is not what it should be")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::path::PathBuf;
+#[path = "../../../../tests/kit.rs"]
+mod place;
 
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -18,13 +19,7 @@ pub struct Golden {
 impl Golden {
     /// The case of that name.
     pub fn open(case: &str) -> Option<Golden> {
-        let kit = std::env::var_os("PASTURE_KIT")
-            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-        let folder = kit.join("golden").join(case);
-        if !folder.exists() {
-            println!("skipped: no kit");
-            return None;
-        }
+        let folder = place::folder("golden")?.join(case);
         let facts = std::fs::read(folder.join("golden.json")).unwrap();
         Some(Golden {
             bytes: std::fs::read(folder.join("golden.safetensors")).unwrap(),
