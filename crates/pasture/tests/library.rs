@@ -134,7 +134,7 @@ fn settings_reach_the_sampler() {
     let mut talk = model().session().temperature(0.0).max_tokens(3);
     talk.say("Hello!").text().unwrap();
     assert_eq!(talk.stats().map(|stats| (stats.new_tokens, stats.finish)), Some((3, Finish::MaxTokens)));
-    assert!(talk.set("top_q", &1.into()).unwrap_err().to_string().contains("top_p"));
+    assert!(talk.set("top_pp", &1.into()).unwrap_err().to_string().contains("top_p"));
     let error = model().session().temperature(-1.0).say("Hello!").text().unwrap_err();
     assert!(error.to_string().contains("temperature is -1"), "{error}");
 }
