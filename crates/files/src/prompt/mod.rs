@@ -128,6 +128,8 @@ impl Prompt {
             Some(source) if is_fallback => {
                 notes.push(format!("no chat template in the files; {} is used", source.file))
             }
+            // The usual one is no news; where it is from, `template_origin` says.
+            Some(source) if source.name == "default" => {}
             Some(source) => notes.push(format!("chat template: {:?} of {}", source.name, source.file)),
             None => notes.push("no chat template: completion only".into()),
         }
