@@ -9,7 +9,7 @@ use crate::{output, settings};
 
 /// Say what this machine can do, and what is missing
 #[derive(Args)]
-#[command(after_help = "Example: pasture doctor --json")]
+#[command(after_help = "Examples:\n  pasture doctor\n  pasture doctor --json")]
 pub struct Arguments {
     /// Print one JSON object
     #[arg(long)]
@@ -22,56 +22,101 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return output::json(&report);
     }
     for (name, value) in report.as_object().into_iter().flatten() {
-        output::line(&format!("{:<18} {}", name.replace('_', " "), shown(value)))?;
+        output::line(&format!("{:<18} {}", name.trim_end_matches("_bytes").replace('_', " "), shown(name, value)))?;
     }
     Ok(())
 }
 
 fn report() -> Value {
     let kernels: Vec<&str> = Kernels::all().iter().map(|kernels| kernels.name()).collect();
-    let files: Vec<Value> = settings::files()
-        .iter()
-        .map(|path| json!(format!("{} ({})", path.display(), if path.is_file() { "read" } else { "not there" })))
-        .collect();
+    let files: Vec<Value> =
+        settings::files().iter().map(|path| json!({"path": path, "found": path.is_file()})).collect();
     let caches: Vec<Value> = pasture_store::places()
         .iter()
-        .map(|place| {
-            let state = if place.path.is_dir() { "found" } else { "not there" };
-            json!(format!("{}: {} ({state})", place.origin, place.path.display()))
-        })
+        .map(|place| json!({"origin": place.origin.to_string(), "path": place.path, "found": place.path.is_dir()}))
         .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        "processors": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "processor": processor(),
+        "threads": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "features": features(),
         "kernels": kernels,
         "kernels_in_use": Kernels::get().name(),
-        "memory": memory().map(output::bytes),
+        "memory_bytes": memory("MemTotal:"),
+        "memory_free_bytes": memory("MemAvailable:"),
         "devices": ["cpu"],
-        "settings_files": files,
+        "models": pasture_store::list().map_or(0, |models| models.len()),
         "caches": caches,
+        "settings_files": files,
         "missing": missing(&kernels),
     })
 }
 
+/// The processor's name, where the system says it.
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.trim_start_matches([' ', '\t', ':']).trim().to_owned())
+}
+
+/// What the processor has of the features that kernels are written for.
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<&'static str> {
+    macro_rules! found {
+        ($($name:tt)*) => { [$(($name, std::is_x86_feature_detected!($name))),*] };
+    }
+    let all = found!("avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16");
+    all.into_iter().filter(|(_, found)| *found).map(|(name, _)| name).collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<&'static str> {
+    macro_rules! found {
+        ($($name:tt)*) => { [$(($name, std::arch::is_aarch64_feature_detected!($name))),*] };
+    }
+    let all = found!("neon" "fp16" "dotprod" "bf16" "i8mm" "sve" "sve2");
+    all.into_iter().filter(|(_, found)| *found).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> Vec<&'static str> {
+    Vec::new()
+}
+
 fn missing(kernels: &[&str]) -> Vec<String> {
-    let mut missing = vec!["GPU: this build computes on the processor only".to_owned()];
-    if cfg!(target_arch = "x86_64") && kernels.len() == 1 {
-        missing.push("AVX-512: plain loops are used, which are much slower".into());
+    let mut missing = vec!["GPU: this version computes on the processor only".to_owned()];
+    if kernels.len() == 1 {
+        missing.push("kernels for this processor's wide registers: plain loops are used, which are much slower".into());
+    }
+    if !pasture_store::places().iter().any(|place| place.path.is_dir()) {
+        missing.push("caches of other programs: models are named by the path of a file or folder".into());
     }
     missing
 }
 
-/// Memory of the machine in bytes, where the system says it.
-fn memory() -> Option<u64> {
+/// A number of bytes that the system says of its memory.
+fn memory(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-fn shown(value: &Value) -> String {
+fn shown(name: &str, value: &Value) -> String {
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
     match value {
-        Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join("\n                   "),
+        Value::Array(list) if name == "features" || name == "kernels" => {
+            list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }
+        Value::Array(list) => {
+            list.iter().map(|value| shown(name, value)).collect::<Vec<_>>().join("\n                   ")
+        }
+        Value::Object(place) => {
+            let state = if value["found"] == true { "found" } else { "not there" };
+            let origin = if place.contains_key("origin") { format!("{}: ", text("origin")) } else { String::new() };
+            format!("{origin}{} ({state})", text("path"))
+        }
+        Value::Number(bytes) if name.ends_with("_bytes") => output::bytes(bytes.as_u64().unwrap_or(0)),
         Value::String(text) => text.clone(),
         Value::Null => "not known".into(),
         other => other.to_string(),
