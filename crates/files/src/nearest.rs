@@ -17,6 +17,11 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     by_nearness(name, known).first().copied()
 }
 
+/// The nearest name where it is likely the one that was meant: at most a third of its letters differ.
+pub fn likely<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    nearest(name, known).filter(|near| distance(name, near) <= (near.chars().count() / 3).max(1))
+}
+
 /// Characters to insert, remove or replace (Levenshtein). The time grows with the product of the lengths.
 pub fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();

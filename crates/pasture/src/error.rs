@@ -6,7 +6,7 @@
 pub enum Error {
     /// The prompt and its answer do not fit into the context. Nothing is cut in silence.
     #[error(
-        "the context is full: {prompt} tokens of conversation and {new} new ones are more than its {limit}; drop old messages, shorten the text or load the model with a longer context"
+        "the context is full: {prompt} tokens of prompt and {new} new ones are more than its {limit}; shorten the text, ask for fewer new tokens or load the model with a longer context"
     )]
     ContextFull {
         /// Tokens of the conversation.

@@ -139,8 +139,13 @@ impl From<pasture_files::prompt::Error> for Failure {
 impl From<pasture_store::Error> for Failure {
     fn from(error: pasture_store::Error) -> Failure {
         use pasture_store::Error as E;
-        let status = if matches!(error, E::NotFound { .. }) { Status::NoInput } else { Status::Data };
-        Failure::new(status, error.to_string())
+        let E::NotFound { name, looked, nearest } = &error else {
+            return Failure::new(Status::Data, error.to_string());
+        };
+        let guess = nearest.as_ref().map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        let what = format!("there is no model {name:?}:\n  {}", looked.replace("; ", "\n  "));
+        let hint = "`pasture list` shows the models on this machine; `pasture chat` without a name starts the starter";
+        Failure::new(Status::NoInput, what).hint(format!("{guess}{hint}"))
     }
 }
 
@@ -159,10 +164,20 @@ impl From<pasture::Error> for Failure {
             E::Tokenizer(error) => error.into(),
             E::Prompt(error) => error.into(),
             E::Store(error) => error.into(),
-            E::Engine(pasture::engine::Error::Model(error)) => Failure::new(of_model(&error), error.to_string()),
+            E::Engine(error) => Failure::new(of_engine(&error), error.to_string()),
             E::NoTokenizer { .. } | E::NoQuestion => Failure::new(Status::Usage, error.to_string()),
             _ => Failure::new(Status::Failed, error.to_string()),
         }
+    }
+}
+
+fn of_engine(error: &pasture::engine::Error) -> Status {
+    use pasture::engine::Error as E;
+    match error {
+        E::Model(error) => of_model(error),
+        E::EmptyPrompt | E::Zero { .. } | E::Token { .. } | E::NoTokenizer { .. } => Status::Usage,
+        E::Panic { .. } => Status::Bug,
+        _ => Status::Failed,
     }
 }
 

@@ -68,6 +68,11 @@ pub fn count(count: u64) -> String {
     if unit == 0 { count.to_string() } else { format!("{value:.1}{}", UNITS[unit]) }
 }
 
+/// `1 token`, `2 tokens`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

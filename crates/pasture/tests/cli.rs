@@ -17,6 +17,21 @@ fn pasture_with(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -
         .expect("the program that was built runs")
 }
 
+/// Runs a conversation through a pipe, and gives both outputs.
+fn said(arguments: &[&str], lines: &str) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("lines.txt"), lines).expect("lines can be written");
+    let output = Command::new(env!("CARGO_BIN_EXE_pasture"))
+        .args(arguments)
+        .env_clear()
+        .env("HOME", folder.path())
+        .stdin(std::fs::File::open(folder.path().join("lines.txt")).expect("lines can be read"))
+        .output()
+        .expect("the program that was built runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
 /// Checks status, and that both outputs hold what they must.
 fn check(variables: &[(&str, &str)], arguments: &[&str], status: i32, out: &str, err: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -59,6 +74,25 @@ fn the_status_says_what_was_wrong() {
         (&["generate", "x.gguf", "hello", "--system", "x"], 2, "--system"),
         (&["tokenize", "x", "text", "--temperature", "1"], 2, "--temperature"),
         (&["chat", "--image", "x.png"], 69, "--image"),
+        (&["show", "no/such/model"], 66, "`pasture list` shows the models on this machine"),
+        (&["chat", "--context", "999999"], 2, "1024 that this model was made for"),
+        (&["generate", "starter", ""], 2, "has no tokens"),
+        (&["generate", "starter", "--ids", "99999"], 2, "past the vocabulary of 2048"),
+        (&["generate", "starter", "hi", "--stop", ""], 2, "1 to 256 bytes"),
+        (&["detokenize", "starter", "--ids", "7777"], 2, "there are 2048 tokens"),
+        (&["logits", "starter", "--ids", "1", "--out", "no/x"], 73, "there is no folder \"no\""),
+    ] {
+        check(&[], arguments, status, "", err);
+    }
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    for (arguments, status, err) in [
+        (&["generate", "starter", "hi", "--logprobs", "2"][..], 2, "without --json"),
+        (&["chat", "--logprobs", "2"], 2, "in a conversation"),
+        (&["generate", "starter", "hi", "--top-p", "0.5", "--temperature", "0"], 2, "--top-p"),
+        (&["tokenize", "starter", "--jsn"], 2, "write -- before it"),
     ] {
         check(&[], arguments, status, "", err);
     }
@@ -89,6 +123,52 @@ fn an_unknown_setting_names_the_nearest() {
 #[test]
 fn a_wrong_variable_is_an_error_that_names_it() {
     check(&[("PASTURE_TOP_P", "7")], &["config"], 2, "", "PASTURE_TOP_P");
+}
+
+#[test]
+fn a_mistyped_variable_is_an_error_that_names_the_nearest() {
+    check(&[("PASTURE_TEMPRATURE", "1")], &["config"], 78, "", "did you mean PASTURE_TEMPERATURE");
+    check(&[("PASTURE_ISA", "abacus")], &["doctor"], 78, "", "this processor has scalar");
+}
+
+#[test]
+fn the_starter_has_a_name() {
+    check(&[], &["tokenize", "starter", "--", "--jsn"], 0, "\"j\"", "");
+    check(&[], &["show", "starter", "--json"], 0, "\"parameters\":3672320", "");
+    check(&[], &["generate", "starter", "A token is", "--temperature", "0", "-n", "4"], 0, " a small piece of\n", "");
+}
+
+#[test]
+fn an_answer_that_does_not_end_by_itself_says_so() {
+    check(&[], &["generate", "starter", "hi", "--ignore-eos"], 0, "", "ended after 256 tokens; --max-tokens N");
+    let cut = ["generate", "starter", "hi", "--ignore-eos", "--context", "40"];
+    check(&[], &cut, 1, "\n", "fills the context of 40 tokens");
+    check(&[], &["generate", "starter", "hi", "--answers", "2", "-n", "3"], 0, "--- 2 of 2 ---\n", "");
+    let (_, _, errors) = said(&["chat", "-n", "2"], "Hello!\n");
+    assert!(errors.contains("(ended after 2 tokens; /set max_tokens N"), "{errors}");
+}
+
+#[test]
+fn a_full_conversation_says_so_and_goes_on_after_compact_or_drop() {
+    let arguments = ["chat", "--context", "128", "--temperature", "0"];
+    let questions = "Who are you?\nWhat is GGUF?\nHow do I chat with a model?\n";
+    let (status, _, errors) = said(&arguments, &format!("{questions}What is a token?\n"));
+    assert_eq!(status, Some(1), "{errors}");
+    for part in ["128 tokens of at most 128", "/compact", "/drop", "--context N"] {
+        assert!(errors.contains(part), "{errors} lacks {part:?}");
+    }
+    for (room, told) in [("/compact", "the conversation is this summary"), ("/drop", "forgot the oldest question")] {
+        let (status, answers, errors) = said(&arguments, &format!("{questions}{room}\nHello!\n/stats\n"));
+        assert_eq!(status, Some(0), "{errors}");
+        assert!(errors.contains(told), "{errors}");
+        assert!(
+            answers.contains("Hello! How can I help you?") && answers.contains("of 128 tokens in use"),
+            "{answers}"
+        );
+    }
+    let (status, _, errors) = said(&["chat", "--context", "48"], "Who are you?\n/compact\n");
+    assert_eq!(status, Some(1), "{errors}");
+    assert!(errors.contains("no room for a summary") && errors.contains("/drop"), "{errors}");
 }
 
 #[test]

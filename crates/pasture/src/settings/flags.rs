@@ -47,7 +47,7 @@ impl Given {
 
 fn refuse(key: &Key, origin: &Origin, what: &str) -> clap::Error {
     let place = if *origin == Origin::Variable { key.variable.to_owned() } else { format!("--{}", key.flag) };
-    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{place}: {what}\n"))
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{place}: {what}"))
 }
 
 fn of(scope: Scope) -> impl Iterator<Item = &'static Key> {

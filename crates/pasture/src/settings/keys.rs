@@ -115,6 +115,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
     all().iter().find(|key| key.name == name)
 }
 
+/// The setting of that name, as files or flags spell it.
+pub fn find_spelled(name: &str) -> Option<&'static Key> {
+    find(name).or_else(|| all().iter().find(|key| key.flag == name || key.aliases.contains(&name)))
+}
+
 impl Key {
     /// Reads the setting from a flag or a variable.
     ///
@@ -144,7 +149,7 @@ impl Key {
     pub fn check(&self, value: &Value) -> Result<(), String> {
         let fits = match self.kind {
             Kind::Text => value.is_string(),
-            Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(is_stop)),
             Kind::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Kind::Whole(low, high) => value.as_u64().is_some_and(|number| (low..=high).contains(&number)),
             Kind::Sampling(_) => {
@@ -162,7 +167,7 @@ impl Key {
             Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),
             Kind::Word(words) => words.join(", "),
             Kind::Text => "a text".into(),
-            Kind::Texts => "a list of texts".into(),
+            Kind::Texts => format!("texts of 1 to {TEXT_BYTES_MAX} bytes"),
         }
     }
 
@@ -177,6 +182,13 @@ impl Key {
             Kind::Text | Kind::Texts => "TEXT",
         }
     }
+}
+
+/// Longest text before which an answer may end; the engine takes no longer one.
+const TEXT_BYTES_MAX: usize = 256;
+
+fn is_stop(text: &Value) -> bool {
+    text.as_str().is_some_and(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()))
 }
 
 fn number(text: &str) -> Result<Value, String> {
@@ -219,6 +231,7 @@ mod tests {
         check_parse("samplers", "top_k;temperature", Ok(json!("top_k;temperature")));
         check_parse("samplers", "top_q", Err("names of steps"));
         check_parse("stop", "###", Ok(json!(["###"])));
+        check_parse("stop", "", Err("1 to 256 bytes"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use pasture_engine::sampling::SamplingOptions;
-use pasture_files::nearest::nearest;
+use pasture_files::nearest::{likely, nearest};
 use serde_json::Value;
 
 use crate::exit::{Failure, Status};
@@ -48,6 +48,7 @@ impl Settings {
     /// The flags and variables that clap found, then the files.
     pub fn resolve(given: &Given) -> Result<Settings, Failure> {
         let mut settings = Settings::default();
+        known_variables(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))?;
         for (name, value, origin) in given.iter() {
             settings.values.entry(name).or_insert_with(|| (value.clone(), origin.clone()));
         }
@@ -100,17 +101,24 @@ impl Settings {
         list.into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
     }
 
-    /// Changes a value, as `/set` does.
-    pub fn set(&mut self, name: &str, text: &str) -> Result<(), Failure> {
-        let names = || keys::all().iter().filter(|key| key.scope == Scope::Sampling).map(|key| key.name);
-        let known = keys::find(name).filter(|key| key.scope == Scope::Sampling);
-        let Some(key) = known else {
-            let hint = nearest(name, names()).map(|near| format!("did you mean {near:?}?"));
-            return Err(Failure::new(Status::Usage, format!("no setting of sampling is called {name:?}")).hint(hint));
-        };
+    /// Changes a value, as `/set` does, and gives the setting's name.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<&'static str, Failure> {
+        let known = keys::find_spelled(name).filter(|key| key.scope == Scope::Sampling);
+        let key = known.ok_or_else(|| unknown_sampling(name, text))?;
         let value = key.parse(text).map_err(|what| Failure::new(Status::Usage, what))?;
         self.values.insert(key.name, (value, Origin::Flag));
-        Ok(())
+        Ok(key.name)
+    }
+
+    /// A flag that would change nothing where it is given is an error; files and variables speak of every verb.
+    pub fn refuse_flag(&self, name: &str, place: &str, hint: &str) -> Result<(), Failure> {
+        match self.get(name) {
+            Some((_, Origin::Flag)) => {
+                let what = format!("`--{}` has no effect {place}", name.replace('_', "-"));
+                Err(Failure::new(Status::Usage, what).hint(hint.to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The sampling settings. One from the command line that could change nothing is an error.
@@ -131,6 +139,50 @@ impl Settings {
         }
         Ok(options)
     }
+}
+
+/// Variables with our prefix that are no settings: where tests find their kit, which kernels run, what they print.
+const OTHER_VARIABLES: [&str; 3] = ["PASTURE_KIT", "PASTURE_ISA", "PASTURE_PRINT_LOSS"];
+
+/// A mistyped variable would have no effect, and nobody would see it.
+fn known_variables(names: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let known = || keys::all().iter().map(|key| key.variable).chain(OTHER_VARIABLES);
+    let unknown = names.filter(|name| name.starts_with("PASTURE_") && !known().any(|known| known == name));
+    for name in unknown {
+        let what = format!("no setting has the variable {name}");
+        let Some(near) = likely(&name, known()) else {
+            // Another program's, or another version's.
+            eprintln!("note: {what}: it has no effect");
+            continue;
+        };
+        let hint = format!("did you mean {near}? `pasture config --json` lists all variables");
+        return Err(Failure::new(Status::Config, what).hint(hint));
+    }
+    Ok(())
+}
+
+/// Kernels that a variable asks for must be there: whatever computes with them would panic.
+pub fn known_kernels() -> Result<(), Failure> {
+    let Some(name) = std::env::var_os("PASTURE_ISA") else { return Ok(()) };
+    let names: Vec<&str> = pasture_kernels::Kernels::all().iter().map(|kernels| kernels.name()).collect();
+    if names.iter().any(|known| name == *known) {
+        return Ok(());
+    }
+    let what = format!("PASTURE_ISA is {name:?}, but this processor has {}", names.join(", "));
+    Err(Failure::new(Status::Config, what))
+}
+
+/// A name that no setting of sampling has; one that holds from the start says how to give it.
+pub fn unknown_sampling(name: &str, text: &str) -> Failure {
+    let hint = match keys::find_spelled(name) {
+        Some(key) if key.name == "system" => Some("/system TEXT sets it".to_owned()),
+        Some(key) if key.scope != Scope::Sampling => Some(format!("it holds from the start: --{} {text}", key.flag)),
+        _ => {
+            let names = keys::all().iter().filter(|key| key.scope == Scope::Sampling).map(|key| key.name);
+            nearest(name, names).map(|near| format!("did you mean {near:?}? /set lists all settings"))
+        }
+    };
+    Failure::new(Status::Usage, format!("no setting of sampling is called {name:?}")).hint(hint)
 }
 
 /// The files that may hold settings, the nearest first.
@@ -170,6 +222,16 @@ mod tests {
         check_file("temperature = \"hot\"", Err("a number from 0 to 100"));
         check_file("threads = 0", Err("from 1 to 1024"));
         check_file("threads = ", Err("settings file"));
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_told() {
+        let check = |name: &str| known_variables([name.to_owned()].into_iter());
+        for good in ["PASTURE_THREADS", "PASTURE_KIT", "PATH", "MY_PASTURE_X", "PASTURE_HOME_PAGE"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        let text = check("PASTURE_TEMPRATURE").expect_err("a slip").to_string();
+        assert!(text.contains("PASTURE_TEMPERATURE"), "{text}");
     }
 
     #[test]

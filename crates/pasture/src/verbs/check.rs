@@ -13,8 +13,8 @@ use crate::output;
 /// Is a file sound? Reads it as far as possible without running it
 #[derive(Args)]
 #[command(after_help = "\
-Models are compared tensor by tensor with what their configuration says. The status is that of the first file that is
-not sound.
+Models are compared tensor by tensor with what their configuration says.
+The status is that of the first file that is not sound.
 
 Examples:
   pasture check my-model.gguf
@@ -56,6 +56,19 @@ enum Kind {
     Data,
 }
 
+impl Kind {
+    fn noun(self) -> &'static str {
+        match self {
+            Kind::Model => "model",
+            Kind::Tensors => "file of tensors",
+            Kind::Adapter => "adapter",
+            Kind::Tokenizer => "tokenizer",
+            Kind::Template => "template",
+            Kind::Data => "dataset",
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let base = arguments.base.as_deref().filter(|base| !base.is_empty());
     let (mut reports, mut first) = (Vec::new(), None);
@@ -65,15 +78,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let name = file.display().to_string();
         match found {
             Ok((kind, what)) => {
-                let kind = format!("{kind:?}").to_lowercase();
                 if !arguments.json {
-                    output::line(&format!("{name}: a sound {kind}: {what}"))?;
+                    output::line(&format!("{name}: a sound {}: {what}", kind.noun()))?;
                 }
+                let kind = format!("{kind:?}").to_lowercase();
                 reports.push(json!({"file": name, "sound": true, "kind": kind, "what": what}));
             }
             Err(failure) => {
-                if !arguments.json || arguments.files.len() == 1 {
-                    eprintln!("{failure}");
+                match arguments.files.len() {
+                    1 => eprintln!("{failure}"),
+                    // Messages name a file without its folder, and files in several folders may share a name.
+                    _ if !arguments.json => eprintln!("{name}: not sound\n  {failure}"),
+                    _ => {}
                 }
                 reports.push(json!({"file": name, "sound": false, "error": failure.message()}));
                 first.get_or_insert(failure.status);
@@ -167,5 +183,6 @@ fn rows(path: &Path, base: Option<&str>) -> Result<String, Failure> {
     let summary = data::check(path, data::Options { vocabulary })?;
     let unused = summary.unused.join(", ");
     let unused = if unused.is_empty() { unused } else { format!("; columns without an effect: {unused}") };
-    Ok(format!("{}, {} rows, {} answers to learn from{unused}", summary.layout.name(), summary.rows, summary.answers))
+    let (rows, answers) = (output::counted(summary.rows, "row"), output::counted(summary.answers, "answer"));
+    Ok(format!("{}, {rows}, {answers} to learn from{unused}", summary.layout.name()))
 }

@@ -8,7 +8,10 @@ use crate::output;
 
 /// Print completions for a shell
 #[derive(Args)]
-#[command(after_help = "Example: pasture completions bash > ~/.local/share/bash-completion/completions/pasture")]
+#[command(after_help = "\
+Examples:
+  pasture completions bash > ~/.local/share/bash-completion/completions/pasture
+  source <(pasture completions bash)")]
 pub struct Arguments {
     /// The shell
     shell: Shell,

@@ -10,8 +10,9 @@ use crate::settings::{self, ChatFlags, Given, RunFlags, SamplingFlags, Settings,
 /// Show the settings in force
 #[derive(Args)]
 #[command(after_help = "\
-A setting comes from a flag, else from a variable, else from \"pasture.toml\" in this folder, else from the user's file,
-else from the system's file, else from the model's own files, else it has its default.
+A setting comes from a flag, else from a variable such as PASTURE_THREADS, else
+from pasture.toml in this folder, else from the user's file, else from the
+system's file, else from the model's own files, else it has its default.
 
 Examples:
   pasture config

@@ -5,12 +5,12 @@ use pasture_files::tokenizer::Shown;
 use serde_json::json;
 
 use super::model;
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::output;
 
 /// Turn token ids into text
 #[derive(Args)]
-#[command(after_help = "Example: pasture detokenize my-model.gguf --ids 1,2,3")]
+#[command(after_help = "Example:\n  pasture detokenize my-model.gguf --ids 1,2,3")]
 pub struct Arguments {
     /// A model, or a tokenizer file
     model: String,
@@ -28,6 +28,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let tokenizer = model::tokenizer(&arguments.model)?;
     let ids = model::ids(&arguments.ids)?;
+    let (length, past) = (tokenizer.len(), |id: &&u32| tokenizer.token(**id).is_none());
+    if let Some(id) = ids.iter().find(past) {
+        return Err(Failure::new(Status::Usage, format!("no token has the id {id}; there are {length} tokens")));
+    }
     let shown = if arguments.hide_special { Shown::Hide } else { Shown::Show };
     let text = tokenizer.decode(&ids, shown)?;
     if arguments.json {

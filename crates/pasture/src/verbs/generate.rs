@@ -24,7 +24,7 @@ pub struct Arguments {
     /// A file, a folder, or a name from a Hugging Face cache or Ollama folder
     model: String,
     /// The text to go on with
-    #[arg(allow_hyphen_values = true, conflicts_with_all = ["ids", "file"], required_unless_present_any = ["ids", "file"])]
+    #[arg(allow_hyphen_values = true, value_parser = model::text_argument, conflicts_with_all = ["ids", "file"], required_unless_present_any = ["ids", "file"])]
     prompt: Option<String>,
     /// Read the text from a file
     #[arg(long, value_name = "FILE", conflicts_with = "ids")]
@@ -60,20 +60,27 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.running.0).and(&arguments.sampling.0);
     let Opened { model, settings, .. } =
         model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+    if !arguments.json {
+        settings.refuse_flag("logprobs", "without --json", "--json reports them")?;
+    }
     let request = request(&arguments, &model, &settings)?;
     let plain = !arguments.json && arguments.answers == 1;
     if plain && model.tokenizer().is_ok() {
-        return stream(&model, request);
+        return told(stream(&model, request.clone())?, &model, &request, &settings);
     }
-    let answers = model.engine().submit(request)?.answers()?;
+    let answers = model.engine().submit(request.clone())?.answers()?;
     if arguments.json {
         return output::json(&object(&model, &answers));
     }
-    for answer in &answers {
+    for (number, answer) in answers.iter().enumerate() {
+        // A text may have lines of its own, so that a line alone would not tell where the next one begins.
+        if answers.len() > 1 {
+            output::line(&format!("--- {} of {} ---", number + 1, answers.len()))?;
+        }
         let ids = || answer.ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         output::line(&if model.tokenizer().is_ok() { answer.text.clone() } else { ids() })?;
     }
-    Ok(())
+    answers.iter().try_for_each(|answer| told(answer.finish, &model, &request, &settings))
 }
 
 fn request(arguments: &Arguments, model: &Model, settings: &Settings) -> Result<Request, Failure> {
@@ -100,23 +107,41 @@ fn request(arguments: &Arguments, model: &Model, settings: &Settings) -> Result<
 }
 
 /// Prints the text as it comes.
-fn stream(model: &Model, request: Request) -> Result<(), Failure> {
-    let mut ends_line = true;
+fn stream(model: &Model, request: Request) -> Result<Finish, Failure> {
+    let (mut ends_line, mut finish) = (true, Finish::Cancelled);
     for event in model.engine().submit(request)? {
-        let (text, finish) = match event? {
-            Event::Piece(piece) => (piece.text, None),
-            Event::Ending(ending) => (ending.text, Some(ending.finish)),
+        let text = match event? {
+            Event::Piece(piece) => piece.text,
+            Event::Ending(ending) => {
+                finish = ending.finish;
+                ending.text
+            }
         };
         if !text.is_empty() {
             ends_line = text.ends_with('\n');
             output::print(&text)?;
         }
-        if finish == Some(Finish::ContextFull) {
-            let what = format!("the text is cut: it fills the context of {} tokens", model.engine().context());
-            return Err(Failure::new(Status::Failed, what).hint("--max-tokens N ends it before".to_owned()));
-        }
     }
-    if ends_line { Ok(()) } else { output::line("") }
+    if !ends_line {
+        output::line("")?;
+    }
+    Ok(finish)
+}
+
+/// A text that did not come to its own end says so.
+fn told(finish: Finish, model: &Model, request: &Request, settings: &Settings) -> Result<(), Failure> {
+    match finish {
+        Finish::ContextFull => {
+            let what = format!("the text is cut: it fills the context of {} tokens", model.engine().context());
+            Err(Failure::new(Status::Failed, what).hint("--max-tokens N ends it before".to_owned()))
+        }
+        Finish::MaxTokens if settings.whole("max_tokens").is_none() => {
+            let tokens = request.max_tokens.unwrap_or(0);
+            eprintln!("note: ended after {tokens} tokens; --max-tokens N allows more");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn object(model: &Model, answers: &[Answer]) -> Value {

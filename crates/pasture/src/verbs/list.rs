@@ -9,7 +9,8 @@ use crate::output;
 /// List the models that are already on this machine
 #[derive(Args)]
 #[command(after_help = "\
-Looks in the Hugging Face cache and in Ollama's folder; nothing is downloaded and nothing is changed.
+Looks in the Hugging Face cache and in Ollama's folder; nothing is downloaded
+and nothing is changed. The first column is the name that other verbs take.
 
 Examples:
   pasture list
@@ -36,7 +37,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let places: Vec<String> =
             pasture_store::places().iter().map(|place| place.path.display().to_string()).collect();
         eprintln!("no models in {}", places.join(", "));
-        return output::line("The starter is always there: pasture chat");
+        eprintln!("the starter is always there: pasture chat");
+        return Ok(());
     }
     let width = found.iter().map(|model| model.name.chars().count()).max().unwrap_or(0);
     for model in &found {

@@ -15,9 +15,11 @@ use crate::settings::{Given, RunFlags};
 /// Write a model's raw scores for token ids
 #[derive(Args)]
 #[command(after_help = "\
-The file is safetensors: tensor \"logits\", [tokens, vocabulary], f32; with --hidden also \"hidden.layerN\".
+The file is safetensors: tensor \"logits\", [tokens, vocabulary], f32; with
+--hidden also \"hidden.layerN\".
 
-Example: pasture logits my-model --ids 1,2,3 --out scores.safetensors --exact")]
+Example:
+  pasture logits my-model --ids 1,2,3 --out scores.safetensors --exact")]
 pub struct Arguments {
     /// A file, a folder, or a name from a Hugging Face cache or Ollama folder
     model: String,
@@ -42,6 +44,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let ids = model::ids(&arguments.ids)?;
+    model::can_hold(&arguments.out)?;
     let given = program.clone().and(&arguments.running.0);
     let Opened { model, .. } = model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
     let layers = if arguments.hidden { model.decoder().spec().layers.len() } else { 0 };

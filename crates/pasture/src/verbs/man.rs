@@ -19,7 +19,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut command = crate::CommandLine::command();
+    // `pasture help` has no flags; a page for each of its words would only hide the others.
+    let mut command = crate::CommandLine::command().disable_help_subcommand(true);
     command.build();
     if let Some(folder) = &arguments.out {
         let cannot = |error| Failure::new(Status::CannotCreate, format!("cannot write pages to {folder:?}: {error}"));

@@ -18,7 +18,7 @@ mod tokenize;
 use clap::Subcommand;
 
 use crate::exit::Failure;
-use crate::settings::Given;
+use crate::settings::{self, Given};
 
 /// What the program can do.
 #[derive(Subcommand)]
@@ -40,6 +40,7 @@ pub enum Verb {
 
 /// Runs a verb with the settings that hold everywhere.
 pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
+    settings::known_kernels()?;
     match verb {
         Verb::Chat(arguments) => chat::run(*arguments, program),
         Verb::Generate(arguments) => generate::run(*arguments, program),

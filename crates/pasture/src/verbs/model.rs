@@ -8,6 +8,7 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasture::{LoadOptions, Model};
 use pasture_files::Tensors;
+use pasture_files::error::file_name;
 use pasture_files::prompt::Prompt;
 use pasture_files::size::Size;
 use pasture_files::tokenizer::Tokenizer;
@@ -30,31 +31,51 @@ pub struct Opened {
     pub model: Model,
     /// The settings.
     pub settings: Settings,
-    /// Whether bars and colors may be shown.
-    pub decorated: bool,
+    /// Where it is.
+    pub place: Place,
 }
 
-/// The file or folder that a name means.
-pub fn path(name: &str) -> Result<PathBuf, Failure> {
-    Ok(pasture_store::resolve(name)?.path)
+/// What a name means.
+pub enum Place {
+    /// The small model inside the program.
+    Starter,
+    /// A file or folder.
+    At(PathBuf),
+}
+
+/// The name of the model inside the program, where nothing else has it.
+const STARTER: &str = "starter";
+
+/// What a name means; no name is the starter's.
+pub fn place(name: Option<&str>) -> Result<Place, Failure> {
+    let Some(name) = name else { return Ok(Place::Starter) };
+    match pasture_store::resolve(name) {
+        Ok(found) => Ok(Place::At(found.path)),
+        Err(pasture_store::Error::NotFound { .. }) if name == STARTER => Ok(Place::Starter),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Loads a model, the starter if none is named.
 pub fn open(name: Option<&str>, given: &Given, exact: bool, strict: bool) -> Result<Opened, Failure> {
     let settings = Settings::resolve(given)?;
-    let decorated = output::decorated(settings.text("color"));
     let options = options(&settings, exact, strict);
-    let bar = bar(name, decorated);
-    let model = match name {
-        Some(name) => Model::open_with_progress(name, &options, &mut |done, total| advance(&bar, done, total)),
-        None => Model::starter_with(&options),
+    let place = place(name)?;
+    let model = match &place {
+        Place::Starter => Model::starter_with(&options)?,
+        Place::At(path) => {
+            let name = name.unwrap_or(STARTER);
+            let bar = bar(name, output::decorated(settings.text("color")));
+            let source = Source::open(path)?;
+            let model = Model::from_source(name, &source, &options, &mut |done, total| advance(&bar, done, total));
+            bar.finish_and_clear();
+            model?
+        }
     };
-    bar.finish_and_clear();
-    let model = model?;
     for key in &model.report().unknown {
         eprintln!("note: configuration key {key:?} has no effect: no page knows it");
     }
-    Ok(Opened { model, settings, decorated })
+    Ok(Opened { model, settings, place })
 }
 
 fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
@@ -73,11 +94,11 @@ fn file_options(strict: bool) -> pasture_model::LoadOptions {
     pasture_model::LoadOptions { unknown }
 }
 
-fn bar(name: Option<&str>, decorated: bool) -> ProgressBar {
+fn bar(name: &str, decorated: bool) -> ProgressBar {
     let target = if decorated { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("loading {msg} {bar:30} {bytes}/{total_bytes} {eta}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(0), target).with_style(style).with_message(name.unwrap_or_default().to_owned())
+    ProgressBar::with_draw_target(Some(0), target).with_style(style).with_message(name.to_owned())
 }
 
 fn advance(bar: &ProgressBar, done: u64, total: u64) {
@@ -87,34 +108,45 @@ fn advance(bar: &ProgressBar, done: u64, total: u64) {
 
 /// Opens a model's files without reading weights; the starter if none is named.
 pub fn source(name: Option<&str>) -> Result<Source, Failure> {
-    match name {
-        Some(name) => Ok(Source::open(&path(name)?)?),
-        None => Ok(Model::starter_source()?),
+    source_at(&place(name)?)
+}
+
+fn source_at(place: &Place) -> Result<Source, Failure> {
+    match place {
+        Place::At(path) => Ok(Source::open(path)?),
+        Place::Starter => Ok(Model::starter_source()?),
     }
 }
 
 /// Opens tensors, whatever they belong to.
 pub fn tensors(name: Option<&str>) -> Result<Tensors, Failure> {
-    match name {
-        Some(name) => Ok(Tensors::open(&path(name)?)?),
-        None => Ok(Model::starter_source()?.tensors),
+    match place(name)? {
+        Place::At(path) => Ok(Tensors::open(&path)?),
+        Place::Starter => Ok(Model::starter_source()?.tensors),
     }
 }
 
 /// The tokenizer of a model, or of a tokenizer file.
 pub fn tokenizer(name: &str) -> Result<Tokenizer, Failure> {
-    Ok(Tokenizer::open(path(name)?)?)
+    match place(Some(name))? {
+        Place::At(path) => Ok(Tokenizer::open(path)?),
+        Place::Starter => {
+            let prompt = prompt(&Place::Starter)?;
+            Ok(prompt.tokenizer().cloned().ok_or(pasture_files::prompt::Error::NoTokenizer)?)
+        }
+    }
 }
 
 /// The prompt object of a model's file or folder. Where the configuration names a family, that family's own template
 /// stands in for a missing one; files without weights or configuration have none.
-pub fn prompt(path: &Path) -> Result<Prompt, Failure> {
-    let source = Source::open(path).ok();
+pub fn prompt(place: &Place) -> Result<Prompt, Failure> {
+    let source = source_at(place).ok();
     let found = source.and_then(|source| Some((families::find(&source.config).ok()?, source)));
-    Ok(match found {
-        Some((family, source)) => pasture::prompt_of(&source, family)?,
-        None => Prompt::open(path, None)?,
-    })
+    match (found, place) {
+        (Some((family, source)), _) => Ok(pasture::prompt_of(&source, family)?),
+        (None, Place::At(path)) => Ok(Prompt::open(path, None)?),
+        (None, Place::Starter) => unreachable!("the starter's family is known"),
+    }
 }
 
 /// A backend that keeps no weights: loading onto it compares every tensor with what the model needs, and costs nothing.
@@ -144,7 +176,7 @@ pub fn hollow(source: &Source, strict: bool) -> Result<Loaded, Failure> {
 pub fn check(path: &Path, strict: bool) -> Result<String, Failure> {
     let source = Source::open(path)?;
     let loaded = hollow(&source, strict)?;
-    let text = if prompt(path)?.tokenizer().is_some() { "" } else { ", without a tokenizer" };
+    let text = if prompt(&Place::At(path.to_owned()))?.tokenizer().is_some() { "" } else { ", without a tokenizer" };
     let unknown: Vec<String> = loaded.report.unknown.iter().map(|key| format!("{key:?}")).collect();
     let unknown = if unknown.is_empty() { String::new() } else { format!("; unknown keys: {}", unknown.join(", ")) };
     Ok(format!("{}, {} tensors{text}{unknown}", loaded.family.name, source.tensors.len()))
@@ -155,6 +187,31 @@ pub fn vocabulary(name: &str) -> Result<u32, Failure> {
     let source = source(Some(name))?;
     let vocab = families::blueprint(&source.config)?.spec.vocab;
     Ok(u32::try_from(vocab).unwrap_or(u32::MAX))
+}
+
+/// A text on the command line. One that looks like a flag is a slip of the fingers, unless `--` stands before it.
+pub fn text_argument(text: &str) -> Result<String, String> {
+    let word = text.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let named = word.starts_with(|first: char| first.is_ascii_alphabetic())
+        && word.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
+    let is_flag = text.starts_with("--") && !text.starts_with("---") && named;
+    if is_flag && !std::env::args().any(|argument| argument == "--") {
+        return Err("there is no such flag here; where it is the text, write -- before it".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Refuses early what could not be written later.
+pub fn can_hold(file: &Path) -> Result<(), Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            let what = format!("cannot write {:?}: there is no folder {folder:?}", file_name(file));
+            Err(Failure::new(Status::CannotCreate, what))
+        }
+        _ if file.is_dir() => Err(Failure::new(Status::CannotCreate, format!("cannot write {file:?}: it is a folder"))),
+        _ => Ok(()),
+    }
 }
 
 /// A text from the command line, a file, or standard input.
@@ -186,6 +243,16 @@ pub fn ids(text: &str) -> Result<Vec<u32>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_looks_like_a_flag_is_refused() {
+        for text in ["--jsn", "--top-p=0.5", "--ids"] {
+            assert!(text_argument(text).is_err(), "{text:?}");
+        }
+        for text in ["-", "--", "---", "- one", "--no such flag", "-5", "--5", "a --json", ""] {
+            assert_eq!(text_argument(text).as_deref(), Ok(text));
+        }
+    }
 
     #[test]
     fn ids_are_numbers_between_commas() {

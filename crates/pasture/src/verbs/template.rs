@@ -19,8 +19,9 @@ const TEMPLATE_BYTES_MAX: u64 = 4 << 20;
 /// Show the text and the tokens that a conversation becomes
 #[derive(Args)]
 #[command(after_help = "\
-The file holds a list of messages, or an object with messages, tools, add_generation_prompt, bos_token, eos_token;
-further keys of the object are handed to the template.
+The file holds a list of messages, or an object with messages, tools,
+add_generation_prompt, bos_token, eos_token; further keys of the object are
+handed to the template.
 
 Examples:
   pasture template my-model.gguf --messages messages.json
@@ -51,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             false => output::line(&rendered.text),
         };
     }
-    let prompt = model::prompt(&model::path(&arguments.model)?)?;
+    let prompt = model::prompt(&model::place(Some(&arguments.model))?)?;
     let encoded = prompt.conversation(&conversation(without_idle_tokens(request, &prompt), now)?)?;
     if arguments.json {
         let Encoded { text, ids, trained } = encoded;

@@ -13,7 +13,7 @@ use crate::output;
 /// Turn text into tokens
 #[derive(Args)]
 #[command(after_help = "\
-Marks such as <|im_end|> in the text stay text unless --parse-special is given.
+Marks such as <|im_end|> in the text stay text without --parse-special.
 
 Examples:
   pasture tokenize my-model.gguf \"Hello there!\"
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// A model, or a tokenizer file
     model: String,
     /// The text (default: standard input)
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, value_parser = model::text_argument)]
     text: Option<String>,
     /// Read the text from a file
     #[arg(long, value_name = "FILE", conflicts_with = "text")]

@@ -1,6 +1,6 @@
 //! The commands of the conversation: what `/help` lists and how a line becomes one. What they do is in `talk.rs`.
 
-use pasture_files::nearest::nearest;
+use pasture_files::nearest::likely;
 
 /// Name, what follows it, what it does.
 pub const COMMANDS: [(&str, &str, &str); 13] = [
@@ -51,7 +51,7 @@ pub fn read(text: &str) -> Input {
     let known = || COMMANDS.iter().map(|(name, ..)| *name);
     match known().find(|known| *known == alias) {
         Some(name) => Input::Command(name, rest.trim().to_owned()),
-        None => Input::Unknown(name.to_owned(), nearest(name, known())),
+        None => Input::Unknown(name.to_owned(), likely(name, known())),
     }
 }
 
@@ -94,6 +94,7 @@ mod tests {
             ("//etc", Input::Say("/etc".into())),
             ("/set top_k 5", Input::Command("set", "top_k 5".into())),
             ("/quit", Input::Command("exit", String::new())),
+            ("/zzzzzz", Input::Unknown("zzzzzz".into(), None)),
             ("/regenrate", Input::Unknown("regenrate".into(), Some("regenerate"))),
         ] {
             assert_eq!(read(line), wanted, "{line:?}");

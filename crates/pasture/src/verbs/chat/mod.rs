@@ -1,7 +1,9 @@
 //! `pasture chat`: a conversation, in a terminal or through a pipe. The loop is in `talk.rs`.
 
 mod command;
+mod greeting;
 mod saved;
+mod setting;
 mod talk;
 mod typing;
 
@@ -16,8 +18,8 @@ use crate::settings::{ChatFlags, Given, RunFlags, SamplingFlags};
 /// Talk with a model
 #[derive(Args)]
 #[command(after_help = "\
-In a terminal: /help lists the commands, Ctrl-C stops an answer and keeps the conversation, Ctrl-D leaves.
-Through a pipe: each line is a question.
+In a terminal: /help lists the commands, Ctrl-C stops an answer and keeps the
+conversation, Ctrl-D leaves. Through a pipe: each line is a question.
 
 Examples:
   pasture chat
@@ -52,11 +54,11 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         return Err(Failure::new(Status::Unavailable, what));
     }
     let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0).and(&arguments.sampling.0);
-    let Opened { model, settings, decorated } =
+    let Opened { model, settings, place } =
         model::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
-    let mut talk = talk::Talk::new(model, settings, decorated)?;
+    let mut talk = talk::Talk::new(model, settings)?;
     if let Some(file) = &arguments.load {
         talk.load(file)?;
     }
-    if std::io::stdin().is_terminal() { talk.in_terminal() } else { talk.through_pipe() }
+    if std::io::stdin().is_terminal() { talk.in_terminal(&place) } else { talk.through_pipe() }
 }

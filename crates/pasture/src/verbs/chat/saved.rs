@@ -7,14 +7,16 @@ use pasture_files::durable;
 use serde_json::{Value, json};
 
 use crate::exit::{Failure, Status};
+use crate::verbs::model;
 
 /// Longest conversation file that is read.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// Writes a conversation. The file is complete or untouched.
-pub fn save(path: &Path, model: &str, messages: &[Message]) -> Result<(), Failure> {
+pub fn save(path: &Path, name: &str, messages: &[Message]) -> Result<(), Failure> {
+    model::can_hold(path)?;
     let list: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    let text = serde_json::to_string_pretty(&json!({"model": model, "messages": list})).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&json!({"model": name, "messages": list})).unwrap_or_default();
     Ok(durable::write_file(path, |sink| sink.put(text.as_bytes()))?)
 }
 

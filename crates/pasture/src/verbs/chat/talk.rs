@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pasture::{Error, Message, Model, Reply, Session};
+use pasture::{Error, Finish, Message, Model, Reply, Session};
 
 use super::command::{self, Input};
-use super::saved;
 use super::typing::{Typed, Typing};
+use super::{greeting, saved, setting};
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{Settings, keys};
+use crate::settings::Settings;
+use crate::verbs::model::Place;
 
 /// What the model is asked by `/compact`.
 const SUMMARY: &str = "Summarize our conversation so far in a few sentences, with every fact that may matter later.";
@@ -23,16 +24,19 @@ pub struct Talk {
     session: Session,
     model: Model,
     settings: Settings,
-    decorated: bool,
+    /// Whether a person sits at it.
+    terminal: bool,
     interrupt: Arc<AtomicBool>,
 }
 
 impl Talk {
     /// An empty conversation.
-    pub fn new(model: Model, settings: Settings, decorated: bool) -> Result<Talk, Failure> {
+    pub fn new(model: Model, settings: Settings) -> Result<Talk, Failure> {
+        // A model that takes no text is refused before anybody asks it something.
+        model.tokenizer()?;
         let session = model.session();
         let interrupt = session.cancel_flag();
-        let mut talk = Talk { session, model, settings, decorated, interrupt };
+        let mut talk = Talk { session, model, settings, terminal: false, interrupt };
         talk.apply()?;
         if let Some(system) = talk.settings.text("system") {
             talk.session.set_system(Some(system.to_owned()));
@@ -43,6 +47,8 @@ impl Talk {
     /// Hands the settings to the session.
     fn apply(&mut self) -> Result<(), Failure> {
         let sampling = self.settings.sampling()?;
+        let hint = "`pasture generate MODEL TEXT --logprobs N --json` reports them";
+        self.settings.refuse_flag("logprobs", "in a conversation", hint)?;
         self.session.set_sampling(sampling);
         self.session.set_max_tokens(self.settings.whole("max_tokens"));
         self.session.set_stops(self.settings.texts("stop"));
@@ -74,12 +80,10 @@ impl Talk {
     }
 
     /// Questions from a terminal, until Ctrl-D.
-    pub fn in_terminal(mut self) -> Result<(), Failure> {
+    pub fn in_terminal(mut self, place: &Place) -> Result<(), Failure> {
         signal_hook::flag::register(signal_hook::consts::SIGINT, self.interrupt.clone())?;
-        eprintln!("{} · /help lists the commands, Ctrl-D leaves", self.model.name());
-        for note in self.model.prompt().notes() {
-            eprintln!("note: {note}");
-        }
+        eprint!("{}", greeting::text(&self.model, place));
+        self.terminal = true;
         let mut typing = Typing::new()?;
         loop {
             let text = match typing.read(">>> ")? {
@@ -104,8 +108,20 @@ impl Talk {
     }
 
     fn say(&mut self, text: &str) -> Result<(), Failure> {
-        let reply = self.session.say(text);
-        print_reply(reply, self.decorated, &self.interrupt)
+        print_reply(self.session.say(text))?;
+        self.after_answer()
+    }
+
+    /// Says why an answer ended where that is not its own end, and keeps the next question apart from it.
+    fn after_answer(&mut self) -> Result<(), Failure> {
+        let stats = self.session.stats();
+        if self.interrupt.swap(false, Ordering::Relaxed) {
+            self.tell("(stopped)")?;
+        } else if let Some(stats) = stats.filter(|stats| stats.finish == Finish::MaxTokens) {
+            let tokens = output::counted(stats.new_tokens, "token");
+            self.tell(&format!("(ended after {tokens}; /set max_tokens N allows more)"))?;
+        }
+        if self.terminal { self.tell("") } else { Ok(()) }
     }
 
     fn obey(&mut self, name: &str, rest: &str) -> Result<(), Failure> {
@@ -115,15 +131,18 @@ impl Talk {
             "set" => self.set(rest),
             "save" => {
                 saved::save(file(rest)?, self.model.name(), self.session.messages())?;
-                self.tell(&format!("kept {} messages in {rest:?}", self.session.messages().len()))
+                self.tell(&format!("kept {} in {rest:?}", output::counted(self.session.messages().len(), "message")))
             }
             "load" => {
                 self.load(file(rest)?)?;
-                self.tell(&format!("{} messages", self.session.messages().len()))
+                self.tell(&format!(
+                    "goes on with {} from {rest:?}",
+                    output::counted(self.session.messages().len(), "message")
+                ))
             }
             "regenerate" => {
-                let reply = self.session.regenerate();
-                print_reply(reply, self.decorated, &self.interrupt)
+                print_reply(self.session.regenerate())?;
+                self.after_answer()
             }
             "undo" => match self.session.undo() {
                 true => self.tell("took back the last question and its answer"),
@@ -150,79 +169,102 @@ impl Talk {
 
     fn system(&mut self, text: &str) -> Result<(), Failure> {
         if text.is_empty() {
-            return output::line(self.session.system_message().unwrap_or("there is no system message"));
+            return match self.session.system_message() {
+                Some(text) => output::line(text),
+                None => self.tell("there is no system message; /system TEXT sets one"),
+            };
         }
         self.session.set_system(Some(text.to_owned()));
         self.tell("the system message is set")
     }
 
     fn set(&mut self, rest: &str) -> Result<(), Failure> {
-        if let Some((name, value)) = rest.split_once(char::is_whitespace) {
-            let before = self.settings.clone();
-            self.settings.set(name, value.trim())?;
-            return self.apply().inspect_err(|_| self.settings = before);
-        }
-        if !rest.is_empty() {
-            return Err(
-                Failure::new(Status::Usage, "`/set` takes a name and a value").hint("/set temperature 0.7".to_owned())
-            );
-        }
-        let defaults = self.model.sampling_defaults().present();
-        for key in keys::all().iter().filter(|key| key.scope == keys::Scope::Sampling) {
-            let value = self.settings.get(key.name).map(|(value, _)| value.to_string());
-            let own = || defaults.iter().find(|(name, _)| *name == key.name);
-            let model = || own().map(|(_, value)| format!("{value} (the model's)"));
-            output::line(&format!("  {:<22} {}", key.name, value.or_else(model).unwrap_or_else(|| "-".into())))?;
-        }
-        Ok(())
+        let Some((name, value)) = rest.split_once(char::is_whitespace) else {
+            return output::print(&match rest {
+                "" => setting::list(&self.settings, &self.model),
+                name => setting::one(name, &self.settings, &self.model)?,
+            });
+        };
+        let before = self.settings.clone();
+        let name = self.settings.set(name, value.trim())?;
+        self.apply().inspect_err(|_| self.settings = before)?;
+        self.tell(&format!("{name} is set"))
     }
 
-    /// Makes room: the conversation becomes the model's own summary of it. The oldest messages go first where the
-    /// summary itself finds no room, and that is said.
+    /// Makes room: the conversation becomes the model's own summary of it. The oldest questions go first where the
+    /// summary itself finds no room, and that is said. Whatever goes wrong, the conversation stays.
     fn compact(&mut self) -> Result<(), Failure> {
         let before = self.session.messages().to_vec();
-        let system = self.session.system_message().map(str::to_owned);
-        let mut dropped = 0;
-        let summary = loop {
-            match self.session.say(SUMMARY).text() {
-                Ok(summary) => break summary,
-                Err(Error::ContextFull { .. }) if self.session.drop_oldest() => dropped += 1,
-                Err(error) => {
-                    self.session.set_messages(before);
-                    return Err(error.into());
-                }
+        if !before.iter().any(|message| message.role == "user") {
+            return Err(Failure::new(Status::Usage, "there is nothing to summarize"));
+        }
+        let result = self.summarize();
+        self.session.set_max_tokens(self.settings.whole("max_tokens"));
+        let (summary, dropped) = match result {
+            Ok(made) => made,
+            Err(failure) => {
+                self.session.set_messages(before);
+                return Err(failure);
             }
         };
-        let question = Message::new("user", SUMMARY);
-        self.session.set_messages(vec![question, Message::new("assistant", summary.clone())]);
+        if self.interrupt.swap(false, Ordering::Relaxed) {
+            self.session.set_messages(before);
+            return self.tell("(stopped; the conversation is as it was)");
+        }
+        let system = self.session.system_message().map(str::to_owned);
+        self.session.set_messages(vec![Message::new("user", SUMMARY), Message::new("assistant", summary.clone())]);
         self.session.set_system(system);
         if dropped > 0 {
-            self.tell(&format!("the oldest {dropped} questions found no room and are not in the summary"))?;
+            self.tell(&format!(
+                "{} found no room and had to be left out",
+                output::counted(dropped, "oldest question")
+            ))?;
         }
+        self.tell("from here on the conversation is this summary:")?;
         output::line(&summary)
     }
 
+    /// The model's summary in at most a quarter of the context, and how many of the oldest questions it could not read.
+    fn summarize(&mut self) -> Result<(String, usize), Failure> {
+        self.session.set_max_tokens(Some((self.model.engine().context() / 4).max(1)));
+        for dropped in 0.. {
+            let full = match self.session.say(SUMMARY).text() {
+                Ok(summary) => return Ok((summary, dropped)),
+                Err(error @ Error::ContextFull { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            self.session.drop_oldest();
+            if !self.session.messages().iter().any(|message| message.role == "user") {
+                let hint = "/drop forgets the oldest question and its answer".to_owned();
+                let what = format!("even the last question leaves no room for a summary: {full}");
+                return Err(Failure::new(Status::Failed, what).hint(hint));
+            }
+        }
+        unreachable!("the questions end before the numbers do")
+    }
+
     fn stats(&self) -> Result<(), Failure> {
-        let Some(stats) = self.session.stats() else {
-            return output::line("there is no answer yet");
-        };
-        let speed = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-        let computed = stats.prompt_tokens - stats.cached_tokens;
-        output::line(&format!(
-            "prompt   {} tokens, {} of them known from before, {:.2} s, {:.1} tokens/s",
-            stats.prompt_tokens,
-            stats.cached_tokens,
-            stats.prompt_time.as_secs_f64(),
-            speed(computed, stats.prompt_time)
-        ))?;
-        let rest = stats.new_tokens.saturating_sub(1);
-        output::line(&format!(
-            "answer   {} tokens, {:.2} s, {:.1} tokens/s",
-            stats.new_tokens,
-            stats.new_time.as_secs_f64(),
-            speed(rest, stats.new_time)
-        ))?;
-        output::line(&format!("context  {} of {} tokens", stats.context_used, stats.context_limit))
+        if let Some(stats) = self.session.stats() {
+            let speed = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+            let computed = stats.prompt_tokens - stats.cached_tokens;
+            output::line(&format!(
+                "prompt   {}, {} of them known from before, {:.2} s, {:.1} tokens/s",
+                output::counted(stats.prompt_tokens, "token"),
+                stats.cached_tokens,
+                stats.prompt_time.as_secs_f64(),
+                speed(computed, stats.prompt_time)
+            ))?;
+            let rest = stats.new_tokens.saturating_sub(1);
+            output::line(&format!(
+                "answer   {}, {:.2} s, {:.1} tokens/s",
+                output::counted(stats.new_tokens, "token"),
+                stats.new_time.as_secs_f64(),
+                speed(rest, stats.new_time)
+            ))?;
+        }
+        // What was taken back or forgotten since the last answer counts no more.
+        let used = if self.session.messages().is_empty() { 0 } else { self.session.tokens()? };
+        output::line(&format!("context  {used} of {} tokens in use", self.model.engine().context()))
     }
 
     /// A word to the person, beside the answers.
@@ -233,20 +275,20 @@ impl Talk {
 }
 
 fn unknown(name: &str, near: Option<&str>) -> Failure {
-    let hint =
-        near.map(|near| format!("did you mean /{near}? /help lists the commands; // begins a line with a slash"));
-    Failure::new(Status::Usage, format!("there is no command /{name}")).hint(hint)
+    let guess = near.map(|near| format!("did you mean /{near}? ")).unwrap_or_default();
+    Failure::new(Status::Usage, format!("there is no command /{name}"))
+        .hint(format!("{guess}/help lists the commands; // begins a line with a slash"))
 }
 
 fn file(rest: &str) -> Result<&Path, Failure> {
     if rest.is_empty() {
-        return Err(Failure::new(Status::Usage, "the name of a file is missing"));
+        return Err(Failure::new(Status::Usage, "the name of a file is missing").hint("/save talk.json".to_owned()));
     }
     Ok(Path::new(rest))
 }
 
 /// Prints an answer as it comes.
-fn print_reply(reply: Reply<'_>, decorated: bool, interrupt: &AtomicBool) -> Result<(), Failure> {
+fn print_reply(reply: Reply<'_>) -> Result<(), Failure> {
     let mut ends_line = true;
     let mut result = Ok(());
     for piece in reply {
@@ -261,15 +303,25 @@ fn print_reply(reply: Reply<'_>, decorated: bool, interrupt: &AtomicBool) -> Res
     if !ends_line {
         output::line("")?;
     }
-    if interrupt.swap(false, Ordering::Relaxed) && decorated {
-        eprintln!("(stopped)");
-    }
     result
 }
 
-/// A full context is told with what can be done about it.
+/// A full context is told with its numbers and with what can be done about it here.
 fn full(error: Error) -> Failure {
-    let is_full = matches!(error, Error::ContextFull { .. } | Error::AnswerCut { .. });
-    let hint = "/compact replaces the conversation by a summary, /drop forgets its oldest question".to_owned();
-    Failure::from(error).hint(is_full.then_some(hint))
+    let what = match error {
+        Error::ContextFull { prompt, limit, .. } if prompt < limit => {
+            return Failure::from(error).hint(Some("/set max_tokens N asks for shorter answers".to_owned()));
+        }
+        Error::ContextFull { prompt, limit, .. } => {
+            format!("the context is full: with this question the conversation has {prompt} tokens of at most {limit}")
+        }
+        Error::AnswerCut { prompt, new, limit } => format!(
+            "the answer is cut, because the context is full: {prompt} tokens of conversation and {new} of the answer \
+             are all of its {limit}"
+        ),
+        error => return error.into(),
+    };
+    let hint = "/compact replaces the conversation by a summary, /drop forgets its oldest question, and \
+                `--context N` at the start makes the context longer";
+    Failure::new(Status::Failed, what).hint(hint.to_owned())
 }
