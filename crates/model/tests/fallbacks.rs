@@ -30,6 +30,7 @@ fn each_fallback_has_its_familys_form() {
             "<s>[INST] <<SYS>>\n system's text\n\n<</SYS>>\n\n user's text [/INST] assistant's text </s>\
              <s>[INST] user's text [/INST]",
         ),
+        ("Gemma", &["user"], "<s><start_of_turn>user\nuser's text<end_of_turn>\n<start_of_turn>model\n"),
         ("Gemma 2", &["user"], "<s><start_of_turn>user\nuser's text<end_of_turn>\n<start_of_turn>model\n"),
         (
             "Gemma 2",

@@ -106,7 +106,15 @@ fn rows(decoder: &Decoder) -> Vec<f32> {
 #[test]
 fn every_family_is_the_same_model_under_ggufs_names() {
     let Some(golden) = kit::folder("golden") else { return };
-    for case in ["text/llama3", "text/llama_bias_headdim", "text/gemma2", "text/phi2", "arctic/arctic", "embed/bert"] {
+    for case in [
+        "text/llama3",
+        "text/llama_bias_headdim",
+        "text/gemma1",
+        "text/gemma2",
+        "text/phi2",
+        "arctic/arctic",
+        "embed/bert",
+    ] {
         let source = Source::open(&golden.join(case)).expect("the kit's model opens");
         let families::Blueprint { family, spec, .. } = families::blueprint(&source.config).expect("it has a page");
         let own = (family.names)(&spec);

@@ -22,7 +22,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 /// The family's turns; it has no place for a system text but the first question.
-const FALLBACK: &str = "\
+pub(super) const FALLBACK: &str = "\
 {{- bos_token -}}\
 {%- if messages and messages[0]['role'] == 'system' -%}\
 {%- set opening = (messages[0]['content'] | trim) ~ '\\n\\n' -%}{%- set talk = messages[1:] -%}\

@@ -58,27 +58,41 @@ fn spec(config: &Config) -> Result<Spec> {
     let layers: usize = config.need("num_hidden_layers")?;
     let masks = vec![Mask::Causal; layers];
     let mlp_bias = config.or("mlp_bias", false)?;
-    dense(config, &attention, masks, Dense { eps: 1e-6, mlp_bias, context: 2048 })
+    dense(config, &attention, masks, Dense { mlp_bias, ..Dense::new(1e-6, 2048) })
 }
 
 /// What differs around the attention of families with such layers.
 pub(super) struct Dense {
     /// The norms' eps where the file has none.
     pub(super) eps: f32,
-    /// Whether the products of the MLP have a bias.
-    pub(super) mlp_bias: bool,
     /// Positions where the file says nothing.
     pub(super) context: usize,
+    /// Whether the products of the MLP have a bias.
+    pub(super) mlp_bias: bool,
+    /// The key that names the activation, and the activation where the file has none.
+    pub(super) activation: (&'static str, &'static str),
+    /// The norms.
+    pub(super) norm: NormKind,
+    /// Whether the embedding is the head where the file says nothing.
+    pub(super) tied: bool,
+}
+
+impl Dense {
+    /// What most families have.
+    pub(super) fn new(eps: f32, context: usize) -> Dense {
+        Dense { eps, context, mlp_bias: false, activation: ("hidden_act", "silu"), norm: NormKind::Rms, tied: false }
+    }
 }
 
 /// Layers of attention and a gated MLP, which families share that differ in their attention.
 pub(super) fn dense(config: &Config, attention: &AttentionSpec, masks: Vec<Mask>, own: Dense) -> Result<Spec> {
     let eps = config.or("rms_norm_eps", own.eps)?;
-    let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
+    let norm = |slot| NormSpec { slot, kind: own.norm, eps };
+    let (key, usual) = own.activation;
     let mlp = MlpSpec {
         slots: MLP,
         width: config.need("intermediate_size")?,
-        activation: config.activation("hidden_act", "silu")?,
+        activation: config.activation(key, usual)?,
         gated: true,
         bias: own.mlp_bias,
     };
@@ -97,7 +111,7 @@ pub(super) fn dense(config: &Config, attention: &AttentionSpec, masks: Vec<Mask>
         layers: masks.into_iter().map(layer).collect(),
         norm: Some(norm("norm")),
         head: Some(HeadSpec {
-            tied: config.or("tie_word_embeddings", false)?,
+            tied: config.or("tie_word_embeddings", own.tied)?,
             bias: false,
             rule: LogitRule::default(),
         }),

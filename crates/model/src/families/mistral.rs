@@ -52,5 +52,5 @@ fn spec(config: &Config) -> Result<Spec> {
     };
     let layers: usize = config.need("num_hidden_layers")?;
     let mask = config.or_off("sliding_window", 4096)?.map_or(Mask::Causal, Mask::Window);
-    llama::dense(config, &attention, vec![mask; layers], llama::Dense { eps: 1e-6, mlp_bias: false, context: 131_072 })
+    llama::dense(config, &attention, vec![mask; layers], llama::Dense::new(1e-6, 131_072))
 }

@@ -3,6 +3,7 @@
 
 mod arctic;
 mod bert;
+mod gemma;
 mod gemma2;
 mod llama;
 mod mistral;
@@ -43,6 +44,7 @@ pub struct Family {
 pub const ALL: &[&Family] = &[
     &llama::FAMILY,
     &mistral::FAMILY,
+    &gemma::FAMILY,
     &gemma2::FAMILY,
     &phi::FAMILY,
     &phi3::FAMILY,

@@ -46,7 +46,7 @@ fn spec(config: &Config) -> Result<Spec> {
     }
     let layers: usize = config.need("num_hidden_layers")?;
     let mask = config.get("sliding_window")?.map_or(Mask::Causal, Mask::Window);
-    llama::dense(config, &attention, vec![mask; layers], llama::Dense { eps: 1e-5, mlp_bias: false, context: 4096 })
+    llama::dense(config, &attention, vec![mask; layers], llama::Dense::new(1e-5, 4096))
 }
 
 fn names(_: &Spec) -> Names {

@@ -62,13 +62,12 @@ fn spec(config: &Config, heads: Heads, bias: Biases, qk_norm: Option<QkNorm>) ->
     let window = if config.or("use_sliding_window", false)? { Mask::Window(keys) } else { Mask::Causal };
     let first = config.or("max_window_layers", 28usize)?;
     let masks = config.masks(layers, window, |layer| if layer >= first { window } else { Mask::Causal })?;
-    llama::dense(config, &attention, masks, llama::Dense { eps: 1e-6, mlp_bias: false, context: 32_768 })
+    llama::dense(config, &attention, masks, llama::Dense::new(1e-6, 32_768))
 }
 
 fn names(spec: &Spec) -> Names {
     let mut names = llama::names(spec);
     names.rows.push(row("model.layers.{layer}.self_attn.q_norm", "attention.q_norm"));
     names.rows.push(row("model.layers.{layer}.self_attn.k_norm", "attention.k_norm"));
-    names.gguf_order = crate::names::GgufOrder::Plain;
-    names
+    names.gguf_plain()
 }

@@ -164,6 +164,11 @@ impl Names {
         Names { gguf_order: GgufOrder::Interleaved, ..self }
     }
 
+    /// The same table for a family whose GGUF files keep queries and keys as they are.
+    pub fn gguf_plain(self) -> Names {
+        Names { gguf_order: GgufOrder::Plain, ..self }
+    }
+
     /// The rows that may fill a slot.
     pub fn filling(&self, slot: &'static str) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(move |row| row.slots.contains(&slot))
