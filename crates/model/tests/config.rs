@@ -420,6 +420,7 @@ fn every_layout_of_a_golden_case_reads_as_one_spec() {
         "text/qwen2",
         "text/qwen25_swa_yarn",
         "text/qwen3",
+        "text/olmo2",
         "text/phi2",
         "text/phi1_5_qkln",
         "arctic/arctic",

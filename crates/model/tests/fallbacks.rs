@@ -42,6 +42,8 @@ fn each_fallback_has_its_familys_form() {
         ("Mistral", &["system", "user"], "<s>[INST] system's text\n\n\n user's text [/INST]"),
         ("Qwen 2", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("Phi-3", &["user"], "<|user|>\n user's text\n<|end|>\n<|assistant|>\n"),
+        ("OLMo 2", &["user"], "<s><|user|>\n user's text\n\n<|assistant|>\n"),
+        ("OLMo 2", &["user", "assistant"], "<s><|user|>\n user's text\n\n<|assistant|>\n assistant's text\n</s>"),
         ("Phi", &["user"], "Instruct: user's text\nOutput:"),
         ("Phi", &["user", "assistant"], "Instruct: user's text\nOutput: assistant's text\n"),
     ] {

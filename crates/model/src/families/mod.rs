@@ -7,6 +7,7 @@ mod gemma;
 mod gemma2;
 mod llama;
 mod mistral;
+mod olmo2;
 mod phi;
 mod phi3;
 mod qwen;
@@ -50,6 +51,7 @@ pub const ALL: &[&Family] = &[
     &phi3::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &olmo2::FAMILY,
     &arctic::FAMILY,
     &bert::BERT,
     &bert::XLM,
