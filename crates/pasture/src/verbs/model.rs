@@ -50,7 +50,14 @@ const STARTER: &str = "starter";
 pub fn place(name: Option<&str>) -> Result<Place, Failure> {
     let Some(name) = name else { return Ok(Place::Starter) };
     match pasture_store::resolve(name) {
-        Ok(found) => Ok(Place::At(found.path)),
+        Ok(found) => {
+            let idle: Vec<&str> =
+                found.layers.iter().map(|layer| layer.kind.as_str()).filter(|kind| *kind != "license").collect();
+            if !idle.is_empty() {
+                eprintln!("note: what Ollama adds to {name:?} has no effect here: {}", idle.join(", "));
+            }
+            Ok(Place::At(found.path))
+        }
         Err(pasture_store::Error::NotFound { .. }) if name == STARTER => Ok(Place::Starter),
         Err(error) => Err(error.into()),
     }

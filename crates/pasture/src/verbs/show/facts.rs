@@ -36,7 +36,7 @@ pub struct Facts {
 
 impl Facts {
     /// Reads headers, configuration and prompt.
-    pub fn gather(source: &Source, strict: bool) -> Result<Facts, Failure> {
+    pub fn gather(name: Option<&str>, source: &Source, strict: bool) -> Result<Facts, Failure> {
         let families::Blueprint { family, spec, report } = families::blueprint(&source.config)?;
         if strict {
             report.strict(&source.config)?;
@@ -52,7 +52,11 @@ impl Facts {
             *bytes += stored;
         }
         Ok(Facts {
-            name: source.tensors.name().to_owned(),
+            // A name from a cache says more than the file's, which may be a checksum.
+            name: match name.filter(|name| !std::path::Path::new(name).exists()) {
+                Some(name) => name.to_owned(),
+                None => source.tensors.name().to_owned(),
+            },
             files: source.tensors.files().len(),
             family: family.name,
             architecture: source.config.architecture().unwrap_or(family.name).to_owned(),

@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         return list(&model::tensors(arguments.model.as_deref())?, arguments.json);
     }
     let source = model::source(arguments.model.as_deref())?;
-    let facts = Facts::gather(&source, arguments.strict)?;
+    let facts = Facts::gather(arguments.model.as_deref(), &source, arguments.strict)?;
     if arguments.graph {
         let drawing = pasture_model::graph(&facts.spec);
         return if arguments.json { output::json(&json!({"graph": drawing})) } else { output::print(&drawing) };
