@@ -26,6 +26,47 @@ pub enum Activation {
     SoftCap(f32),
 }
 
+impl Activation {
+    /// The value of the function.
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Gelu => {
+                (f64::from(x) * 0.5 * (1.0 + erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2))) as f32
+            }
+            Activation::GeluTanh => {
+                let inner =
+                    f64::from(x) * (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 0.044_715 * f64::from(x).powi(2));
+                (0.5 * f64::from(x) * (1.0 + inner.tanh())) as f32
+            }
+            Activation::GeluQuick => x / (1.0 + (-1.702 * x).exp()),
+            Activation::Relu => x.max(0.0),
+            Activation::ReluSquared => x.max(0.0) * x.max(0.0),
+            Activation::Tanh => x.tanh(),
+            Activation::SoftCap(cap) => cap * (x / cap).tanh(),
+        }
+    }
+}
+
+/// The error function to about 1e-12: its series near zero, a continued fraction of its complement beyond.
+pub fn erf(x: f64) -> f64 {
+    let size = x.abs();
+    let value = if size < 2.5 {
+        let (mut term, mut sum) = (size, size);
+        for n in 1..60 {
+            term *= -size * size / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else if size > 6.0 {
+        1.0
+    } else {
+        let fraction = (1..60).rev().fold(0.0, |tail, n| 0.5 * f64::from(n) / (size + tail));
+        1.0 - (-size * size).exp() / ((size + fraction) * std::f64::consts::PI.sqrt())
+    };
+    value.copysign(x)
+}
+
 impl Kernels {
     /// `out = x / sqrt(mean(x²) + epsilon) · (weight + offset)`; no weight is a factor of one.
     pub fn rms_norm(&self, x: &[f32], weight: Option<&[f32]>, offset: f32, epsilon: f32, out: &mut [f32]) {
@@ -119,4 +160,18 @@ fn check_norm(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, out: &[f3
     assert_eq!(x.len(), out.len(), "a norm keeps the row's length");
     assert!(weight.is_none_or(|weight| weight.len() == x.len()), "a norm has one factor per column");
     assert!(bias.is_none_or(|bias| bias.len() == x.len()), "a norm has one bias per column");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_function_has_its_known_values() {
+        for (x, expected) in
+            [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.5, 0.999_593_048), (-3.0, -0.999_977_909_5)]
+        {
+            assert!((erf(x) - expected).abs() < 1e-9, "erf({x}) is {}", erf(x));
+        }
+    }
 }

@@ -40,42 +40,7 @@ pub(super) fn scale(x: &mut [f32], scale: f32) {
 }
 
 pub(super) fn activate(activation: Activation, x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x = value(activation, *x));
-}
-
-fn value(activation: Activation, x: f32) -> f32 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::Gelu => (f64::from(x) * 0.5 * (1.0 + erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2))) as f32,
-        Activation::GeluTanh => {
-            let inner = f64::from(x) * (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 0.044_715 * f64::from(x).powi(2));
-            (0.5 * f64::from(x) * (1.0 + inner.tanh())) as f32
-        }
-        Activation::GeluQuick => x / (1.0 + (-1.702 * x).exp()),
-        Activation::Relu => x.max(0.0),
-        Activation::ReluSquared => x.max(0.0) * x.max(0.0),
-        Activation::Tanh => x.tanh(),
-        Activation::SoftCap(cap) => cap * (x / cap).tanh(),
-    }
-}
-
-/// The error function to about 1e-12: its series near zero, a continued fraction of its complement beyond.
-fn erf(x: f64) -> f64 {
-    let size = x.abs();
-    let value = if size < 2.5 {
-        let (mut term, mut sum) = (size, size);
-        for n in 1..60 {
-            term *= -size * size / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        sum * std::f64::consts::FRAC_2_SQRT_PI
-    } else if size > 6.0 {
-        1.0
-    } else {
-        let fraction = (1..60).rev().fold(0.0, |tail, n| 0.5 * f64::from(n) / (size + tail));
-        1.0 - (-size * size).exp() / ((size + fraction) * std::f64::consts::PI.sqrt())
-    };
-    value.copysign(x)
+    x.iter_mut().for_each(|x| *x = activation.of(*x));
 }
 
 pub(super) fn rotate(first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]) {

@@ -111,12 +111,12 @@ impl Backend for Cpu {
 
     fn activate(&self, x: &Tensor, activation: Activation) -> Tensor {
         let kernels = self.pool.kernels();
-        rows::map_from(&self.pool, x, |_, out| kernels.activate(activation.kernel(), out))
+        rows::map_from(&self.pool, x, |_, out| kernels.activate(activation, out))
     }
 
     fn gate(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Tensor {
         let kernels = self.pool.kernels();
-        rows::map_from(&self.pool, gate, |at, out| kernels.gate(activation.kernel(), out, up.row(at)))
+        rows::map_from(&self.pool, gate, |at, out| kernels.gate(activation, out, up.row(at)))
     }
 
     fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Tensor {

@@ -19,23 +19,6 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Activation {
-    /// The same function as the kernels name it.
-    pub(crate) fn kernel(self) -> pasture_kernels::elementwise::Activation {
-        use pasture_kernels::elementwise::Activation as Kernel;
-        match self {
-            Activation::Silu => Kernel::Silu,
-            Activation::Gelu => Kernel::Gelu,
-            Activation::GeluTanh => Kernel::GeluTanh,
-            Activation::GeluQuick => Kernel::GeluQuick,
-            Activation::Relu => Kernel::Relu,
-            Activation::ReluSquared => Kernel::ReluSquared,
-            Activation::Tanh => Kernel::Tanh,
-            Activation::SoftCap(cap) => Kernel::SoftCap(cap),
-        }
-    }
-}
-
 fn precision(cpu: &Cpu) -> linear::Precision {
     match cpu.precision {
         Precision::Exact => linear::Precision::Exact,
@@ -69,7 +52,7 @@ pub(super) fn project(
     let input = Input { values: x.values(), cols: x.cols(), prologue };
     match epilogue {
         Epilogue::Plain => products(cpu, x, &input, linears, Finish::Store),
-        Epilogue::Activated(activation) => products(cpu, x, &input, linears, Finish::Activate(activation.kernel())),
+        Epilogue::Activated(activation) => products(cpu, x, &input, linears, Finish::Activate(*activation)),
         Epilogue::Gated(activation) => vec![gated(cpu, x, &input, linears, *activation)],
         Epilogue::Heads(heads) => {
             assert_eq!(heads.len(), linears.len(), "each output has its epilogue");
@@ -100,7 +83,7 @@ fn gated(cpu: &Cpu, x: &Tensor, input: &Input<'_>, linears: &[&Linear], activati
         up: up.weight.matrix(),
         gate_bias: rows::values(&gate.bias),
         up_bias: rows::values(&up.bias),
-        activation: activation.kernel(),
+        activation: activation,
         out: &mut out,
     };
     linear::project_gated(&cpu.pool, precision(cpu), input, pair);

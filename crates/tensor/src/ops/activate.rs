@@ -1,63 +1,29 @@
 //! Activations, alone or as the gate of another value.
 
+pub use pasture_kernels::elementwise::Activation;
+use pasture_kernels::elementwise::erf;
+
 use crate::tape::{self, Gradients};
 use crate::{Ops, Tensor};
 
-/// A function of one value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activation {
-    /// `x · sigmoid(x)`.
-    Silu,
-    /// `x · Φ(x)` with the error function (Hendrycks & Gimpel, arXiv 1606.08415).
-    Gelu,
-    /// The same by the tanh approximation.
-    GeluTanh,
-    /// `x · sigmoid(1.702 x)`.
-    GeluQuick,
-    /// `max(x, 0)`.
-    Relu,
-    /// `max(x, 0)²`.
-    ReluSquared,
-    /// `tanh(x)`.
-    Tanh,
-    /// `cap · tanh(x / cap)`: a soft limit.
-    SoftCap(f32),
-}
-
-impl Activation {
-    /// The value of the function.
-    pub fn of(self, x: f32) -> f32 {
-        match self {
-            Activation::Silu => x * sigmoid(x),
-            Activation::Gelu => x * normal_cdf(x),
-            Activation::GeluTanh => 0.5 * x * (1.0 + tanh_inner(x).tanh()),
-            Activation::GeluQuick => x * sigmoid(1.702 * x),
-            Activation::Relu => x.max(0.0),
-            Activation::ReluSquared => x.max(0.0) * x.max(0.0),
-            Activation::Tanh => x.tanh(),
-            Activation::SoftCap(cap) => cap * (x / cap).tanh(),
+/// The derivative of an activation.
+pub(crate) fn derivative(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Silu => sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),
+        Activation::Gelu => normal_cdf(x) + x * (-0.5 * x * x).exp() * INVERSE_ROOT_2_PI,
+        Activation::GeluTanh => {
+            let t = tanh_inner(x).tanh();
+            let inner = ROOT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
         }
-    }
-
-    /// The derivative of the function.
-    pub fn derivative(self, x: f32) -> f32 {
-        match self {
-            Activation::Silu => sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),
-            Activation::Gelu => normal_cdf(x) + x * (-0.5 * x * x).exp() * INVERSE_ROOT_2_PI,
-            Activation::GeluTanh => {
-                let t = tanh_inner(x).tanh();
-                let inner = ROOT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
-                0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
-            }
-            Activation::GeluQuick => {
-                let s = sigmoid(1.702 * x);
-                s + 1.702 * x * s * (1.0 - s)
-            }
-            Activation::Relu => f32::from(x > 0.0),
-            Activation::ReluSquared => 2.0 * x.max(0.0),
-            Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
-            Activation::SoftCap(cap) => 1.0 - (x / cap).tanh() * (x / cap).tanh(),
+        Activation::GeluQuick => {
+            let s = sigmoid(1.702 * x);
+            s + 1.702 * x * s * (1.0 - s)
         }
+        Activation::Relu => f32::from(x > 0.0),
+        Activation::ReluSquared => 2.0 * x.max(0.0),
+        Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
+        Activation::SoftCap(cap) => 1.0 - (x / cap).tanh() * (x / cap).tanh(),
     }
 }
 
@@ -76,26 +42,6 @@ fn sigmoid(x: f32) -> f32 {
 /// The normal distribution function, from the error function in f64.
 fn normal_cdf(x: f32) -> f32 {
     (0.5 * (1.0 + erf(f64::from(x) / std::f64::consts::SQRT_2))) as f32
-}
-
-/// The error function to about 1e-12: its Taylor series near zero, a continued fraction beyond.
-fn erf(x: f64) -> f64 {
-    let size = x.abs();
-    let value = if size < 2.5 {
-        let mut term = size;
-        let mut sum = size;
-        for n in 1..60 {
-            term *= -size * size / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        sum * std::f64::consts::FRAC_2_SQRT_PI
-    } else if size > 6.0 {
-        1.0
-    } else {
-        let fraction = (1..60).rev().fold(0.0, |tail, n| 0.5 * f64::from(n) / (size + tail));
-        1.0 - (-size * size).exp() / ((size + fraction) * std::f64::consts::PI.sqrt())
-    };
-    value.copysign(x)
 }
 
 pub(crate) struct Saved {
@@ -126,7 +72,7 @@ impl Ops<'_> {
 
 impl Saved {
     pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
-        let dx = self.x.values().iter().zip(dy.values()).map(|(x, dy)| dy * self.activation.derivative(*x)).collect();
+        let dx = self.x.values().iter().zip(dy.values()).map(|(x, dy)| dy * derivative(self.activation, *x)).collect();
         gradients.add(self.x.node(), Tensor::new(dy.rows(), dy.cols(), dx));
     }
 }
@@ -135,7 +81,7 @@ impl SavedGate {
     pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
         let SavedGate { gate, up, activation } = self;
         let triples = || gate.values().iter().zip(up.values()).zip(dy.values());
-        let d_gate = triples().map(|((gate, up), dy)| dy * up * activation.derivative(*gate)).collect();
+        let d_gate = triples().map(|((gate, up), dy)| dy * up * derivative(activation, *gate)).collect();
         let d_up = triples().map(|((gate, _), dy)| dy * activation.of(*gate)).collect();
         gradients.add(gate.node(), Tensor::new(dy.rows(), dy.cols(), d_gate));
         gradients.add(up.node(), Tensor::new(dy.rows(), dy.cols(), d_up));
@@ -145,15 +91,6 @@ impl SavedGate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_error_function_has_its_known_values() {
-        for (x, expected) in
-            [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.5, 0.999_593_048), (-3.0, -0.999_977_909_5)]
-        {
-            assert!((erf(x) - expected).abs() < 1e-9, "erf({x}) is {}", erf(x));
-        }
-    }
 
     #[test]
     fn every_derivative_is_the_slope_of_its_function() {
@@ -170,7 +107,7 @@ mod tests {
         for activation in all {
             for x in [-3.0_f32, -0.7, 0.3, 1.1, 4.0] {
                 let slope = (activation.of(x + 1e-2) - activation.of(x - 1e-2)) / 2e-2;
-                assert!((slope - activation.derivative(x)).abs() < 1e-3, "{activation:?} at {x}");
+                assert!((slope - derivative(activation, x)).abs() < 1e-3, "{activation:?} at {x}");
             }
         }
     }

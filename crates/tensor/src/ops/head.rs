@@ -1,6 +1,7 @@
 //! The output head: logits for asked rows, and the loss of known targets in row chunks, so that `[tokens, vocab]`
 //! is never held.
 
+use super::activate::derivative;
 use super::linear::Linear;
 use crate::backend::{Backend, Group};
 use crate::tape::{self, Gradients};
@@ -26,7 +27,7 @@ impl LogitRule {
 
     fn slope(&self, raw: f32) -> f32 {
         let scale = self.scale.unwrap_or(1.0);
-        scale * self.softcap.map_or(1.0, |cap| Activation::SoftCap(cap).derivative(raw * scale))
+        scale * self.softcap.map_or(1.0, |cap| derivative(Activation::SoftCap(cap), raw * scale))
     }
 }
 
