@@ -345,7 +345,7 @@ fn gguf_metadata_is_refused_by_its_own_keys() {
     refuses(&[("llama.attention.head_count", Some(Stored::counts(&[2; 5000])))], &plain, "at most 4096");
     refuses(&[("llama.rope.freq_base", Some(Stored::F32(f32::NAN)))], &plain, "finite");
     refuses(&[("llama.rope.dimension_count", Some(Stored::U32(6)))], &plain, "\"llama.rope.dimension_count\"");
-    refuses(&[("llama.expert_count", Some(Stored::U32(8)))], &plain, "\"llama.expert_count\"");
+    refuses(&[("llama.expert_count", Some(Stored::U32(8)))], &plain, "\"num_experts_per_tok\"");
     refuses(&[("general.architecture", Some(Stored::text("lama")))], &plain, "known are llama");
     refuses(&[("general.architecture", None)], &plain, "general.architecture");
     refuses(
@@ -414,6 +414,7 @@ fn every_layout_of_a_golden_case_reads_as_one_spec() {
         "text/phi3_longrope",
         "text/phi4",
         "text/phi4_mini",
+        "text/mixtral",
         "text/mistral_v01_swa",
         "text/mistral_v03",
         "text/mistral_nemo",

@@ -3,12 +3,13 @@
 
 use pasture_tensor::ops::head::LogitRule;
 
-use super::Family;
-use crate::config::{Config, RopeDefaults};
+use super::{Family, mixtral};
+use crate::config::{Config, Container, RopeDefaults};
 use crate::error::Result;
 use crate::names::{Names, ignored, row};
 use crate::spec::{
-    AttentionSpec, Branch, EmbedSpec, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Spec,
+    AttentionSpec, Branch, EXPERT, EmbedSpec, ExpertsSpec, HeadSpec, MLP, Mask, MixerSpec, MlpSpec, NormKind, NormSpec,
+    Spec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -18,7 +19,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["llama"],
     meta: true,
     spec,
-    names,
+    names: |spec| if has_experts(spec) { mixtral::names(spec) } else { names(spec) },
     fallback: Some(FALLBACK),
 };
 
@@ -40,6 +41,9 @@ const FALLBACK: &str = "\
 {%- endfor -%}";
 
 fn spec(config: &Config) -> Result<Spec> {
+    if config.container() == Container::Gguf && config.or("num_local_experts", 0usize)? > 0 {
+        return mixtral::spec(config);
+    }
     let heads = config.heads()?;
     let attention = AttentionSpec {
         heads: heads.heads,
@@ -116,6 +120,25 @@ pub(super) fn dense(config: &Config, attention: &AttentionSpec, masks: Vec<Mask>
             rule: LogitRule::default(),
         }),
     })
+}
+
+/// The same model with experts in place of the MLP of some layers.
+pub(super) fn with_experts(mut spec: Spec, experts: &ExpertsSpec, has: impl Fn(usize) -> bool) -> Spec {
+    let chosen = spec.layers.iter_mut().enumerate().filter(|(at, _)| has(*at));
+    for branch in chosen.flat_map(|(_, layer)| layer).filter(|branch| matches!(branch.mixer, MixerSpec::Mlp(_))) {
+        branch.mixer = MixerSpec::Experts(experts.clone());
+    }
+    spec
+}
+
+/// One expert: a gated MLP of the width that a key names.
+pub(super) fn expert(config: &Config, width: &str) -> Result<MlpSpec> {
+    let activation = config.activation("hidden_act", "silu")?;
+    Ok(MlpSpec { slots: EXPERT, width: config.need(width)?, activation, gated: true, bias: false })
+}
+
+fn has_experts(spec: &Spec) -> bool {
+    spec.layers.iter().flatten().any(|branch| matches!(branch.mixer, MixerSpec::Experts(_)))
 }
 
 pub(super) fn names(_: &Spec) -> Names {

@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 /// The form of the first instructed checkpoints; a system text stands before the first question.
-const FALLBACK: &str = "\
+pub(super) const FALLBACK: &str = "\
 {{- bos_token -}}\
 {%- if messages and messages[0]['role'] == 'system' -%}\
 {%- set opening = messages[0]['content'] ~ '\\n\\n' -%}{%- set talk = messages[1:] -%}\

@@ -7,6 +7,7 @@ mod gemma;
 mod gemma2;
 mod llama;
 mod mistral;
+mod mixtral;
 mod olmo2;
 mod phi;
 mod phi3;
@@ -45,6 +46,7 @@ pub struct Family {
 pub const ALL: &[&Family] = &[
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mixtral::FAMILY,
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &phi::FAMILY,
