@@ -421,6 +421,8 @@ fn every_layout_of_a_golden_case_reads_as_one_spec() {
         "text/qwen2",
         "text/qwen25_swa_yarn",
         "text/qwen3",
+        "text/qwen3_moe",
+        "text/qwen3_moe_nonorm",
         "text/olmo2",
         "text/phi2",
         "text/phi1_5_qkln",

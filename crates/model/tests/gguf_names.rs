@@ -114,6 +114,7 @@ fn every_family_is_the_same_model_under_ggufs_names() {
         "text/mixtral",
         "text/olmo2",
         "text/phi2",
+        "text/qwen3_moe",
         "arctic/arctic",
         "embed/bert",
     ] {

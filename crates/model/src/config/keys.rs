@@ -131,7 +131,7 @@ const KEYS: &[Key] = &[
     key("num_experts_per_tok", Count(0, EXPERTS_MAX), ZERO),
     key("norm_topk_prob", Any, NEVER),
     key("mlp_only_layers", Any, NEVER),
-    key("decoder_sparse_step", Any, NEVER),
+    key("decoder_sparse_step", Count(1, LAYERS_MAX), NEVER),
     key("moe_layer_frequency", Count(1, LAYERS_MAX), NEVER),
     key("moe_intermediate_size", Count(1, WIDTH_MAX), NEVER),
     key("interleave_moe_layer_step", Any, NEVER),

@@ -12,6 +12,7 @@ mod olmo2;
 mod phi;
 mod phi3;
 mod qwen;
+mod qwen_moe;
 
 use std::path::PathBuf;
 
@@ -53,6 +54,7 @@ pub const ALL: &[&Family] = &[
     &phi3::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen_moe::FAMILY,
     &olmo2::FAMILY,
     &arctic::FAMILY,
     &bert::BERT,

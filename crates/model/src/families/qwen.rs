@@ -24,23 +24,25 @@ pub(super) const QWEN3: Family = Family {
     model_types: &["qwen3"],
     gguf: &["qwen3"],
     meta: false,
-    spec: |config| {
-        let eps = config.or("rms_norm_eps", 1e-6)?;
-        let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
-        let (q, k) = (norm("attention.q_norm"), norm("attention.k_norm"));
-        let qk_norm = QkNorm { q, k, over: NormOver::Head, after_rope: false };
-        spec(config, config.heads_or(Some(32), Some(128))?, config.biases()?, Some(qk_norm))
-    },
+    spec: |config| spec(config, config.heads_or(Some(32), Some(128))?, config.biases()?, Some(head_norms(config)?)),
     names,
     fallback: Some(FALLBACK),
 };
 
 /// Turns between marks, without a system text of its own.
-const FALLBACK: &str = "\
+pub(super) const FALLBACK: &str = "\
 {%- for message in messages -%}\
 {{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>\\n' }}\
 {%- endfor -%}\
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}";
+
+/// The third generation's norms of queries and keys.
+pub(super) fn head_norms(config: &Config) -> Result<QkNorm> {
+    let eps = config.or("rms_norm_eps", 1e-6)?;
+    let norm = |slot| NormSpec { slot, kind: NormKind::Rms, eps };
+    let (q, k) = (norm("attention.q_norm"), norm("attention.k_norm"));
+    Ok(QkNorm { q, k, over: NormOver::Head, after_rope: false })
+}
 
 fn spec(config: &Config, heads: Heads, bias: Biases, qk_norm: Option<QkNorm>) -> Result<Spec> {
     let attention = AttentionSpec {
@@ -65,7 +67,7 @@ fn spec(config: &Config, heads: Heads, bias: Biases, qk_norm: Option<QkNorm>) ->
     llama::dense(config, &attention, masks, llama::Dense::new(1e-6, 32_768))
 }
 
-fn names(spec: &Spec) -> Names {
+pub(super) fn names(spec: &Spec) -> Names {
     let mut names = llama::names(spec);
     names.rows.push(row("model.layers.{layer}.self_attn.q_norm", "attention.q_norm"));
     names.rows.push(row("model.layers.{layer}.self_attn.k_norm", "attention.k_norm"));
