@@ -76,6 +76,8 @@ fn the_status_says_what_was_wrong() {
         (&["chat", "--image", "x.png"], 69, "--image"),
         (&["show", "no/such/model"], 66, "`pasture list` shows the models on this machine"),
         (&["chat", "--context", "999999"], 2, "1024 that this model was made for"),
+        (&["generate", "starter"], 2, "--file FILE, or as token ids"),
+        (&["logits", "starter", "--ids", "1,2", "--out", "x", "--context", "1"], 2, "more than the context of 1"),
         (&["generate", "starter", ""], 2, "has no tokens"),
         (&["generate", "starter", "--ids", "99999"], 2, "past the vocabulary of 2048"),
         (&["generate", "starter", "hi", "--stop", ""], 2, "1 to 256 bytes"),

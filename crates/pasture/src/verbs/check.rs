@@ -129,7 +129,8 @@ fn guess(path: &Path) -> Result<Kind, Failure> {
         () if ends(&[".json"]) => Kind::Data,
         () => {
             let what = format!("cannot tell what {path:?} is");
-            return Err(Failure::new(Status::Usage, what).hint("--as KIND says it".to_owned()));
+            return Err(Failure::new(Status::Usage, what)
+                .hint("--as KIND says it: model, tensors, adapter, tokenizer, template or data".to_owned()));
         }
     })
 }

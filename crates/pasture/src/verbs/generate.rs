@@ -24,7 +24,7 @@ pub struct Arguments {
     /// A file, a folder, or a name from a Hugging Face cache or Ollama folder
     model: String,
     /// The text to go on with
-    #[arg(allow_hyphen_values = true, value_parser = model::text_argument, conflicts_with_all = ["ids", "file"], required_unless_present_any = ["ids", "file"])]
+    #[arg(allow_hyphen_values = true, value_parser = model::text_argument, conflicts_with_all = ["ids", "file"])]
     prompt: Option<String>,
     /// Read the text from a file
     #[arg(long, value_name = "FILE", conflicts_with = "ids")]
@@ -57,6 +57,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
+    if arguments.prompt.is_none() && arguments.ids.is_none() && arguments.file.is_none() {
+        let hint = "it stands behind the model, in a file with --file FILE, or as token ids with --ids 1,2,3";
+        return Err(Failure::new(Status::Usage, "there is no text to go on with").hint(hint.to_owned()));
+    }
     let given = program.clone().and(&arguments.running.0).and(&arguments.sampling.0);
     let Opened { model, settings, .. } =
         model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;

@@ -9,7 +9,7 @@ use pasture_files::safetensors;
 use pasture_kernels::Format;
 
 use super::model::{self, Opened};
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::settings::{Given, RunFlags};
 
 /// Write a model's raw scores for token ids
@@ -47,6 +47,11 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     model::can_hold(&arguments.out)?;
     let given = program.clone().and(&arguments.running.0);
     let Opened { model, .. } = model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+    let (count, context) = (ids.len(), model.engine().context());
+    if count > context {
+        let what = format!("{count} token ids are more than the context of {context}");
+        return Err(Failure::new(Status::Usage, what));
+    }
     let layers = if arguments.hidden { model.decoder().spec().layers.len() } else { 0 };
     let outputs: Vec<usize> = (1..=layers).collect();
     let found = model.logits(&ids, &outputs)?;

@@ -84,6 +84,9 @@ impl Talk {
         signal_hook::flag::register(signal_hook::consts::SIGINT, self.interrupt.clone())?;
         eprint!("{}", greeting::text(&self.model, place));
         self.terminal = true;
+        if !self.session.messages().is_empty() {
+            self.tell(&format!("goes on with {}\n", output::counted(self.session.messages().len(), "message")))?;
+        }
         let mut typing = Typing::new()?;
         loop {
             let text = match typing.read(">>> ")? {

@@ -10,7 +10,7 @@ use pasture_files::Tensors;
 use serde_json::{Value, json};
 
 use super::model;
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
 use facts::Facts;
@@ -45,8 +45,14 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     if arguments.tensors {
         return list(&model::tensors(arguments.model.as_deref())?, arguments.json);
     }
-    let source = model::source(arguments.model.as_deref())?;
-    let facts = Facts::gather(arguments.model.as_deref(), &source, arguments.strict)?;
+    let name = arguments.model.as_deref();
+    let source = model::source(name).map_err(|failure| match name.is_some_and(|name| Path::new(name).is_file()) {
+        true if failure.status == Status::NoInput => {
+            failure.hint("--tensors lists the tensors of any file, whether it is a whole model or not".to_owned())
+        }
+        _ => failure,
+    })?;
+    let facts = Facts::gather(name, &source, arguments.strict)?;
     if arguments.graph {
         let drawing = pasture_model::graph(&facts.spec);
         return if arguments.json { output::json(&json!({"graph": drawing})) } else { output::print(&drawing) };
