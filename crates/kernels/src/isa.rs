@@ -75,7 +75,7 @@ impl Kernels {
     pub fn all() -> &'static [&'static Kernels] {
         static ALL: OnceLock<Vec<&'static Kernels>> = OnceLock::new();
         ALL.get_or_init(|| {
-            #[allow(unused_mut)]
+            #[allow(unused_mut, reason = "other processors have the scalar table alone")]
             let mut all = vec![&scalar::KERNELS];
             #[cfg(target_arch = "x86_64")]
             all.extend(crate::x86::available());

@@ -35,7 +35,7 @@ impl<'a, T> Chunks<'a, T> {
     }
 
     /// The next chunk with its number, for the caller alone.
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref, reason = "the counter gives each part to one caller only")]
     pub fn claim(&self) -> Option<(usize, &'a mut [T])> {
         // Looking first keeps the counter from creeping towards its end in a loop that asks again and again.
         if self.next.load(Ordering::Relaxed) >= self.count() {
