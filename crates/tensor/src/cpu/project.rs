@@ -83,7 +83,7 @@ fn gated(cpu: &Cpu, x: &Tensor, input: &Input<'_>, linears: &[&Linear], activati
         up: up.weight.matrix(),
         gate_bias: rows::values(&gate.bias),
         up_bias: rows::values(&up.bias),
-        activation: activation,
+        activation,
         out: &mut out,
     };
     linear::project_gated(&cpu.pool, precision(cpu), input, pair);
