@@ -410,6 +410,7 @@ fn every_layout_of_a_golden_case_reads_as_one_spec() {
         "text/llama_rope_yarn_opts",
         "text/gemma1",
         "text/gemma2",
+        "text/gemma3_text",
         "text/phi3",
         "text/phi3_longrope",
         "text/phi4",

@@ -111,6 +111,7 @@ fn every_family_is_the_same_model_under_ggufs_names() {
         "text/llama_bias_headdim",
         "text/gemma1",
         "text/gemma2",
+        "text/gemma3_text",
         "text/mixtral",
         "text/olmo2",
         "text/phi2",

@@ -36,6 +36,7 @@ const NAMES: &[(&str, &str)] = &[
     ("pooling_type", "pooling_type"),
     ("rope.dimension_count", "rotary_dim"),
     ("rope.freq_base", "rope_theta"),
+    ("rope.freq_base_swa", "rope_local_base_freq"),
 ];
 
 /// Keys of the rotary scaling, and their names in `rope_scaling`.

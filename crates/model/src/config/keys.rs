@@ -97,6 +97,7 @@ const KEYS: &[Key] = &[
     key("rope_scaling.llama_4_scaling_beta", AtLeast(0.0), ZERO),
     key("sliding_window", Count(1, POSITIONS_MAX), NEVER),
     key("sliding_window_pattern", Count(1, LAYERS_MAX), NEVER),
+    key("_sliding_window_pattern", Count(1, LAYERS_MAX), NEVER),
     key("use_sliding_window", Any, OFF),
     key("max_window_layers", Any, NEVER),
     key("layer_types", Any, &["\"full_attention\""]),

@@ -43,8 +43,6 @@ fn spec(config: &Config) -> Result<Spec> {
     let heads = config.heads_or(Some(4), Some(256))?;
     let hidden: usize = config.need("hidden_size")?;
     let layers: usize = config.need("num_hidden_layers")?;
-    let eps = config.or("rms_norm_eps", 1e-6)?;
-    let norm = |slot| NormSpec { slot, kind: NormKind::RmsOffset, eps };
     let query_width = match (config.container(), layers) {
         (Container::Gguf, LAYERS_OF_27B) => hidden as f32 / heads.heads as f32,
         (Container::Gguf, _) => heads.head_dim as f32,
@@ -65,6 +63,22 @@ fn spec(config: &Config) -> Result<Spec> {
         sinks: false,
         growth: None,
     };
+    let masks = config.masks(layers, window, |layer| if layer % 2 == 0 { window } else { Mask::Causal })?;
+    let attentions = masks.into_iter().map(|mask| AttentionSpec { mask, ..attention.clone() });
+    let rule = LogitRule { scale: None, softcap: config.or_off("final_logit_softcapping", 30.0)? };
+    layered(config, attentions.collect(), rule, 8192)
+}
+
+/// Layers of the given attentions with norms before and after each mixer; `context` is for a file without one.
+pub(super) fn layered(
+    config: &Config,
+    attentions: Vec<AttentionSpec>,
+    rule: LogitRule,
+    context: usize,
+) -> Result<Spec> {
+    let hidden: usize = config.need("hidden_size")?;
+    let eps = config.or("rms_norm_eps", 1e-6)?;
+    let norm = |slot| NormSpec { slot, kind: NormKind::RmsOffset, eps };
     let mlp = MlpSpec {
         slots: MLP,
         width: config.need("intermediate_size")?,
@@ -75,31 +89,25 @@ fn spec(config: &Config) -> Result<Spec> {
     config.ignore("hidden_act", "\"hidden_activation\" is what counts");
     config.ignore("sliding_window_size", "\"sliding_window\" is what counts");
     let branch = |pre, post, mixer| Branch { post: Some(norm(post)), ..Branch::new(norm(pre), mixer) };
-    let layer = |mask| {
-        let attention = AttentionSpec { mask, ..attention.clone() };
+    let layer = |attention| {
         vec![
             branch("attention.norm", "attention.post_norm", MixerSpec::Attention(attention)),
             branch("mlp.norm", "mlp.post_norm", MixerSpec::Mlp(mlp.clone())),
         ]
     };
-    let masks = config.masks(layers, window, |layer| if layer % 2 == 0 { window } else { Mask::Causal })?;
     Ok(Spec {
         vocab: config.need("vocab_size")?,
         hidden,
-        context: config.or("max_position_embeddings", 8192)?,
+        context: config.or("max_position_embeddings", context)?,
         // The reference rounds this factor as its weights are stored; here it is exact.
         embed: EmbedSpec { scale: Some((hidden as f32).sqrt()), ..EmbedSpec::default() },
-        layers: masks.into_iter().map(layer).collect(),
+        layers: attentions.into_iter().map(layer).collect(),
         norm: Some(norm("norm")),
-        head: Some(HeadSpec {
-            tied: config.or("tie_word_embeddings", true)?,
-            bias: false,
-            rule: LogitRule { scale: None, softcap: config.or_off("final_logit_softcapping", 30.0)? },
-        }),
+        head: Some(HeadSpec { tied: config.or("tie_word_embeddings", true)?, bias: false, rule }),
     })
 }
 
-fn names(_: &Spec) -> Names {
+pub(super) fn names(_: &Spec) -> Names {
     Names::new(vec![
         row("model.embed_tokens", "embed"),
         row("model.norm", "norm"),

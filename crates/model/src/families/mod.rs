@@ -5,6 +5,7 @@ mod arctic;
 mod bert;
 mod gemma;
 mod gemma2;
+mod gemma3;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -50,6 +51,7 @@ pub const ALL: &[&Family] = &[
     &mixtral::FAMILY,
     &gemma::FAMILY,
     &gemma2::FAMILY,
+    &gemma3::FAMILY,
     &phi::FAMILY,
     &phi3::FAMILY,
     &qwen::QWEN2,
