@@ -68,7 +68,11 @@ fn head_dim(spec: &Spec) -> usize {
 
 fn is_offset(spec: &Spec, slot: &str) -> bool {
     let of_branches = spec.layers.iter().flatten().flat_map(|branch| [&branch.pre, &branch.post, &branch.after]);
-    let all = of_branches.flatten().chain(&spec.norm);
+    let of_heads = spec.layers.iter().flatten().filter_map(|branch| match &branch.mixer {
+        MixerSpec::Attention(attention) => attention.qk_norm.as_ref(),
+        _ => None,
+    });
+    let all = of_branches.flatten().chain(&spec.norm).chain(of_heads.flat_map(|norms| [&norms.q, &norms.k]));
     all.into_iter().any(|norm: &NormSpec| norm.slot == slot && norm.kind == NormKind::RmsOffset)
 }
 
