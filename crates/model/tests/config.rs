@@ -415,6 +415,8 @@ fn every_layout_of_a_golden_case_reads_as_one_spec() {
         "text/phi3_longrope",
         "text/phi4",
         "text/phi4_mini",
+        "text/ministral",
+        "text/ministral3",
         "text/mixtral",
         "text/mistral_v01_swa",
         "text/mistral_v03",

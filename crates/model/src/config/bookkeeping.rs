@@ -80,6 +80,7 @@ const ROWS: &[Row] = &[
     always("problem_type", LABELS),
     always("classifier_dropout", LABELS),
     always("finetuning_task", LABELS),
+    always("rope_scaling.max_position_embeddings", "the positions are max_position_embeddings"),
     always("rope_scaling.finetuned", "it says how the checkpoint was made"),
     always("pooling_type", "pooling is asked for when embedding"),
     always("chunk_size_feed_forward", "it cuts products into parts without changing them"),

@@ -1,10 +1,11 @@
-//! Mistral 7B and Mistral-Nemo: the Llama page's layers, all with a window where the configuration has one.
+//! Mistral 7B, Mistral-Nemo and Ministral: the Llama page's layers, with a window where the configuration has one, for
+//! all layers or for those it lists; in the third generation of the small ones, queries that grow with their position.
 //! GGUF files of the family call themselves by the Llama page's word.
 
 use super::{Family, llama};
 use crate::config::{Config, RopeDefaults};
 use crate::error::Result;
-use crate::spec::{AttentionSpec, Biases, Mask, Spec};
+use crate::spec::{AttentionSpec, Biases, Mask, QueryGrowth, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Mistral",
@@ -13,6 +14,28 @@ pub(super) const FAMILY: Family = Family {
     gguf: &[],
     meta: false,
     spec,
+    names: llama::names,
+    fallback: Some(FALLBACK),
+};
+
+pub(super) const MINISTRAL: Family = Family {
+    name: "Ministral",
+    architectures: &["MinistralForCausalLM"],
+    model_types: &["ministral"],
+    gguf: &[],
+    meta: false,
+    spec: spec_by_layer,
+    names: llama::names,
+    fallback: Some(FALLBACK),
+};
+
+pub(super) const MINISTRAL3: Family = Family {
+    name: "Ministral 3",
+    architectures: &["Ministral3ForCausalLM"],
+    model_types: &["ministral3"],
+    gguf: &[],
+    meta: false,
+    spec: spec_with_growth,
     names: llama::names,
     fallback: Some(FALLBACK),
 };
@@ -35,6 +58,33 @@ pub(super) const FALLBACK: &str = "\
 {%- endfor -%}";
 
 fn spec(config: &Config) -> Result<Spec> {
+    let window = config.or_off("sliding_window", 4096)?.map_or(Mask::Causal, Mask::Window);
+    let layers: usize = config.need("num_hidden_layers")?;
+    layered(config, vec![window; layers], None, RopeDefaults::default())
+}
+
+fn spec_by_layer(config: &Config) -> Result<Spec> {
+    let window = config.or_off("sliding_window", 4096)?.map_or(Mask::Causal, Mask::Window);
+    let layers: usize = config.need("num_hidden_layers")?;
+    let masks = config.masks(layers, window, |_| window)?;
+    layered(config, masks, None, RopeDefaults::default())
+}
+
+fn spec_with_growth(config: &Config) -> Result<Spec> {
+    let window = config.get("sliding_window")?.map_or(Mask::Causal, Mask::Window);
+    let layers: usize = config.need("num_hidden_layers")?;
+    let factor: Option<f32> = config.get("rope_scaling.llama_4_scaling_beta")?;
+    let growth = match factor {
+        Some(factor) => {
+            let every = config.need("rope_scaling.original_max_position_embeddings")?;
+            Some(QueryGrowth { factor, every, shift: 0 })
+        }
+        None => None,
+    };
+    layered(config, vec![window; layers], growth, RopeDefaults { theta: 1e6, partial: 1.0 })
+}
+
+fn layered(config: &Config, masks: Vec<Mask>, growth: Option<QueryGrowth>, rope: RopeDefaults) -> Result<Spec> {
     let heads = config.heads_or(Some(8), None)?;
     let attention = AttentionSpec {
         heads: heads.heads,
@@ -42,15 +92,13 @@ fn spec(config: &Config) -> Result<Spec> {
         head_dim: heads.head_dim,
         scale: heads.scale(),
         mask: Mask::Causal,
-        rope: Some(config.rope(heads.head_dim, RopeDefaults::default())?),
+        rope: Some(config.rope(heads.head_dim, rope)?),
         bias: Biases::None,
         qk_norm: None,
         softcap: None,
         clamp: None,
         sinks: false,
-        growth: None,
+        growth,
     };
-    let layers: usize = config.need("num_hidden_layers")?;
-    let mask = config.or_off("sliding_window", 4096)?.map_or(Mask::Causal, Mask::Window);
-    llama::dense(config, &attention, vec![mask; layers], llama::Dense::new(1e-6, 131_072))
+    llama::dense(config, &attention, masks, llama::Dense::new(1e-6, 131_072))
 }

@@ -48,6 +48,8 @@ pub struct Family {
 pub const ALL: &[&Family] = &[
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mistral::MINISTRAL,
+    &mistral::MINISTRAL3,
     &mixtral::FAMILY,
     &gemma::FAMILY,
     &gemma2::FAMILY,
