@@ -408,6 +408,7 @@ fn every_layout_of_a_golden_case_reads_as_one_spec() {
         "text/llama_rope_linear",
         "text/llama_rope_yarn",
         "text/llama_rope_yarn_opts",
+        "text/dbrx",
         "text/gemma1",
         "text/gemma2",
         "text/gemma3_text",

@@ -14,6 +14,21 @@ const FULL: &str = "full_attention";
 const LOCAL: &str = "sliding_attention";
 const LOCAL_BASE: &str = "rope_local_base_freq";
 
+/// Keys under other names: the usual one, and the path of the other.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("hidden_size", "d_model"),
+    ("num_attention_heads", "n_heads"),
+    ("num_hidden_layers", "n_layers"),
+    ("max_position_embeddings", "max_seq_len"),
+    ("num_key_value_heads", "attn_config.kv_n_heads"),
+    ("rope_theta", "attn_config.rope_theta"),
+    ("clip_qkv", "attn_config.clip_qkv"),
+    ("intermediate_size", "ffn_config.ffn_hidden_size"),
+    ("num_local_experts", "ffn_config.moe_num_experts"),
+    ("num_experts_per_tok", "ffn_config.moe_top_k"),
+    ("hidden_act", "ffn_config.ffn_act_fn.name"),
+];
+
 pub(super) fn read(mut config: Config) -> Result<Config> {
     let architectures: Option<Vec<String>> = config.get("architectures")?;
     config.architecture = match architectures.unwrap_or_default().as_slice() {
@@ -24,6 +39,12 @@ pub(super) fn read(mut config: Config) -> Result<Config> {
             return Err(config.fault("architectures", what));
         }
     };
+    for (key, other) in SPELLINGS {
+        if let Some(value) = config.value(other).cloned() {
+            place(&mut config, key, value, (*other).to_owned())?;
+            config.used.borrow_mut().insert((*other).to_owned());
+        }
+    }
     match config.values.shift_remove("rope_parameters") {
         None | Some(Value::Null) => {}
         Some(Value::Object(parameters)) => unfold(&mut config, parameters)?,

@@ -141,6 +141,7 @@ const KEYS: &[Key] = &[
     key("parallel_attn_mlp_res", Any, NEVER),
     key("attn_config", Any, NEVER),
     key("ffn_config", Any, NEVER),
+    key("ffn_config.moe_normalize_expert_weights", Any, NEVER),
     key("text_config", Any, NEVER),
     key("vision_config", Any, NEVER),
     key("multiple_of", Count(1, WIDTH_MAX), NEVER),

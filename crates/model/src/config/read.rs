@@ -158,7 +158,9 @@ impl Config {
 
     /// A limit that null switches off; an absent one is the reference's.
     pub fn or_off<T: FromValue>(&self, path: &str, default: T) -> Result<Option<T>> {
-        let is_null = self.values.get(path).is_some_and(Value::is_null);
+        let mut keys = path.split('.');
+        let first = keys.next().and_then(|key| self.values.get(key));
+        let is_null = keys.fold(first, |value, key| value?.get(key)).is_some_and(Value::is_null);
         Ok(self.get(path)?.or((!is_null).then_some(default)))
     }
 

@@ -3,6 +3,7 @@
 
 mod arctic;
 mod bert;
+mod dbrx;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -60,6 +61,7 @@ pub const ALL: &[&Family] = &[
     &qwen::QWEN3,
     &qwen_moe::FAMILY,
     &olmo2::FAMILY,
+    &dbrx::FAMILY,
     &arctic::FAMILY,
     &bert::BERT,
     &bert::XLM,

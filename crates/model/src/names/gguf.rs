@@ -40,6 +40,7 @@ pub fn gguf(own: &Names) -> Names {
         row("blk.{layer}.ffn_up", "residual.up"),
         row("blk.{layer}.ffn_down", "residual.down"),
         row("blk.{layer}.ffn_norm_exps", "experts.norm"),
+        row("blk.{layer}.attn_output_norm", "experts.norm"),
         row("blk.{layer}.ffn_gate_inp", "router"),
     ];
     for (slot, stacked, single) in [
