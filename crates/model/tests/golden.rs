@@ -26,30 +26,36 @@ fn cases(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Runs all cases and says how many of them passed.
-fn check(root: &Path) -> usize {
-    let mut failures = Vec::new();
-    let mut passed = 0;
+/// Cases of the kit whose families have no page yet. Any other that is not covered is a page that was lost.
+const WITHOUT_PAGE: [&str; 5] = ["gpt_oss", "gpt_oss_mxfp4", "llama4_text", "llama4_text_rope", "phi35_moe"];
+
+/// Runs all cases: those without a page are exactly the expected ones, the others are right.
+fn check(root: &Path, without_page: &[&str]) {
+    let (mut failures, mut open, mut passed) = (Vec::new(), Vec::new(), 0);
     for case in cases(root) {
+        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match model::run(&case) {
             Ok(Outcome::Passed) => passed += 1,
-            Ok(Outcome::NotCovered(_)) => {}
-            Err(fault) => failures.push(format!("{:?}: {fault:#}", case.file_name().unwrap_or_default())),
+            Ok(Outcome::NotCovered(_)) => open.push(name),
+            Err(fault) => failures.push(format!("{name}: {fault:#}")),
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    passed
+    assert_eq!(open, without_page, "cases that are not covered");
+    assert!(passed > 0, "there are cases below {root:?}");
 }
 
 #[test]
 fn a_committed_case_of_each_family_is_right_however_it_is_cut() {
-    assert_eq!(check(&Path::new(ROOT).join("tests/golden")), 5);
+    let committed = Path::new(ROOT).join("tests/golden");
+    check(&committed, &[]);
+    assert_eq!(cases(&committed).len(), 16, "one for each page and layout");
 }
 
 #[test]
 fn the_kits_cases_are_right_however_they_are_cut() {
     let Some(golden) = kit::folder("golden") else { return };
-    assert!(check(&golden) > 0);
+    check(&golden, &WITHOUT_PAGE);
 }
 
 #[test]
