@@ -41,5 +41,6 @@ impl Encode<256> for TQ2_0 {
 pub fn digits<const N: usize>(values: &[f32; N]) -> (f32, [u8; N]) {
     let scale = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let inverse = reciprocal(scale);
-    (scale, values.map(|value| ((value * inverse).round() + 1.0) as u8 & 3))
+    // The largest is lost where a signaling NaN follows it on some processors, so nothing holds the quotient but this.
+    (scale, values.map(|value| ((value * inverse).round().clamp(-1.0, 1.0) + 1.0) as u8))
 }
