@@ -66,6 +66,8 @@ def write(model, tokenizer, path):
     out.add_author("The Pasture contributors")
     out.add_license("Apache-2.0 OR MIT")
     out.add_size_label("3.7M")
+    # So small a model is right more often where it does not wander.
+    out.add_float32("general.sampling.temp", 0.3)
     out.add_languages(["en"])
     out.add_context_length(train.CONTEXT)
     out.add_embedding_length(train.HIDDEN)
