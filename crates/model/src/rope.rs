@@ -50,7 +50,7 @@ pub enum Scaling {
         /// Whether the ramp's ends are whole dimensions.
         truncate: bool,
     },
-    /// Long wavelengths are divided, short ones stay (Llama 3.1).
+    /// Long wavelengths are divided, short ones stay.
     ByWavelength {
         /// By this.
         factor: f32,
