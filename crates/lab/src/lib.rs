@@ -1,4 +1,5 @@
 //! Floor 4: what is done to models and measured of them: tuning, merging, quantizing, evaluation and their receipts.
 #![forbid(unsafe_code)]
 
+pub mod data;
 pub mod receipt;
