@@ -24,6 +24,13 @@ pub enum Activation {
     Tanh,
     /// `cap · tanh(x / cap)`: a soft limit.
     SoftCap(f32),
+    /// `x · sigmoid(slope · x)` of `x` cut off above `limit`. What it gates counts as itself within `±limit`, plus one.
+    SwishLimited {
+        /// Of the sigmoid's inside.
+        slope: f32,
+        /// Of both factors.
+        limit: f32,
+    },
 }
 
 impl Activation {
@@ -44,6 +51,19 @@ impl Activation {
             Activation::ReluSquared => x.max(0.0) * x.max(0.0),
             Activation::Tanh => x.tanh(),
             Activation::SoftCap(cap) => cap * (x / cap).tanh(),
+            Activation::SwishLimited { slope, limit } => {
+                // Not `min`, which would lose a NaN.
+                let x = if x > limit { limit } else { x };
+                x / (1.0 + (-slope * x).exp())
+            }
+        }
+    }
+
+    /// What a value that is gated counts as: itself, but for limited gates.
+    pub fn gated(self, up: f32) -> f32 {
+        match self {
+            Activation::SwishLimited { limit, .. } => up.clamp(-limit, limit) + 1.0,
+            _ => up,
         }
     }
 }
@@ -105,11 +125,16 @@ impl Kernels {
         (self.vector.activate)(activation, x);
     }
 
-    /// `gate = activation(gate) · up` (Shazeer, arXiv 2002.05202).
+    /// `gate = activation(gate) · activation.gated(up)` (Shazeer, arXiv 2002.05202).
     pub fn gate(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "a gate and what it gates have one length");
         (self.vector.activate)(activation, gate);
-        (self.vector.multiply)(gate, up, 0.0);
+        match activation {
+            Activation::SwishLimited { .. } => {
+                gate.iter_mut().zip(up).for_each(|(gate, up)| *gate *= activation.gated(*up))
+            }
+            _ => (self.vector.multiply)(gate, up, 0.0),
+        }
     }
 
     /// Rotates the pairs `(head[i], head[i + pairs])` by angles whose cosines and sines are given, one per pair.

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use pasture_tensor::Activation;
+
 use crate::rope::{RopeSpec, Scaling};
 use crate::spec::{
     AttentionSpec, Biases, Branch, ExpertsSpec, From, Mask, MixerSpec, MlpSpec, NormKind, NormOver, NormSpec, Spec,
@@ -237,7 +239,11 @@ fn describe_rope(rope: &RopeSpec, head_dim: usize) -> String {
 fn mlp(spec: &MlpSpec, hidden: usize) -> String {
     let gated = if spec.gated { ", gated" } else { "" };
     let bias = if spec.bias { ", bias" } else { "" };
-    format!("{hidden} → {} → {hidden}, {:?}{gated}{bias}", spec.width, spec.activation)
+    let activation = match spec.activation {
+        Activation::SwishLimited { slope, limit } => format!("Swish of {slope} within ±{limit}, plus one"),
+        plain => format!("{plain:?}"),
+    };
+    format!("{hidden} → {} → {hidden}, {activation}{gated}{bias}", spec.width)
 }
 
 fn experts(spec: &ExpertsSpec, hidden: usize) -> Vec<String> {

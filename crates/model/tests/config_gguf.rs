@@ -132,6 +132,32 @@ fn experts_come_from_their_counts() {
 }
 
 #[test]
+fn limited_gates_and_every_second_window_are_the_pages_own() {
+    let mut keys = sizes();
+    keys.extend([
+        ("attention.head_count_kv", Stored::U32(2)),
+        ("attention.key_length", Stored::U32(16)),
+        ("attention.value_length", Stored::U32(16)),
+        ("attention.layer_norm_rms_epsilon", Stored::F32(1e-5)),
+        ("attention.sliding_window", Stored::U32(16)),
+        ("expert_feed_forward_length", Stored::U32(96)),
+        ("expert_count", Stored::U32(4)),
+        ("expert_used_count", Stored::U32(2)),
+        ("rope.freq_base", Stored::F32(150_000.0)),
+        ("rope.scaling.type", Stored::text("yarn")),
+        ("rope.scaling.factor", Stored::F32(8.0)),
+        ("rope.scaling.original_context_length", Stored::U32(32)),
+    ]);
+    let tensors = [EMBEDDING, HEAD, ("blk.0.attn_q.bias", &[64][..]), ("blk.0.attn_output.bias", &[64])];
+    let config = json!({
+        "architectures": ["GptOssForCausalLM"], "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 16,
+        "num_local_experts": 4, "experts_per_token": 2, "initial_context_length": 32,
+        "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "truncate": false},
+    });
+    assert_eq!(from_gguf("gpt-oss", &keys, &tensors), from_json(json_sizes(config)));
+}
+
+#[test]
 fn an_encoders_tables_come_from_its_tensors() {
     let mut keys = sizes();
     keys.extend([

@@ -29,6 +29,9 @@ fn bases() -> Vec<Map<String, Value>> {
         json!({"architectures": ["PhiForCausalLM"], "partial_rotary_factor": 0.5, "qk_layernorm": true}),
         json!({"architectures": ["ArcticForCausalLM"], "num_local_experts": 8, "num_experts_per_tok": 2,
             "moe_layer_frequency": 2, "use_residual": true, "parallel_attn_mlp_res": true}),
+        json!({"architectures": ["GptOssForCausalLM"], "num_local_experts": 4, "experts_per_token": 2,
+            "swiglu_limit": 7.0, "swiglu_alpha": 1.702, "sliding_window": 16, "initial_context_length": 64,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
         json!({"architectures": ["XLMRobertaModel"], "num_key_value_heads": null, "head_dim": null, "rope_theta": null,
             "type_vocab_size": 1, "position_embedding_type": "absolute"}),
     ];

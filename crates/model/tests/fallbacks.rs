@@ -44,6 +44,15 @@ fn each_fallback_has_its_familys_form() {
         ("Phi-3", &["user"], "<|user|>\n user's text\n<|end|>\n<|assistant|>\n"),
         ("OLMo 2", &["user"], "<s><|user|>\n user's text\n\n<|assistant|>\n"),
         ("OLMo 2", &["user", "assistant"], "<s><|user|>\n user's text\n\n<|assistant|>\n assistant's text\n</s>"),
+        (
+            "gpt-oss",
+            &["system", "user"],
+            "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n\
+             Knowledge cutoff: 2024-06\nCurrent date: 2026-01-01\n\nReasoning: medium\n\n\
+             # Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>\
+             <|start|>developer<|message|># Instructions\n\n system's text\n\n\n<|end|>\
+             <|start|>user<|message|> user's text\n<|end|><|start|>assistant",
+        ),
         ("Phi", &["user"], "Instruct: user's text\nOutput:"),
         ("Phi", &["user", "assistant"], "Instruct: user's text\nOutput: assistant's text\n"),
     ] {

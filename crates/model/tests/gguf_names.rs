@@ -45,7 +45,13 @@ fn turned(source: &Source, spec: &Spec, own: &Names) -> BTreeMap<String, Turned>
         if part == Part::Weight && is_offset(spec, place.slot) {
             values.iter_mut().for_each(|value| *value += 1.0);
         }
-        if to.stored == Stored::Stacked {
+        if row.stored == Stored::StackedTransposed || row.slots.len() > 1 && to.stored == Stored::Stacked {
+            for (turn, slot) in row.slots.iter().enumerate() {
+                let (name, _) =
+                    shared.candidates(Place { slot, ..place }, part).next().expect("GGUF has a name for it");
+                made.insert(name, alternate(&values, &entry.shape, turn, row.slots.len()));
+            }
+        } else if to.stored == Stored::Stacked {
             // Experts come in the order of their numbers.
             let stack = made.entry(name).or_insert_with(|| Turned { shape: vec![0], values: Vec::new() });
             stack.shape = [&[stack.shape[0] + 1], &entry.shape[..]].concat();
@@ -55,6 +61,17 @@ fn turned(source: &Source, spec: &Spec, own: &Names) -> BTreeMap<String, Turned>
         }
     }
     made
+}
+
+/// The outputs of one of the slots that take turns, of experts stored `[inputs, outputs]` or of their biases.
+fn alternate(values: &[f32], shape: &[usize], turn: usize, turns: usize) -> Turned {
+    let (experts, outputs) = (shape[0], shape[shape.len() - 1]);
+    let inputs = if shape.len() == 3 { shape[1] } else { 1 };
+    let at = |expert: usize, output: usize, input: usize| values[(expert * inputs + input) * outputs + output];
+    let rows = (0..experts).flat_map(|expert| (turn..outputs).step_by(turns).map(move |output| (expert, output)));
+    let turned = rows.flat_map(|(expert, output)| (0..inputs).map(move |input| at(expert, output, input))).collect();
+    let shape = [&[experts, outputs / turns][..], if shape.len() == 3 { &shape[1..2] } else { &[] }].concat();
+    Turned { shape, values: turned }
 }
 
 fn head_dim(spec: &Spec) -> usize {
@@ -113,6 +130,7 @@ fn every_family_is_the_same_model_under_ggufs_names() {
     for case in [
         "text/llama3",
         "text/llama_bias_headdim",
+        "text/gpt_oss",
         "text/gemma1",
         "text/gemma2",
         "text/gemma3_text",

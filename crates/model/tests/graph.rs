@@ -155,6 +155,47 @@ head            64 → 256, its own weights",
 }
 
 #[test]
+fn sinks_and_limited_gates_are_named() {
+    check(
+        json!({
+            "architectures": ["GptOssForCausalLM"], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 256,
+            "num_local_experts": 4, "num_experts_per_tok": 2,
+        }),
+        "
+ids             131072 positions, 64 wide
+│
+embed           256 → 64
+│
+layer 0
+├─▶ norm        RMS, eps 1e-5
+│   attention   4 heads of 16, 2 of keys and values, bias on q, k, v and output
+│               causal, the last 128, scores times 0.25, sinks
+│               rope, base 150000, YaRN, factor 32 over 4096 positions
+⊕◀──
+├─▶ norm        RMS, eps 1e-5
+│   experts     2 of 4, SoftmaxOfChosen, router bias
+│               each 64 → 96 → 64, Swish of 1.702 within ±7, plus one, gated, bias
+⊕◀──
+│
+layer 1
+├─▶ norm        RMS, eps 1e-5
+│   attention   4 heads of 16, 2 of keys and values, bias on q, k, v and output
+│               causal, scores times 0.25, sinks
+│               rope, base 150000, YaRN, factor 32 over 4096 positions
+⊕◀──
+├─▶ norm        RMS, eps 1e-5
+│   experts     2 of 4, SoftmaxOfChosen, router bias
+│               each 64 → 96 → 64, Swish of 1.702 within ±7, plus one, gated, bias
+⊕◀──
+│
+norm            RMS, eps 1e-5
+│
+head            64 → 256, its own weights",
+    );
+}
+
+#[test]
 fn an_encoder_ends_without_a_head() {
     check(
         json!({

@@ -115,9 +115,10 @@ pub fn activate(x: &Tensor, activation: Activation) -> Tensor {
     Tensor::new(x.rows(), x.cols(), x.values().iter().map(|x| activation.of(*x)).collect())
 }
 
-/// `activation(gate) · up`.
+/// `activation(gate) · up`, with what the activation makes of `up`.
 pub fn gate(gate: &Tensor, up: &Tensor, activation: Activation) -> Tensor {
-    let values = gate.values().iter().zip(up.values()).map(|(gate, up)| activation.of(*gate) * up).collect();
+    let pairs = gate.values().iter().zip(up.values());
+    let values = pairs.map(|(gate, up)| activation.of(*gate) * activation.gated(*up)).collect();
     Tensor::new(gate.rows(), gate.cols(), values)
 }
 

@@ -27,6 +27,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("num_local_experts", "ffn_config.moe_num_experts"),
     ("num_experts_per_tok", "ffn_config.moe_top_k"),
     ("hidden_act", "ffn_config.ffn_act_fn.name"),
+    ("num_experts_per_tok", "experts_per_token"),
 ];
 
 pub(super) fn read(mut config: Config) -> Result<Config> {

@@ -7,6 +7,7 @@ mod dbrx;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gpt_oss;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -61,6 +62,7 @@ pub const ALL: &[&Family] = &[
     &qwen::QWEN3,
     &qwen_moe::FAMILY,
     &olmo2::FAMILY,
+    &gpt_oss::FAMILY,
     &dbrx::FAMILY,
     &arctic::FAMILY,
     &bert::BERT,

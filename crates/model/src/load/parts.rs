@@ -13,7 +13,7 @@ use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
 
 use super::shape::{SlotShape, Source, wanted};
 use crate::error::{Error, Result};
-use crate::names::{Names, Order, Part, Place, Row, Stored};
+use crate::names::{Names, Part, Place, Row, Stored};
 use crate::sites::{Kind, Module, Parameter, Sites};
 use crate::spec::{NormKind, NormSpec, Spec};
 
@@ -82,9 +82,10 @@ impl<'a> Parts<'a> {
     pub(crate) fn vector(&mut self, place: Place, part: Part, len: usize) -> Result<Vec<f32>> {
         let found = self.find(place, part, SlotShape { rows: len, cols: None })?;
         let mut all = vec![0.0; found.source.total];
-        found.format.dequantize(&found.bytes, &mut all);
-        self.finish(&found.name, found.format.row_bytes(all.len()));
-        Ok((0..len).map(|at| all[found.source.row(at)]).collect())
+        let row_bytes = found.format.row_bytes(all.len());
+        found.format.dequantize(&found.bytes[found.source.stack * row_bytes..][..row_bytes], &mut all);
+        self.finish(&found.name, row_bytes);
+        Ok((0..len).map(|at| all[found.source.within(at)]).collect())
     }
 
     /// A vector that can be trained.
@@ -217,16 +218,5 @@ impl<'a> Parts<'a> {
         self.tensors.release(name);
         self.done = (self.done + bytes as u64).min(self.total);
         (self.progress)(self.done, self.total);
-    }
-}
-
-/// The order of a slot's rows, by head where it matters.
-pub(super) fn ordered(order: Order, head_dim: usize, row: usize) -> usize {
-    match order {
-        Order::Plain => row,
-        Order::Interleaved => {
-            let (head, at, half) = (row / head_dim, row % head_dim, head_dim / 2);
-            head * head_dim + if at < half { 2 * at } else { 2 * (at - half) + 1 }
-        }
     }
 }

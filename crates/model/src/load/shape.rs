@@ -1,6 +1,5 @@
 //! Which rows of a tensor a slot's rows are, and which shape the tensor must have for it. Sizes come from the spec.
 
-use super::parts::ordered;
 use crate::names::{Order, Part, Place, Row, Stored};
 use crate::spec::{AttentionSpec, MixerSpec, Spec};
 
@@ -24,6 +23,8 @@ pub(super) struct Source {
     stacks: usize,
     order: Order,
     head_dim: usize,
+    /// The slot's number among those that share the tensor, and how many they are.
+    turn: (usize, usize),
 }
 
 impl Source {
@@ -38,7 +39,8 @@ impl Source {
             _ => (0, 1),
         };
         let head_dim = attention(spec, place.layer).map_or(1, |attention| attention.head_dim);
-        Source { first, total, stack, stacks, order: row.order, head_dim }
+        let turn = row.slots.iter().position(|slot| *slot == place.slot).unwrap_or(0);
+        Source { first, total, stack, stacks, order: row.order, head_dim, turn: (turn, row.slots.len()) }
     }
 
     /// The row of the tensor that is row `row` of the slot, counted through all stacked matrices.
@@ -48,7 +50,14 @@ impl Source {
 
     /// The same within its own matrix of the stack.
     pub(super) fn within(&self, row: usize) -> usize {
-        self.first + ordered(self.order, self.head_dim, row)
+        match self.order {
+            Order::Plain => self.first + row,
+            Order::Interleaved => {
+                let (head, at, half) = (row / self.head_dim, row % self.head_dim, self.head_dim / 2);
+                self.first + head * self.head_dim + if at < half { 2 * at } else { 2 * (at - half) + 1 }
+            }
+            Order::Alternating => row * self.turn.1 + self.turn.0,
+        }
     }
 
     /// Whether a tensor of that shape holds the slot.

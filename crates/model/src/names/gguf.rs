@@ -30,6 +30,7 @@ pub fn gguf(own: &Names) -> Names {
         row("blk.{layer}.attn_output_norm", "attention.norm"),
         row("blk.{layer}.ffn_norm", "mlp.norm"),
         row("blk.{layer}.layer_output_norm", "mlp.norm"),
+        row("blk.{layer}.post_attention_norm", "mlp.norm"),
         row("blk.{layer}.post_ffw_norm", "mlp.post_norm"),
         row("blk.{layer}.ffn_gate", "mlp.gate"),
         row("blk.{layer}.ffn_up", "mlp.up"),

@@ -44,6 +44,8 @@ pub enum Order {
     Plain,
     /// The rows of each head alternate between the two halves that turn together.
     Interleaved,
+    /// The rows of the slots that share the tensor alternate: the first of each, then the second of each.
+    Alternating,
 }
 
 /// How a tensor is laid out.
@@ -112,6 +114,11 @@ impl Row {
     /// The same row with interleaved heads.
     pub fn interleaved(self) -> Row {
         Row { order: Order::Interleaved, ..self }
+    }
+
+    /// The same row whose slots take turns.
+    pub fn alternating(self) -> Row {
+        Row { order: Order::Alternating, ..self }
     }
 
     /// The same row of a tensor in another layout.

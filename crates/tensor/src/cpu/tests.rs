@@ -153,6 +153,7 @@ fn elementwise_operations_are_the_references() {
                 Activation::ReluSquared,
                 Activation::Tanh,
                 Activation::SoftCap(0.7),
+                Activation::SwishLimited { slope: 1.702, limit: 0.9 },
             ];
             for activation in activations {
                 found.push(backend.activate(&x, activation));

@@ -24,6 +24,19 @@ pub(crate) fn derivative(activation: Activation, x: f32) -> f32 {
         Activation::ReluSquared => 2.0 * x.max(0.0),
         Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
         Activation::SoftCap(cap) => 1.0 - (x / cap).tanh() * (x / cap).tanh(),
+        Activation::SwishLimited { limit, .. } if x > limit => 0.0,
+        Activation::SwishLimited { slope, .. } => {
+            let s = sigmoid(slope * x);
+            s + slope * x * s * (1.0 - s)
+        }
+    }
+}
+
+/// The derivative of what a gated value counts as.
+fn gated_slope(activation: Activation, up: f32) -> f32 {
+    match activation {
+        Activation::SwishLimited { limit, .. } => f32::from(up.abs() <= limit),
+        _ => 1.0,
     }
 }
 
@@ -81,8 +94,9 @@ impl SavedGate {
     pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
         let SavedGate { gate, up, activation } = self;
         let triples = || gate.values().iter().zip(up.values()).zip(dy.values());
-        let d_gate = triples().map(|((gate, up), dy)| dy * up * derivative(activation, *gate)).collect();
-        let d_up = triples().map(|((gate, _), dy)| dy * activation.of(*gate)).collect();
+        let d_gate =
+            triples().map(|((gate, up), dy)| dy * activation.gated(*up) * derivative(activation, *gate)).collect();
+        let d_up = triples().map(|((gate, up), dy)| dy * activation.of(*gate) * gated_slope(activation, *up)).collect();
         gradients.add(gate.node(), Tensor::new(dy.rows(), dy.cols(), d_gate));
         gradients.add(up.node(), Tensor::new(dy.rows(), dy.cols(), d_up));
     }
@@ -103,6 +117,7 @@ mod tests {
             Activation::ReluSquared,
             Activation::Tanh,
             Activation::SoftCap(3.0),
+            Activation::SwishLimited { slope: 1.702, limit: 2.0 },
         ];
         for activation in all {
             for x in [-3.0_f32, -0.7, 0.3, 1.1, 4.0] {

@@ -194,6 +194,10 @@ fn activate_body(activation: Activation, x: &mut [f32]) {
             let (cap, inverse) = (_mm256_set1_ps(cap), _mm256_set1_ps(1.0 / cap));
             map(x, |x| _mm256_mul_ps(cap, tanh(_mm256_mul_ps(x, inverse))));
         }
+        Activation::SwishLimited { slope, limit } => {
+            let limit = _mm256_set1_ps(limit);
+            map(x, |x| swish(_mm256_min_ps(limit, x), slope));
+        }
     }
 }
 

@@ -141,6 +141,10 @@ fn activate_body(activation: Activation, x: &mut [f32]) {
             let (cap, inverse) = (_mm512_set1_ps(cap), _mm512_set1_ps(1.0 / cap));
             map(x, |x| _mm512_mul_ps(cap, tanh(_mm512_mul_ps(x, inverse))));
         }
+        Activation::SwishLimited { slope, limit } => {
+            let limit = _mm512_set1_ps(limit);
+            map(x, |x| swish(_mm512_min_ps(limit, x), slope));
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ops::project::{Epilogue, HeadEpilogue};
 use crate::ops::rope::RopeTable;
 use crate::{Activation, Adapter, AdapterSite, Route};
 
-const ACTIVATIONS: [Activation; 8] = [
+const ACTIVATIONS: [Activation; 9] = [
     Activation::Silu,
     Activation::Gelu,
     Activation::GeluTanh,
@@ -24,6 +24,7 @@ const ACTIVATIONS: [Activation; 8] = [
     Activation::ReluSquared,
     Activation::Tanh,
     Activation::SoftCap(0.7),
+    Activation::SwishLimited { slope: 1.702, limit: 0.9 },
 ];
 
 #[test]
@@ -35,8 +36,9 @@ fn rows_that_are_looked_up() {
 #[test]
 fn values_one_by_one() {
     for activation in ACTIVATIONS {
-        let x = away_from(input(1, 3, 5), &[0.0]);
-        check(&format!("{activation:?}"), &[x.clone(), input(2, 3, 5)], &|ops, given| {
+        let x = away_from(input(1, 3, 5), &[0.0, 0.9]);
+        let up = away_from(input(2, 3, 5), &[0.9, -0.9]);
+        check(&format!("{activation:?}"), &[x.clone(), up], &|ops, given| {
             let [x, up] = &given.inputs[..] else { unreachable!("two inputs") };
             vec![ops.activate(x, activation), ops.gate(x, up, activation)]
         });
