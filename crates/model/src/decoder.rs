@@ -10,7 +10,7 @@ use pasture_tensor::{Backend, Linear, Norm, Ops, RopeTable, Route, Tensor, Weigh
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::kv::{Kv, KvShape};
-use crate::mixers::{Mixed, Mixer};
+use crate::mixers::{Mixed, Mixer, Pages};
 use crate::rope::RopeSpec;
 use crate::sites::{Parameter, Sites};
 use crate::spec::{From, Spec};
@@ -20,7 +20,8 @@ pub struct Decoder {
     pub(crate) spec: Spec,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) embed: Embed,
-    pub(crate) layers: Vec<Vec<Branch>>,
+    /// Shared, so that a tape can run one again.
+    pub(crate) layers: Vec<Arc<Layer>>,
     pub(crate) norm: Option<Norm>,
     pub(crate) head: Option<Linear>,
     /// The different rotations of its layers.
@@ -37,6 +38,9 @@ pub(crate) struct Embed {
     pub(crate) types: Option<Weight>,
     pub(crate) norm: Option<Norm>,
 }
+
+/// A layer: its branches, one after the other.
+pub(crate) struct Layer(pub(crate) Vec<Branch>);
 
 /// A branch with its weights.
 pub(crate) struct Branch {
@@ -93,25 +97,27 @@ impl Decoder {
     }
 
     /// Runs a batch: its keys and values join their sequences, its rows come out normed.
+    ///
+    /// With a tape that replays ([`pasture_tensor::tape::Tape::replaying`]) each layer is remembered by its input alone.
+    /// The batch's sequences must then begin in it, and nothing joins `kv`: no later forward can go on from them.
     pub fn forward(&self, ops: &mut Ops, batch: &Batch, kv: &mut Kv) -> Result<Hidden> {
         self.check(batch)?;
-        extend(ops.backend(), batch, kv)?;
+        let replays = ops.replays();
+        if !replays {
+            extend(ops.backend(), batch, kv)?;
+        }
         ops.set_routes(routes(batch));
         let ropes = self.ropes.iter().map(|rope| rope.table(batch.positions())).collect();
         let mut step = Step { batch, ropes, routers: Vec::new() };
         let mut stream = self.embed(ops, batch);
         let mut outputs = Vec::new();
+        let shared = replays.then(|| Arc::new((batch.clone(), step.ropes.clone())));
         for (at, layer) in self.layers.iter().enumerate() {
             keep(batch, at, &stream, &mut outputs);
-            let input = stream.clone();
-            for branch in layer {
-                let from = match branch.from {
-                    From::Stream => stream.clone(),
-                    From::LayerInput => input.clone(),
-                };
-                let mixed = branch.mixer.mix(ops, &from, branch.pre.as_ref(), &mut step, kv);
-                stream = branch.join(ops, mixed, &stream);
-            }
+            stream = match &shared {
+                Some(shared) => layer.run_apart(ops, &stream, shared, (at, &mut step.routers)),
+                None => layer.run(ops, &stream, &mut step, &mut Pages::Kept(kv)),
+            };
         }
         keep(batch, self.layers.len(), &stream, &mut outputs);
         let rows = self.norm.as_ref().map_or_else(|| stream.clone(), |norm| ops.norm(&stream, norm));
@@ -164,6 +170,44 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+impl Layer {
+    /// The stream after this layer.
+    fn run(&self, ops: &mut Ops, input: &Tensor, step: &mut Step, pages: &mut Pages) -> Tensor {
+        let mut stream = input.clone();
+        for branch in &self.0 {
+            let from = match branch.from {
+                From::Stream => stream.clone(),
+                From::LayerInput => input.clone(),
+            };
+            let mixed = branch.mixer.mix(ops, &from, branch.pre.as_ref(), step, pages);
+            stream = branch.join(ops, mixed, &stream);
+        }
+        stream
+    }
+
+    /// The same as a part that a tape may run again, with keys and values in pages of its own.
+    fn run_apart(
+        self: &Arc<Layer>,
+        ops: &mut Ops,
+        input: &Tensor,
+        shared: &Arc<(Batch, Vec<RopeTable>)>,
+        (at, routers): (usize, &mut Vec<(usize, Tensor)>),
+    ) -> Tensor {
+        let (layer, shared) = (self.clone(), shared.clone());
+        let mut outputs = ops.part(
+            input,
+            Arc::new(move |ops, input| {
+                let (batch, ropes) = &*shared;
+                let mut step = Step { batch, ropes: ropes.clone(), routers: Vec::new() };
+                let stream = layer.run(ops, input, &mut step, &mut Pages::Fresh);
+                std::iter::once(stream).chain(step.routers.into_iter().map(|(_, logits)| logits)).collect()
+            }),
+        );
+        routers.extend(outputs.drain(1..).map(|logits| (at, logits)));
+        outputs.remove(0)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod names;
 mod rope;
 mod sites;
 pub mod spec;
+mod weights;
 
 pub use adapters::load_adapter;
 pub use batch::{Batch, Span};

@@ -82,11 +82,8 @@ fn narrowed(adapter: &Adapter, rank: usize) -> Adapter {
             site.b.row_values(row, &mut whole);
             b.extend_from_slice(&whole[..rank]);
         }
-        AdapterSite {
-            a: Weight::from_values(rank, site.a.cols(), &a),
-            b: Weight::from_values(site.b.rows(), rank, &b),
-            scale: site.scale,
-        }
+        let a = Weight::from_values(rank, site.a.cols(), &a);
+        AdapterSite::new(a, Weight::from_values(site.b.rows(), rank, &b), site.scale)
     };
     Adapter::new(adapter.sites().iter().map(|(name, site)| (name.clone(), cut(site))).collect())
 }
@@ -102,6 +99,7 @@ fn adapters_side_by_side_give_what_each_gives_in_the_reference() {
         (Arc::new(adapter), floats(&results, "batch0.logits_final_adapter"))
     };
     let ((plain, plain_logits), (root, root_logits)) = (open("lora"), open("rslora"));
+    let (long, long_logits) = open("dora");
     let found = run(
         &decoder,
         &[
@@ -110,6 +108,7 @@ fn adapters_side_by_side_give_what_each_gives_in_the_reference() {
             (&texts[0], Some(&root)),
             (&texts[1], Some(&plain)),
             (&texts[1], Some(&root)),
+            (&texts[1], Some(&long)),
         ],
     );
     let second = |logits: &[f32]| logits[logits.len() / 2..].to_vec();
@@ -117,6 +116,7 @@ fn adapters_side_by_side_give_what_each_gives_in_the_reference() {
     check(&found[2], &root_logits, "alpha by root");
     check(&found[3], &second(&plain_logits), "alpha by rank, second text");
     check(&found[4], &second(&root_logits), "alpha by root, second text");
+    check(&found[5], &second(&long_logits), "with magnitudes, second text");
     let alone = run(&decoder, &[(&texts[0], None)]);
     assert!(found[1] == alone[0], "a text without an adapter is as if it were alone");
 }
@@ -159,7 +159,7 @@ fn merged(golden: &Path, kind: &str) -> Decoder {
 fn an_adapter_beside_a_layer_is_the_layer_with_the_adapter_merged_in() {
     let Some(golden) = kit::folder("golden") else { return };
     let texts = texts(&golden);
-    for kind in ["lora", "rslora"] {
+    for kind in ["lora", "rslora", "dora"] {
         let folder = golden.join("train/llama3").join(kind);
         let decoder = merged(&golden, kind);
         let whole = load_adapter(&folder.join("final"), &decoder).expect("the kit's adapter loads");
@@ -175,10 +175,31 @@ fn an_adapter_beside_a_layer_is_the_layer_with_the_adapter_merged_in() {
     }
 }
 
+/// The folder's adapter with one key of its description changed.
+fn refused(folder: &Path, decoder: &Decoder, key: &str, value: serde_json::Value) -> String {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let copy =
+        |name: &str| std::fs::copy(folder.join(name), place.path().join(name)).expect("the folder can be written");
+    copy("adapter_model.safetensors");
+    copy("adapter_config.json");
+    let path = place.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).expect("it was copied");
+    let mut description: serde_json::Value = serde_json::from_str(&text).expect("the kit's description is JSON");
+    description[key] = value;
+    std::fs::write(&path, description.to_string()).expect("the folder can be written");
+    load_adapter(place.path(), decoder).err().map(|fault| fault.to_string()).unwrap_or_default()
+}
+
 #[test]
 fn an_adapter_that_asks_for_more_is_refused_by_name() {
     let Some(golden) = kit::folder("golden") else { return };
-    let refused = load_adapter(&golden.join("train/llama3/dora/final"), &base(&golden)).err();
-    let shown = refused.map(|fault| fault.to_string()).unwrap_or_default();
-    assert!(shown.contains("use_dora") && shown.contains("adapter_config.json"), "{shown}");
+    let decoder = base(&golden);
+    for (kind, key, value, named) in [
+        ("dora", "use_dora", serde_json::json!(false), "lora_magnitude_vector"),
+        ("lora", "use_dora", serde_json::json!(true), "lora_magnitude_vector"),
+        ("lora", "modules_to_save", serde_json::json!(["lm_head"]), "modules_to_save"),
+    ] {
+        let shown = refused(&golden.join("train/llama3").join(kind).join("final"), &decoder, key, value);
+        assert!(shown.contains(named) && shown.contains("adapter_"), "{kind}: {shown}");
+    }
 }

@@ -1,11 +1,12 @@
 //! Low-rank adapters beside frozen weights: `y += scale · (x Aᵀ) Bᵀ` (Hu et al., arXiv 2106.09685). Which rows of
-//! a batch take which adapter is said by routes; the product itself is in `ops/linear.rs`.
+//! a batch take which adapter is said by routes; the product itself is in `ops/linear.rs`. With a magnitude, each output
+//! row of the changed weight has a length of its own (Liu et al., arXiv 2402.09353).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::Weight;
+use crate::{Backend, Vector, Weight, WeightId};
 
 /// The low-rank pair at one tensor of the checkpoint.
 #[derive(Clone)]
@@ -16,6 +17,83 @@ pub struct AdapterSite {
     pub b: Weight,
     /// `alpha / rank`, or `alpha / √rank` for rank-stabilized adapters.
     pub scale: f32,
+    /// The length of each output row of `weight + scale · b · a`; none leaves the lengths as they come.
+    pub magnitude: Option<Magnitude>,
+}
+
+/// Lengths of output rows, trained beside the pair.
+#[derive(Clone)]
+pub struct Magnitude {
+    /// One length per output of the checkpoint's whole tensor.
+    pub lengths: Vector,
+    /// The norms of the changed rows, for each weight beside which the site stands. A site with other numbers is another.
+    norms: Arc<Mutex<BTreeMap<WeightId, Arc<Vec<f32>>>>>,
+}
+
+impl Magnitude {
+    /// Lengths whose rows' norms are not known yet.
+    pub fn new(lengths: Vector) -> Magnitude {
+        Magnitude { lengths, norms: Arc::default() }
+    }
+
+    /// Lengths beside a weight whose rows' norms are taken as given, as a gradient takes them.
+    #[cfg(test)]
+    pub(crate) fn with_norms(lengths: Vector, weight: WeightId, norms: Vec<f32>) -> Magnitude {
+        let norms = Arc::new(Mutex::new(BTreeMap::from([(weight, Arc::new(norms))])));
+        Magnitude { lengths, norms }
+    }
+}
+
+impl AdapterSite {
+    /// A low-rank pair without a magnitude. Asserts that both share one rank.
+    pub fn new(a: Weight, b: Weight, scale: f32) -> AdapterSite {
+        assert_eq!(a.rows(), b.cols(), "one rank");
+        AdapterSite { a, b, scale, magnitude: None }
+    }
+
+    /// The same pair with the lengths of its output rows.
+    pub fn with_magnitude(self, lengths: Vector) -> AdapterSite {
+        assert_eq!(lengths.values().len(), self.b.rows(), "a length for each output");
+        AdapterSite { magnitude: Some(Magnitude::new(lengths)), ..self }
+    }
+
+    /// Norms of the rows of `weight + scale · b[outputs] · a`, where the site has a magnitude:
+    /// `‖W‖² + 2s (W·Aᵀ)·B + s² B·(A·Aᵀ)·Bᵀ`, so that the sum of both weights is never made.
+    pub(crate) fn norms(
+        &self,
+        backend: &dyn Backend,
+        weight: &Weight,
+        outputs: &Range<usize>,
+    ) -> Option<Arc<Vec<f32>>> {
+        let magnitude = self.magnitude.as_ref()?;
+        let known = || magnitude.norms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(norms) = known().get(&weight.id()) {
+            return Some(norms.clone());
+        }
+        let norms = Arc::new(self.row_norms(backend, weight, outputs));
+        known().insert(weight.id(), norms.clone());
+        Some(norms)
+    }
+
+    fn row_norms(&self, backend: &dyn Backend, weight: &Weight, outputs: &Range<usize>) -> Vec<f32> {
+        let (rank, scale) = (self.a.rows(), f64::from(self.scale));
+        let mut a = crate::Tensor::zeros(rank, self.a.cols());
+        (0..rank).for_each(|row| self.a.row_values(row, a.row_mut(row)));
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        let inner: Vec<f64> = (0..rank * rank).map(|at| dot(a.row(at / rank), a.row(at % rank))).collect();
+        // `[rank, outputs]`.
+        let crossed = backend.grouped(&a, &[crate::backend::Group { rows: 0..rank, weight }]);
+        let mut b = vec![0.0; rank];
+        let norm = |(at, squares): (usize, &f64)| {
+            self.b.row_values(outputs.start + at, &mut b);
+            let cross: f64 = (0..rank).map(|r| f64::from(crossed.row(r)[at]) * f64::from(b[r])).sum();
+            let own =
+                |r: usize| (0..rank).map(|c| inner[r * rank + c] * f64::from(b[c])).sum::<f64>() * f64::from(b[r]);
+            let own: f64 = (0..rank).map(own).sum();
+            (squares + 2.0 * scale * cross + scale * scale * own).max(0.0).sqrt() as f32
+        };
+        weight.row_squares().iter().enumerate().map(norm).collect()
+    }
 }
 
 /// An adapter: one low-rank pair for each tensor of the checkpoint it changes, by that tensor's name.

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::ops::{activate, add, attend, embed, experts, gather, head, linear, norm, rope};
+use crate::ops::{activate, add, attend, embed, experts, gather, head, linear, norm, replay, rope};
 use crate::{Backend, NodeId, Tensor, WeightId};
 
 /// One remembered operation: what its gradient needs, and the node it made.
@@ -29,6 +29,7 @@ pub(crate) enum Saved {
     Weigh(experts::SavedWeigh),
     Mix(experts::SavedMix),
     HeadLoss(Box<head::Saved>),
+    Replay(replay::Saved),
 }
 
 /// Remembers a forward.
@@ -36,12 +37,27 @@ pub struct Tape {
     next: u64,
     pub(crate) entries: Vec<Entry>,
     trainable: HashSet<WeightId>,
+    replays: bool,
 }
 
 impl Tape {
     /// An empty tape that will collect gradients of the given weights.
     pub fn new(trainable: impl IntoIterator<Item = WeightId>) -> Tape {
-        Tape { next: 0, entries: Vec::new(), trainable: trainable.into_iter().collect() }
+        Tape { next: 0, entries: Vec::new(), trainable: trainable.into_iter().collect(), replays: false }
+    }
+
+    /// The same tape, remembering parts of a forward (a decoder's layers) by their inputs only: they are run once more
+    /// in the walk backwards. Less memory for about a third more time; the gradients have the same bits.
+    pub fn replaying(self) -> Tape {
+        Tape { replays: true, ..self }
+    }
+
+    pub(crate) fn replays(&self) -> bool {
+        self.replays
+    }
+
+    pub(crate) fn trains(&self, weight: WeightId) -> bool {
+        self.trainable.contains(&weight)
     }
 
     /// Adds a weight to those whose gradients are collected.
@@ -56,34 +72,60 @@ impl Tape {
 
     /// Walks backwards from `loss` (a single value), whose gradient is `seed`.
     pub fn backward(self, backend: &dyn Backend, loss: &Tensor, seed: f32) -> Gradients {
-        let loss = loss.node().expect("a loss computed with this tape has a node");
-        self.walk(backend, vec![(loss, Tensor::new(1, 1, vec![seed]))])
+        self.backward_from(backend, vec![(loss, Tensor::new(1, 1, vec![seed]))])
     }
 
-    /// Walks backwards from values whose gradients are given.
-    pub(crate) fn walk(self, backend: &dyn Backend, seeds: Vec<(NodeId, Tensor)>) -> Gradients {
-        let mut gradients = Gradients { nodes: HashMap::new(), weights: HashMap::new(), trainable: self.trainable };
-        seeds.into_iter().for_each(|(node, seed)| gradients.add(Some(node), seed));
-        for entry in self.entries.into_iter().rev() {
-            let Some(dy) = gradients.take(entry.made) else { continue };
-            match entry.saved {
-                Saved::Embed(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Gather(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Norm(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Linear(saved) => saved.backward(backend, &dy, &mut gradients),
-                Saved::Rope(saved) => saved.backward(backend, &dy, &mut gradients),
-                Saved::Activate(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Gate(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Add(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Scale(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Clamp(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Attend(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Weigh(saved) => saved.backward(&dy, &mut gradients),
-                Saved::Mix(saved) => saved.backward(&dy, &mut gradients),
-                Saved::HeadLoss(saved) => saved.backward(backend, &dy, &mut gradients),
-            }
-        }
+    /// Walks backwards from several values of this tape whose gradients are known, each in its value's shape: log
+    /// probabilities of a preference loss, logits of routers. Asserts that the values were computed with this tape.
+    pub fn backward_from(self, backend: &dyn Backend, seeds: Vec<(&Tensor, Tensor)>) -> Gradients {
+        let named = |(value, seed): (&Tensor, Tensor)| {
+            assert_eq!((value.rows(), value.cols()), (seed.rows(), seed.cols()), "a gradient has its value's shape");
+            (value.node().expect("a value computed with this tape has a node"), seed)
+        };
+        self.walk(backend, seeds.into_iter().map(named).collect())
+    }
+
+    pub(crate) fn walk(mut self, backend: &dyn Backend, seeds: Vec<(NodeId, Tensor)>) -> Gradients {
+        let trainable = std::mem::take(&mut self.trainable);
+        let mut gradients = Gradients { nodes: HashMap::new(), weights: HashMap::new(), trainable };
+        self.walk_into(backend, seeds, &mut gradients);
         gradients
+    }
+
+    /// Adds what this tape's values pass on to `gradients`, whose nodes are this tape's.
+    pub(crate) fn walk_into(self, backend: &dyn Backend, seeds: Vec<(NodeId, Tensor)>, gradients: &mut Gradients) {
+        seeds.into_iter().for_each(|(node, seed)| gradients.add(Some(node), seed));
+        for Entry { saved, made } in self.entries.into_iter().rev() {
+            if let Saved::Replay(saved) = saved {
+                saved.backward(backend, gradients);
+                continue;
+            }
+            let Some(dy) = gradients.take(made) else { continue };
+            saved.backward(backend, &dy, gradients);
+        }
+    }
+}
+
+impl Saved {
+    fn backward(self, backend: &dyn Backend, dy: &Tensor, gradients: &mut Gradients) {
+        match self {
+            Saved::Embed(saved) => saved.backward(dy, gradients),
+            Saved::Gather(saved) => saved.backward(dy, gradients),
+            Saved::Norm(saved) => saved.backward(dy, gradients),
+            Saved::Linear(saved) => saved.backward(backend, dy, gradients),
+            Saved::Rope(saved) => saved.backward(backend, dy, gradients),
+            Saved::Activate(saved) => saved.backward(dy, gradients),
+            Saved::Gate(saved) => saved.backward(dy, gradients),
+            Saved::Add(saved) => saved.backward(dy, gradients),
+            Saved::Scale(saved) => saved.backward(dy, gradients),
+            Saved::Clamp(saved) => saved.backward(dy, gradients),
+            Saved::Attend(saved) => saved.backward(dy, gradients),
+            Saved::Weigh(saved) => saved.backward(dy, gradients),
+            Saved::Mix(saved) => saved.backward(dy, gradients),
+            Saved::HeadLoss(saved) => saved.backward(backend, dy, gradients),
+            // It has several outputs, so its gradients are taken one by one.
+            Saved::Replay(saved) => saved.backward(backend, gradients),
+        }
     }
 }
 
@@ -109,6 +151,14 @@ impl Gradients {
         let sum = self.weights.entry(id).or_insert_with(|| vec![0.0; len]);
         assert_eq!(sum.len(), len, "a weight keeps its shape");
         sum
+    }
+
+    /// Runs a walk over another tape's nodes that adds to the same weights.
+    pub(crate) fn apart<T>(&mut self, walk: impl FnOnce(&mut Gradients) -> T) -> T {
+        let nodes = std::mem::take(&mut self.nodes);
+        let result = walk(self);
+        self.nodes = nodes;
+        result
     }
 
     pub(crate) fn take(&mut self, node: NodeId) -> Option<Tensor> {

@@ -1,7 +1,7 @@
 //! Stored weights: one copy, one layout, any number format. Who reads files or chooses a layout lives elsewhere.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use pasture_kernels::Format;
 pub use pasture_kernels::linear::Layout;
@@ -26,6 +26,7 @@ pub struct Weight {
     rows: usize,
     cols: usize,
     bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    squares: Arc<OnceLock<Vec<f64>>>,
 }
 
 impl Weight {
@@ -37,7 +38,7 @@ impl Weight {
         cols: usize,
         bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
     ) -> Weight {
-        Weight { id: WeightId::fresh(), format, layout, rows, cols, bytes }
+        Weight { id: WeightId::fresh(), format, layout, rows, cols, bytes, squares: Arc::default() }
     }
 
     /// A plain f32 weight of the given values, row after row.
@@ -51,6 +52,12 @@ impl Weight {
     /// The weight's name.
     pub fn id(&self) -> WeightId {
         self.id
+    }
+
+    /// These numbers as the next of a weight: the identity stays.
+    pub fn with_id_of(self, weight: &Weight) -> Weight {
+        assert_eq!((self.rows, self.cols), (weight.rows, weight.cols), "a weight keeps its shape");
+        Weight { id: weight.id, ..self }
     }
 
     /// How its numbers are stored.
@@ -93,6 +100,18 @@ impl Weight {
     pub fn row_values(&self, row: usize, out: &mut [f32]) {
         pasture_kernels::linear::row_values(&self.matrix(), row, out);
     }
+
+    /// The sum of squares of each row, computed once for all clones.
+    pub fn row_squares(&self) -> &[f64] {
+        self.squares.get_or_init(|| {
+            let mut values = vec![0.0; self.cols];
+            let mut squares = |row| {
+                self.row_values(row, &mut values);
+                values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
+            };
+            (0..self.rows).map(&mut squares).collect()
+        })
+    }
 }
 
 /// A vector of f32 parameters: a norm's weight, a bias. Cloning shares the values.
@@ -111,6 +130,12 @@ impl Vector {
     /// The vector's name.
     pub fn id(&self) -> WeightId {
         self.id
+    }
+
+    /// The next values of the same vector: the identity stays.
+    pub fn replaced(&self, values: Vec<f32>) -> Vector {
+        assert_eq!(values.len(), self.values.len(), "a vector keeps its length");
+        Vector { id: self.id, values: Arc::new(values) }
     }
 
     /// Its values.

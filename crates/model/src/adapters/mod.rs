@@ -1,14 +1,15 @@
 //! Adapters from files: a folder as peft writes it. Its description stands in `adapter_config.json` (`settings.rs`), its
-//! low-rank pairs in `adapter_model.safetensors`. An adapter that this decoder cannot run exactly is refused.
+//! low-rank pairs, and lengths of output rows (DoRA), in `adapter_model.safetensors`. An adapter that this decoder cannot run exactly is refused.
 
 mod settings;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pasture_files::folder::Folder;
-use pasture_files::{Tensors, json};
-use pasture_tensor::{Adapter, AdapterSite, Weight};
+use pasture_files::{Entry, Tensors, json};
+use pasture_kernels::Format;
+use pasture_tensor::{Adapter, AdapterSite, Vector, Weight};
 
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -37,6 +38,7 @@ pub fn load_adapter(path: &Path, decoder: &Decoder) -> Result<Adapter> {
         match half {
             Half::A => pair.a = Some(name),
             Half::B => pair.b = Some(name),
+            Half::Magnitude => pair.magnitude = Some(name),
         }
     }
     settings.check_targets(modules.keys().copied()).map_err(|what| fault(CONFIG, what))?;
@@ -45,36 +47,42 @@ pub fn load_adapter(path: &Path, decoder: &Decoder) -> Result<Adapter> {
     Ok(Adapter::new(modules.into_iter().map(site).collect::<Result<_>>()?))
 }
 
-/// The names of a module's two tensors.
+/// The names of a module's tensors.
 #[derive(Default)]
 struct Pair<'t> {
     a: Option<&'t str>,
     b: Option<&'t str>,
+    magnitude: Option<&'t str>,
 }
 
+#[derive(Clone, Copy)]
 enum Half {
     A,
     B,
+    Magnitude,
 }
 
-/// The module of a tensor, and which of its two it is.
+/// The endings of a module's tensors.
+const ENDINGS: [(&str, Half); 3] =
+    [(".lora_A.weight", Half::A), (".lora_B.weight", Half::B), (".lora_magnitude_vector", Half::Magnitude)];
+
+/// The module of a tensor, and which of its tensors it is.
 fn half(name: &str) -> std::result::Result<(&str, Half), String> {
-    let strange = || format!("holds {name:?}, but only \"….lora_A.weight\" and \"….lora_B.weight\" can be used");
+    let strange = || {
+        let endings = ENDINGS.map(|(ending, _)| format!("\"…{ending}\"")).join(", ");
+        format!("holds {name:?}, but only {endings} can be used")
+    };
     let inner = name.strip_prefix(WRAPPERS).ok_or_else(strange)?;
-    let a = inner.strip_suffix(".lora_A.weight").map(|module| (module, Half::A));
-    a.or_else(|| inner.strip_suffix(".lora_B.weight").map(|module| (module, Half::B))).ok_or_else(strange)
+    let find = |(ending, half): &(&str, Half)| Some((inner.strip_suffix(ending)?, *half));
+    ENDINGS.iter().find_map(find).ok_or_else(strange)
 }
 
 fn site(decoder: &Decoder, settings: &Settings, tensors: &Tensors, module: &str, pair: Pair) -> Result<AdapterSite> {
     let known = decoder.sites().get(module);
     let known = known.ok_or_else(|| fault(WEIGHTS, format!("changes {module:?}, which this model does not have")))?;
-    let refused = match known.kind {
-        Kind::Dense => None,
-        Kind::Expert => Some("an expert"),
-        Kind::Head => Some("the output head"),
-    };
-    if let Some(kind) = refused {
-        return Err(fault(WEIGHTS, format!("changes {module:?}, {kind}, beside which no adapter can stand yet")));
+    if known.kind == Kind::Head {
+        let what = format!("changes {module:?}, the output head, beside which no adapter can stand yet");
+        return Err(fault(WEIGHTS, what));
     }
     let (rank, scale) = settings.rank_and_scale(module).map_err(|what| fault(CONFIG, what))?;
     let Module { outputs, inputs, .. } = *known;
@@ -82,21 +90,40 @@ fn site(decoder: &Decoder, settings: &Settings, tensors: &Tensors, module: &str,
         Some(name) => weight(decoder, tensors, name, shape),
         None => Err(fault(WEIGHTS, format!("has no lora_{letter} for {module:?}"))),
     };
-    Ok(AdapterSite { a: half(pair.a, "A", [rank, inputs])?, b: half(pair.b, "B", [outputs, rank])?, scale })
+    let site = AdapterSite::new(half(pair.a, "A", [rank, inputs])?, half(pair.b, "B", [outputs, rank])?, scale);
+    match (settings.magnitudes(), pair.magnitude) {
+        (false, None) => Ok(site),
+        (true, Some(name)) => {
+            let mut lengths = vec![0.0; outputs];
+            let entry = tensors.get(name).expect("it is one of the file's names");
+            check_shape(name, &entry.shape, &[outputs])?;
+            format(name, entry)?.dequantize(&tensors.bytes(name)?, &mut lengths);
+            Ok(site.with_magnitude(Vector::new(lengths)))
+        }
+        (true, None) => Err(fault(WEIGHTS, format!("has no lora_magnitude_vector for {module:?}"))),
+        (false, Some(name)) => Err(fault(WEIGHTS, format!("holds {name:?}, but \"use_dora\" in {CONFIG} is not true"))),
+    }
 }
 
 fn weight(decoder: &Decoder, tensors: &Tensors, name: &str, [rows, cols]: [usize; 2]) -> Result<Weight> {
-    let (file, name) = (PathBuf::from(WEIGHTS), name.to_owned());
-    let entry = tensors.get(&name).expect("it is one of the file's names");
-    if entry.shape != [rows, cols] {
-        let found = entry.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-        return Err(Error::Shape { name, file, found, wanted: format!("{rows}x{cols}") });
-    }
-    let Some(format) = entry.dtype.format() else {
-        return Err(Error::Dtype { name, file, found: entry.dtype.name().to_owned() });
-    };
-    let (bytes, row_bytes) = (tensors.bytes(&name)?, format.row_bytes(cols));
+    let entry = tensors.get(name).expect("it is one of the file's names");
+    check_shape(name, &entry.shape, &[rows, cols])?;
+    let format = format(name, entry)?;
+    let (bytes, row_bytes) = (tensors.bytes(name)?, format.row_bytes(cols));
     Ok(decoder.backend().weight(format, rows, cols, &|row| &bytes[row * row_bytes..][..row_bytes]))
+}
+
+fn check_shape(name: &str, found: &[usize], wanted: &[usize]) -> Result<()> {
+    let shown = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::Shape { name: name.to_owned(), file: WEIGHTS.into(), found: shown(found), wanted: shown(wanted) })
+}
+
+fn format(name: &str, entry: &Entry) -> Result<Format> {
+    let found = || entry.dtype.name().to_owned();
+    entry.dtype.format().ok_or_else(|| Error::Dtype { name: name.to_owned(), file: WEIGHTS.into(), found: found() })
 }
 
 fn fault(file: &str, what: impl Into<String>) -> Error {

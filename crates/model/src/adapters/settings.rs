@@ -11,6 +11,7 @@ pub(super) struct Settings {
     rank: usize,
     alpha: f32,
     scaling: Scaling,
+    magnitudes: bool,
     ranks: BTreeMap<String, f64>,
     alphas: BTreeMap<String, f64>,
     /// Names of modules, or their endings; none means all that the weights name.
@@ -27,11 +28,12 @@ enum Scaling {
 }
 
 /// Keys that are read here.
-const USED: [&str; 9] = [
+const USED: [&str; 10] = [
     "peft_type",
     "r",
     "lora_alpha",
     "use_rslora",
+    "use_dora",
     "rank_pattern",
     "alpha_pattern",
     "target_modules",
@@ -98,6 +100,7 @@ impl Settings {
             rank: rank("r", keys.get("r").and_then(Value::as_f64))?,
             alpha: alpha("lora_alpha", keys.get("lora_alpha").and_then(Value::as_f64))?,
             scaling: scaling(keys.get("use_rslora"))?,
+            magnitudes: flag("use_dora", keys.get("use_dora"))?,
             ranks: pattern(keys, "rank_pattern")?,
             alphas: pattern(keys, "alpha_pattern")?,
             targets: targets(keys.get("target_modules"))?,
@@ -116,6 +119,11 @@ impl Settings {
             Scaling::Root => alpha / (rank as f32).sqrt(),
         };
         Ok((rank, scale))
+    }
+
+    /// Whether output rows have lengths of their own (DoRA).
+    pub(super) fn magnitudes(&self) -> bool {
+        self.magnitudes
     }
 
     /// The targets and the modules of the weights must be the same.
@@ -147,10 +155,14 @@ fn alpha(key: &str, value: Option<f64>) -> Result<f32, String> {
 }
 
 fn scaling(value: Option<&Value>) -> Result<Scaling, String> {
+    Ok(if flag("use_rslora", value)? { Scaling::Root } else { Scaling::Rank })
+}
+
+fn flag(key: &str, value: Option<&Value>) -> Result<bool, String> {
     match value {
-        None | Some(Value::Null | Value::Bool(false)) => Ok(Scaling::Rank),
-        Some(Value::Bool(true)) => Ok(Scaling::Root),
-        Some(other) => Err(format!("has \"use_rslora\" {other}, it should be true or false")),
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(format!("has {key:?} {other}, it should be true or false")),
     }
 }
 
@@ -237,7 +249,7 @@ mod tests {
             ("r", json!("4")),
             ("lora_alpha", json!("8")),
             ("bias", json!("all")),
-            ("use_dora", json!(true)),
+            ("use_dora", json!("yes")),
             ("modules_to_save", json!(["lm_head"])),
             ("init_lora_weights", json!("pissa")),
             ("rank_pattern", json!({"q_proj": -1})),

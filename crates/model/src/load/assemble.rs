@@ -8,7 +8,7 @@ use pasture_tensor::ops::experts::Expert;
 use pasture_tensor::{Backend, Linear, Norm};
 
 use super::parts::Parts;
-use crate::decoder::{Branch, Decoder, Embed};
+use crate::decoder::{Branch, Decoder, Embed, Layer};
 use crate::error::Result;
 use crate::kv::KvShape;
 use crate::mixers::{Attention, Experts, Mixer, Mlp, QkNorms};
@@ -30,7 +30,8 @@ pub(super) fn assemble(spec: &Spec, parts: &mut Parts, backend: Arc<dyn Backend>
     let mut shared = Shared::default();
     let layers = spec.layers.iter().enumerate();
     let layers = layers.map(|(at, layer)| {
-        layer.iter().map(|branch| place_branch(spec, branch, at, parts, &mut shared)).collect::<Result<Vec<_>>>()
+        let branches = layer.iter().map(|branch| place_branch(spec, branch, at, parts, &mut shared));
+        Ok(Arc::new(Layer(branches.collect::<Result<_>>()?)))
     });
     let layers = layers.collect::<Result<Vec<_>>>()?;
     let norm = spec.norm.as_ref().map(|norm| parts.norm(norm, None, spec.hidden)).transpose()?;

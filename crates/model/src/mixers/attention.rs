@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
+use pasture_tensor::kv::{KvFormat, PAGE};
 use pasture_tensor::ops::add::Factors;
 use pasture_tensor::ops::attend::{self, AttendPlan, AttendSpan};
 use pasture_tensor::ops::project::{Epilogue, HeadEpilogue};
 use pasture_tensor::{Linear, Norm, Ops, RopeTable, Tensor};
 
-use super::Mixed;
+use super::{Mixed, Pages};
 use crate::decoder::Step;
-use crate::kv::{Kv, Tables};
 use crate::spec::{Mask, NormOver, QueryGrowth};
 
 /// An attention's weights and shape.
@@ -45,7 +45,7 @@ impl Attention {
         x: &Tensor,
         pre: Option<&Norm>,
         step: &mut Step,
-        kv: &mut Kv,
+        pages: &mut Pages,
     ) -> Mixed<'m> {
         let growth = self.growth.map(|growth| Factors::Rows(step.positions().map(|at| growth.at(at)).collect()));
         let rope = self.rope.map(|rope| &step.ropes[rope]);
@@ -59,8 +59,20 @@ impl Attention {
         ];
         let made = ops.project(x, pre, &[&self.q, &self.k, &self.v], &Epilogue::Heads(heads));
         let [q, k, v] = &made[..] else { unreachable!("one output for each product") };
-        let (layer, tables) = kv.layer_mut(self.kv_layer);
-        let y = ops.attend(q, k, v, layer, &plan(self.mask, step, &tables), &self.shape);
+        let y = match pages {
+            Pages::Kept(kv) => {
+                let (layer, tables) = kv.layer_mut(self.kv_layer);
+                let plan = plan(self.mask, step, |at| tables.pages(step.batch.spans[at].sequence));
+                ops.attend(q, k, v, layer, &plan, &self.shape)
+            }
+            Pages::Fresh => {
+                let numbers = numbered(step);
+                let mut layer = ops.backend().kv_layer(self.shape.kv_heads, self.shape.head_dim, KvFormat::F32);
+                let count = numbers.iter().map(Vec::len).sum();
+                assert!(ops.backend().kv_resize(&mut layer, count), "memory for the keys of one layer");
+                ops.attend(q, k, v, &mut layer, &plan(self.mask, step, |at| &numbers[at]), &self.shape)
+            }
+        };
         Mixed::Product(y, &self.o)
     }
 
@@ -84,12 +96,23 @@ impl Attention {
     }
 }
 
+/// Pages for each span of a step, by number, for memory that holds nothing else.
+fn numbered(step: &Step) -> Vec<Vec<u32>> {
+    let mut next = 0;
+    let mut take = |rows: usize| {
+        let first = next;
+        next += rows.div_ceil(PAGE) as u32;
+        (first..next).collect()
+    };
+    step.batch.spans.iter().map(|span| take(span.rows.len())).collect()
+}
+
 /// The keys that each row of the step looks at.
-fn plan<'p>(mask: Mask, step: &Step, tables: &Tables<'p>) -> AttendPlan<'p> {
-    let spans = step.batch.spans.iter().map(|span| AttendSpan {
+fn plan<'p>(mask: Mask, step: &Step, pages: impl Fn(usize) -> &'p [u32]) -> AttendPlan<'p> {
+    let spans = step.batch.spans.iter().enumerate().map(|(at, span)| AttendSpan {
         rows: span.rows.clone(),
         start: span.start,
-        pages: tables.pages(span.sequence),
+        pages: pages(at),
     });
     let visible = step.batch.spans.iter().flat_map(|span| {
         let end = span.start + span.rows.len();

@@ -21,6 +21,14 @@ pub(crate) enum Mixer {
     Experts(Experts),
 }
 
+/// Where keys and values go.
+pub(crate) enum Pages<'k> {
+    /// To their sequences, for later batches.
+    Kept(&'k mut Kv),
+    /// To pages that last for one layer: the batch's sequences begin in it and end with it.
+    Fresh,
+}
+
 /// What a mixer leaves for the branch to finish.
 pub(crate) enum Mixed<'m> {
     /// A last product of these rows.
@@ -37,10 +45,10 @@ impl Mixer {
         x: &Tensor,
         pre: Option<&Norm>,
         step: &mut Step,
-        kv: &mut Kv,
+        pages: &mut Pages,
     ) -> Mixed<'m> {
         match self {
-            Mixer::Attention(attention) => attention.mix(ops, x, pre, step, kv),
+            Mixer::Attention(attention) => attention.mix(ops, x, pre, step, pages),
             Mixer::Mlp(mlp) => mlp.mix(ops, x, pre),
             Mixer::Experts(experts) => experts.mix(ops, x, pre, step),
         }

@@ -107,15 +107,15 @@ impl Ops<'_> {
         let part = |of: fn(&Expert) -> &Linear| -> Vec<_> {
             slots.groups.iter().map(|(expert, rows)| (rows.clone(), of(&experts[*expert]))).collect()
         };
-        let up = self.grouped_linear(&sorted, &part(|expert| &expert.up));
+        let up = self.grouped_linear(&sorted, &part(|expert| &expert.up), &rows);
         let hidden = if experts[0].gate.is_some() {
-            let gate =
-                self.grouped_linear(&sorted, &part(|expert| expert.gate.as_ref().expect("all or none are gated")));
+            let gates = part(|expert| expert.gate.as_ref().expect("all or none are gated"));
+            let gate = self.grouped_linear(&sorted, &gates, &rows);
             self.gate(&gate, &up, activation)
         } else {
             self.activate(&up, activation)
         };
-        let outputs = self.grouped_linear(&hidden, &part(|expert| &expert.down));
+        let outputs = self.grouped_linear(&hidden, &part(|expert| &expert.down), &rows);
         self.mix(&outputs, &weights, slots)
     }
 
@@ -183,6 +183,40 @@ impl SavedMix {
         gradients.add(outputs, d_outputs);
         gradients.add(weights, d_weights);
     }
+}
+
+/// How unevenly routers use their experts (Fedus et al., arXiv 2101.03961, over all layers as one), from the logits
+/// `[rows, experts]` of every router of a forward: `experts · Σ (share of choices) · (mean share of softmax)`, and its
+/// gradient by each router's logits. The seeds of a walk backwards, known before anything is run again.
+pub fn balance(routers: &[&Tensor], top: usize) -> (f32, Vec<Tensor>) {
+    let Some(experts) = routers.first().map(|logits| logits.cols()) else { return (0.0, Vec::new()) };
+    let rows: f64 = routers.iter().map(|logits| logits.rows() as f64).sum();
+    let (mut counts, mut means) = (vec![0.0_f64; experts], vec![0.0_f64; experts]);
+    let router = Router { routing: Routing::SoftmaxOfChosen, top };
+    let mut shares = Vec::new();
+    for logits in routers {
+        assert_eq!(logits.cols(), experts, "all routers choose among as many experts");
+        for choice in crate::reference::route(logits, &router) {
+            choice.experts.iter().for_each(|expert| counts[*expert as usize] += 1.0 / rows);
+        }
+        shares.push((0..logits.rows()).map(|row| softmax(logits.row(row))).collect::<Vec<_>>());
+    }
+    for share in shares.iter().flatten() {
+        means.iter_mut().zip(share).for_each(|(mean, share)| *mean += f64::from(*share) / rows);
+    }
+    let scale = experts as f64;
+    let loss = scale * counts.iter().zip(&means).map(|(count, mean)| count * mean).sum::<f64>();
+    let slopes: Vec<f32> = counts.iter().map(|count| (scale * count / rows) as f32).collect();
+    let gradient = |(logits, shares): (&&Tensor, &Vec<Vec<f32>>)| {
+        let mut dx = Tensor::zeros(logits.rows(), experts);
+        for (row, share) in shares.iter().enumerate() {
+            let mean = dot(share, &slopes);
+            let dx = dx.row_mut(row).iter_mut().zip(share).zip(&slopes);
+            dx.for_each(|((dx, share), slope)| *dx = share * (slope - mean));
+        }
+        dx
+    };
+    (loss as f32, routers.iter().zip(&shares).map(gradient).collect())
 }
 
 /// Shares that sum to one.

@@ -7,8 +7,11 @@ use crate::backend::{Backend, Group};
 use crate::tape::{self, Gradients};
 use crate::{Activation, Ops, Tensor};
 
-/// Rows of logits that are held at once.
+/// Rows of logits that are held at once, at least.
 const CHUNK: usize = 64;
+
+/// Logits that are held at once, where that is more rows: the weight passes once for all of them.
+const HELD: usize = 32 << 20;
 
 /// What follows the head's product.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,6 +39,10 @@ pub(crate) struct Saved {
     linear: Linear,
     rule: LogitRule,
     targets: Vec<Option<u32>>,
+    /// Where the head is frozen: the gradient of each row's log probability, made while its logits were there.
+    slopes: Option<Tensor>,
+    /// Whether the value was the negative sum of all rows, or one log probability for each.
+    summed: bool,
 }
 
 impl Ops<'_> {
@@ -53,34 +60,69 @@ impl Ops<'_> {
 
     /// The sum of `-log p(target)` over the rows that have a target, as a single value.
     pub fn head_loss(&mut self, x: &Tensor, linear: &Linear, rule: LogitRule, targets: &[Option<u32>]) -> Tensor {
+        let (logs, saved) = self.target_logs(x, linear, rule, targets);
+        let loss = Tensor::new(1, 1, vec![-logs.iter().sum::<f64>() as f32]);
+        self.remember(loss, || tape::Saved::HeadLoss(Box::new(Saved { summed: true, ..saved })))
+    }
+
+    /// `log p(target)` of each row, `[rows, 1]`; zero where a row has no target. Sums over a sequence's rows are its log
+    /// probability: what preference losses are made of.
+    pub fn target_logprobs(&mut self, x: &Tensor, linear: &Linear, rule: LogitRule, targets: &[Option<u32>]) -> Tensor {
+        let (logs, saved) = self.target_logs(x, linear, rule, targets);
+        let logs = Tensor::new(x.rows(), 1, logs.into_iter().map(|log| log as f32).collect());
+        self.remember(logs, || tape::Saved::HeadLoss(Box::new(saved)))
+    }
+
+    /// The logarithm of each row's target's share, and where a gradient will be asked for and the head is frozen, each
+    /// row's gradient: the logits are then made once.
+    fn target_logs(&self, x: &Tensor, linear: &Linear, rule: LogitRule, targets: &[Option<u32>]) -> (Vec<f64>, Saved) {
         assert_eq!(targets.len(), x.rows());
-        let mut sum = 0.0_f64;
-        for start in (0..x.rows()).step_by(CHUNK) {
-            let chunk = start..(start + CHUNK).min(x.rows());
-            let raw = raw_logits(self.backend, x, linear, chunk.clone());
-            for (row, target) in raw.values().chunks_exact(raw.cols()).zip(&targets[chunk]) {
-                if let Some(target) = target {
-                    let logit = f64::from(rule.apply(row[*target as usize]));
-                    sum += log_sum(row.iter().map(|raw| rule.apply(*raw))) - logit;
+        let trains = |tape: &tape::Tape| {
+            tape.trains(linear.weight.id()) || linear.bias.as_ref().is_some_and(|bias| tape.trains(bias.id()))
+        };
+        let frozen = self.tape.as_ref().is_some_and(|tape| !trains(tape));
+        let mut slopes = frozen.then(|| Tensor::zeros(x.rows(), x.cols()));
+        let mut logs = vec![0.0; x.rows()];
+        for rows in chunks(targets, linear.weight.rows()) {
+            let mut raw = raw_logits(self.backend, x, linear, &rows);
+            for (at, row) in rows.iter().enumerate() {
+                let target = targets[*row].expect("only rows with a target are taken");
+                let values = raw.row_mut(at);
+                let log_sum = log_sum(values.iter().map(|raw| rule.apply(*raw)));
+                logs[*row] = f64::from(rule.apply(values[target as usize])) - log_sum;
+                if frozen {
+                    slope(values, target, log_sum, rule, 1.0);
                 }
             }
+            if let Some(slopes) = &mut slopes {
+                let part = self.backend.grouped_input(&raw, &[Group { rows: 0..rows.len(), weight: &linear.weight }]);
+                rows.iter().enumerate().for_each(|(at, row)| slopes.row_mut(*row).copy_from_slice(part.row(at)));
+            }
         }
-        let loss = Tensor::new(1, 1, vec![sum as f32]);
-        self.remember(loss, || {
-            let (x, linear, targets) = (x.clone(), linear.clone(), targets.to_vec());
-            tape::Saved::HeadLoss(Box::new(Saved { x, linear, rule, targets }))
-        })
+        let (x, linear, targets) = (x.clone(), linear.clone(), targets.to_vec());
+        (logs, Saved { x, linear, rule, targets, slopes, summed: false })
     }
 }
 
-fn raw_logits(backend: &dyn Backend, x: &Tensor, linear: &Linear, rows: std::ops::Range<usize>) -> Tensor {
-    let values = x.values()[rows.start * x.cols()..rows.end * x.cols()].to_vec();
-    let part = Tensor::new(rows.len(), x.cols(), values);
+/// The rows with a target, as many at once as the logits' memory allows.
+fn chunks(targets: &[Option<u32>], vocab: usize) -> Vec<Vec<usize>> {
+    let rows: Vec<usize> = (0..targets.len()).filter(|row| targets[*row].is_some()).collect();
+    let chunk = (HELD / vocab.max(1)).clamp(CHUNK, 8 * CHUNK);
+    rows.chunks(chunk).map(<[usize]>::to_vec).collect()
+}
+
+fn raw_logits(backend: &dyn Backend, x: &Tensor, linear: &Linear, rows: &[usize]) -> Tensor {
+    let part = rows_of(x, rows);
     let mut y = backend.grouped(&part, &[Group { rows: 0..part.rows(), weight: &linear.weight }]);
     if let Some(bias) = &linear.bias {
         (0..y.rows()).for_each(|row| super::norm::add_to(y.row_mut(row), bias.values()));
     }
     y
+}
+
+fn rows_of(x: &Tensor, rows: &[usize]) -> Tensor {
+    let values = rows.iter().flat_map(|row| x.row(*row)).copied().collect();
+    Tensor::new(rows.len(), x.cols(), values)
 }
 
 /// `log Σ exp` in f64, safe against overflow.
@@ -90,42 +132,53 @@ fn log_sum(logits: impl Iterator<Item = f32> + Clone) -> f64 {
 }
 
 impl Saved {
-    /// `dlogit = softmax(logit) - [target]`, chunk by chunk, with the logits computed again.
+    /// `dlogit = [target] - softmax(logit)` for a log probability. With a head that is trained the logits are made again,
+    /// chunk by chunk.
     pub(crate) fn backward(self, backend: &dyn Backend, dy: &Tensor, gradients: &mut Gradients) {
-        let Saved { x, linear, rule, targets } = self;
-        let seed = dy.values()[0];
+        let summed = self.summed;
+        let seed = |row: usize| if summed { -dy.values()[0] } else { dy.values()[row] };
+        let dx = match self.slopes {
+            Some(mut slopes) => {
+                (0..slopes.rows()).for_each(|row| slopes.row_mut(row).iter_mut().for_each(|slope| *slope *= seed(row)));
+                slopes
+            }
+            None => self.again(backend, seed, gradients),
+        };
+        gradients.add(self.x.node(), dx);
+    }
+
+    fn again(&self, backend: &dyn Backend, seed: impl Fn(usize) -> f32, gradients: &mut Gradients) -> Tensor {
+        let Saved { x, linear, rule, targets, .. } = self;
         let weight = &linear.weight;
         let mut dx = Tensor::zeros(x.rows(), x.cols());
-        for start in (0..x.rows()).step_by(CHUNK) {
-            let chunk = start..(start + CHUNK).min(x.rows());
-            let mut slopes = raw_logits(backend, &x, &linear, chunk.clone());
-            for (at, target) in targets[chunk.clone()].iter().enumerate() {
-                slope(slopes.row_mut(at), *target, rule, seed);
+        for rows in chunks(targets, weight.rows()) {
+            let mut slopes = raw_logits(backend, x, linear, &rows);
+            for (at, row) in rows.iter().enumerate() {
+                let values = slopes.row_mut(at);
+                let log_sum = log_sum(values.iter().map(|raw| rule.apply(*raw)));
+                slope(values, targets[*row].expect("only rows with a target are taken"), log_sum, *rule, seed(*row));
             }
+            let whole = 0..rows.len();
             if gradients.wants(weight.id()) {
-                let part =
-                    Tensor::new(chunk.len(), x.cols(), x.values()[start * x.cols()..chunk.end * x.cols()].to_vec());
                 let sum = gradients.sum(weight.id(), weight.rows() * weight.cols());
-                backend.outer(&slopes, &part, 0..chunk.len(), sum);
+                backend.outer(&slopes, &rows_of(x, &rows), whole.clone(), sum);
             }
             if let Some(bias) = linear.bias.as_ref().filter(|bias| gradients.wants(bias.id())) {
                 let sum = gradients.sum(bias.id(), bias.values().len());
                 (0..slopes.rows()).for_each(|row| super::norm::add_to(sum, slopes.row(row)));
             }
-            let part = backend.grouped_input(&slopes, &[Group { rows: 0..chunk.len(), weight }]);
-            dx.values_mut()[start * x.cols()..chunk.end * x.cols()].copy_from_slice(part.values());
+            let part = backend.grouped_input(&slopes, &[Group { rows: whole, weight }]);
+            rows.iter().enumerate().for_each(|(at, row)| dx.row_mut(*row).copy_from_slice(part.row(at)));
         }
-        gradients.add(x.node(), dx);
+        dx
     }
 }
 
-/// Turns a row of raw logits into their gradient.
-fn slope(row: &mut [f32], target: Option<u32>, rule: LogitRule, seed: f32) {
-    let Some(target) = target else { return row.fill(0.0) };
-    let log_sum = log_sum(row.iter().map(|raw| rule.apply(*raw)));
+/// Turns a row of raw logits into the gradient of its target's log probability, times `seed`.
+fn slope(row: &mut [f32], target: u32, log_sum: f64, rule: LogitRule, seed: f32) {
     for (at, raw) in row.iter_mut().enumerate() {
         let share = (f64::from(rule.apply(*raw)) - log_sum).exp() as f32;
         let hit = f32::from(at == target as usize);
-        *raw = seed * (share - hit) * rule.slope(*raw);
+        *raw = seed * (hit - share) * rule.slope(*raw);
     }
 }

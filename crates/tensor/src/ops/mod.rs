@@ -11,8 +11,10 @@ pub mod gather;
 mod gradients;
 pub mod head;
 pub mod linear;
+mod low_rank;
 pub mod norm;
 pub mod project;
+pub mod replay;
 pub mod rope;
 
 use crate::tape::{Entry, Saved, Tape};
@@ -54,6 +56,11 @@ impl<'a> Ops<'a> {
     /// Whether a gradient will be asked for.
     pub fn remembers(&self) -> bool {
         self.tape.is_some()
+    }
+
+    /// Whether parts of a forward are remembered by their inputs only and run again in the walk backwards.
+    pub fn replays(&self) -> bool {
+        self.tape.as_ref().is_some_and(Tape::replays)
     }
 
     /// The tape out, to walk backwards.

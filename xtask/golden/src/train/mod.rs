@@ -13,10 +13,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use pasture_files::{Tensors, json};
 use pasture_kernels::{Format, Pool};
-use pasture_model::{Batch, Decoder, Error, LoadOptions, Source, load, load_adapter};
+use pasture_model::spec::MixerSpec;
+use pasture_model::{Batch, Decoder, Error, Hidden, LoadOptions, Parameter, Source, load, load_adapter};
 use pasture_tensor::kv::KvFormat;
+use pasture_tensor::ops::experts::balance;
 use pasture_tensor::tape::{Gradients, Tape};
-use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight, WeightId};
+use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Tensor, Vector, Weight, WeightId};
 use serde_json::Value;
 
 use adamw::{AdamW, Rule};
@@ -58,6 +60,8 @@ pub struct Step {
 struct Case<'c> {
     folder: &'c Path,
     facts: Value,
+    base: Source,
+    backend: Arc<dyn Backend>,
     decoder: Decoder,
     batches: Vec<Vec<Text>>,
 }
@@ -71,7 +75,8 @@ pub fn run(folder: &Path) -> Result<Covered> {
         return Ok(covered);
     };
     let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
-    let decoder = match load(&Source::open(&folder.join(base))?, &backend, &LoadOptions::default(), &mut |_, _| ()) {
+    let source = Source::open(&folder.join(base))?;
+    let decoder = match load(&source, &backend, &LoadOptions::default(), &mut |_, _| ()) {
         Err(Error::Architecture { name, .. }) => {
             covered.open.push(name);
             return Ok(covered);
@@ -79,9 +84,10 @@ pub fn run(folder: &Path) -> Result<Covered> {
         loaded => loaded?.decoder,
     };
     let batches = batches(&folder.join("batches.safetensors"))?;
-    let case = Case { folder, facts, decoder, batches };
-    case.full().context("full")?;
-    covered.passed.push("full, step 0".to_owned());
+    let case = Case { folder, facts, base: source, backend, decoder, batches };
+    case.full().context("full, step 0")?;
+    case.full_trace().context("full")?;
+    covered.passed.push("full".to_owned());
     for kind in ["lora", "rslora", "dora"] {
         match load_adapter(&folder.join(kind).join("initial"), &case.decoder) {
             // What is refused is not covered; everything else is a fault.
@@ -91,6 +97,10 @@ pub fn run(folder: &Path) -> Result<Covered> {
                 covered.passed.push(kind.to_owned());
             }
         }
+    }
+    if !case.facts["aux_loss_case"].is_null() {
+        case.balance().context("router auxiliary loss")?;
+        covered.passed.push("router auxiliary loss".to_owned());
     }
     Ok(covered)
 }
@@ -102,15 +112,96 @@ impl Case<'_> {
         let found = self.step(0, None, parameters.iter().map(|parameter| parameter.weight))?;
         close(&[found.loss], &[number(&self.facts["runs"]["full"]["trace"][0]["loss"])?], LOSS).context("loss")?;
         let expected = Tensors::open(&self.folder.join("full_step0.safetensors"))?;
-        let mut gradients: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+        let mut gradients = Whole::default();
         for parameter in parameters {
-            let part = found.gradients.weight(parameter.weight).context("a weight without a gradient")?;
-            let whole = gradients.entry(&parameter.tensor).or_default();
-            let cols = part.len() / parameter.rows.len();
-            whole.resize(whole.len().max(parameter.rows.end * cols), 0.0);
-            whole[parameter.rows.start * cols..parameter.rows.end * cols].copy_from_slice(part);
+            gradients.put(parameter, found.gradients.weight(parameter.weight).context("a weight without a gradient")?);
         }
-        check_gradients(&expected, &gradients)
+        check_gradients(&expected, &gradients.tensors)
+    }
+
+    /// The whole trace over all weights. The layers are remembered by their inputs alone; what that changes is nothing.
+    fn full_trace(&self) -> Result<()> {
+        let mut decoder = load(&self.base, &self.backend, &LoadOptions::default(), &mut |_, _| ())?.decoder;
+        let facts = &self.facts["runs"]["full"];
+        let parameters = decoder.parameters().to_vec();
+        let mut values = Whole::default();
+        let found = decoder.parameter_values(&|_| true);
+        parameters.iter().for_each(|parameter| values.put(parameter, &found[&parameter.weight]));
+        let mut optimizer = AdamW::new(Rule::read(&self.facts["hyperparameters"], facts)?);
+        for (at, traced) in facts["trace"].as_array().context("no trace")?.iter().enumerate() {
+            let trainable = parameters.iter().map(|parameter| parameter.weight);
+            let parts: Vec<_> = self.batches[at % self.batches.len()].iter().map(|text| (text, None)).collect();
+            let found = step(&decoder, &parts, Tape::new(trainable).replaying())?;
+            let mut gradients = Whole::default();
+            for parameter in &parameters {
+                gradients
+                    .put(parameter, found.gradients.weight(parameter.weight).context("a weight without a gradient")?);
+            }
+            let norm = optimizer.step(&mut values.tensors, &gradients.tensors);
+            check_trace(at, traced, found.loss, norm)?;
+            let of = |id| parameters.iter().find(|parameter| parameter.weight == id).map(|it| values.part(it));
+            decoder.set_parameters(&mut |id| of(id));
+        }
+        let expected = Tensors::open(&self.folder.join("full_final.safetensors"))?;
+        for name in expected.names() {
+            // A tied head is stored twice, and is a parameter once.
+            let tied = (name == "lm_head.weight" && facts["tied"] == true).then_some("model.embed_tokens.weight");
+            let found = values.tensors.get(tied.unwrap_or(name)).with_context(|| format!("no parameter {name}"))?;
+            close(found, &floats(&expected, name)?, FINAL).with_context(|| format!("final {name}"))?;
+        }
+        for (batch, loss) in facts["final_loss_per_batch"].as_array().context("no final losses")?.iter().enumerate() {
+            let parts: Vec<_> = self.batches[batch].iter().map(|text| (text, None)).collect();
+            let found = step(&decoder, &parts, Tape::new([]))?.loss;
+            close(&[found], &[number(loss)?], LOSS).with_context(|| format!("final loss of batch {batch}"))?;
+        }
+        Ok(())
+    }
+
+    /// The loss with the routers' own part, whose gradients are known before any layer is run again.
+    fn balance(&self) -> Result<()> {
+        let facts = &self.facts["aux_loss_case"];
+        let weight = number(&facts["router_aux_loss_coef"])?;
+        let texts = &self.batches[facts["batch"].as_u64().context("no batch")? as usize];
+        let routers = self.decoder.parameters().iter().filter(|parameter| parameter.tensor.ends_with(".gate.weight"));
+        let routers: Vec<_> = routers.collect();
+        for replays in [false, true] {
+            let tape = Tape::new(routers.iter().map(|parameter| parameter.weight));
+            let (batch, mut kv) = flat(&self.decoder, texts.iter().map(|text| (text, None)));
+            let targets: Vec<Option<u32>> = texts.iter().flat_map(|text| text.targets.iter().copied()).collect();
+            let counted = targets.iter().flatten().count() as f32;
+            let mut ops = Ops::with_tape(&*self.backend, if replays { tape.replaying() } else { tape });
+            let hidden = self.decoder.forward(&mut ops, &batch, &mut kv)?;
+            let (head, spec) =
+                self.decoder.head().zip(self.decoder.spec().head.as_ref()).context("a model without a head")?;
+            let loss = ops.head_loss(&hidden.rows, head, spec.rule, &targets);
+            let logits: Vec<&Tensor> = hidden.routers.iter().map(|(_, logits)| logits).collect();
+            let (uneven, slopes) = balance(&logits, self.facts_top(&hidden)?);
+            close(&[uneven], &[number(&facts["aux_loss"])?], LOSS)?;
+            close(&[loss.values()[0] / counted + weight * uneven], &[number(&facts["total_loss"])?], LOSS)?;
+            let mut seeds = vec![(&loss, Tensor::new(1, 1, vec![1.0 / counted]))];
+            let scaled = |slope: Tensor| {
+                let values = slope.values().iter().map(|slope| weight * slope).collect();
+                Tensor::new(slope.rows(), slope.cols(), values)
+            };
+            seeds.extend(logits.into_iter().zip(slopes.into_iter().map(scaled)));
+            let tape = ops.into_tape().context("these operations have a tape")?;
+            let gradients = tape.backward_from(&*self.backend, seeds);
+            let expected = self.folder.join(facts["router_grads"].as_str().context("no gradients")?);
+            let of =
+                |parameter: &&Parameter| Some((parameter.tensor.clone(), gradients.weight(parameter.weight)?.to_vec()));
+            check_gradients(&Tensors::open(&expected)?, &routers.iter().filter_map(of).collect())?;
+        }
+        Ok(())
+    }
+
+    /// Experts per row.
+    fn facts_top(&self, hidden: &Hidden) -> Result<usize> {
+        let experts = self.decoder.spec().layers.iter().flatten().find_map(|branch| match &branch.mixer {
+            MixerSpec::Experts(experts) => Some(experts.router.top),
+            _ => None,
+        });
+        ensure!(!hidden.routers.is_empty(), "no router's logits");
+        experts.context("a model without experts")
     }
 
     /// The whole trace of an adapter, and what the tuned one computes.
@@ -133,9 +224,7 @@ impl Case<'_> {
                 check_gradients(&results, &gradients)?;
             }
             let norm = optimizer.step(&mut values, &gradients);
-            let expected = number(&traced["grad_norm"])?;
-            close(&[found.loss], &[number(&traced["loss"])?], LOSS).with_context(|| format!("loss of step {at}"))?;
-            close(&[norm], &[expected], NORM * expected).with_context(|| format!("norm of step {at}"))?;
+            check_trace(at, traced, found.loss, norm)?;
         }
         self.check_end(kind, &results, &rebuilt(&self.decoder, initial, &values))
     }
@@ -165,7 +254,7 @@ impl Case<'_> {
         train: impl Iterator<Item = WeightId>,
     ) -> Result<Step> {
         let parts: Vec<_> = self.batches[batch].iter().map(|text| (text, adapter)).collect();
-        step(&self.decoder, &parts, train)
+        step(&self.decoder, &parts, Tape::new(train))
     }
 
     /// Logits of the first batch; the references' rows go on where a text has ended.
@@ -203,17 +292,13 @@ fn flat<'t>(
     (batch, kv)
 }
 
-/// The mean loss over all texts, and the gradients of the given weights.
-pub fn step(
-    decoder: &Decoder,
-    parts: &[(&Text, Option<&Arc<Adapter>>)],
-    trainable: impl Iterator<Item = WeightId>,
-) -> Result<Step> {
+/// The mean loss over all texts, and the gradients of the weights that the tape trains.
+pub fn step(decoder: &Decoder, parts: &[(&Text, Option<&Arc<Adapter>>)], tape: Tape) -> Result<Step> {
     let (batch, mut kv) = flat(decoder, parts.iter().copied());
     let targets: Vec<Option<u32>> = parts.iter().flat_map(|(text, _)| text.targets.iter().copied()).collect();
     let counted = targets.iter().flatten().count() as f32;
     let backend = decoder.backend().clone();
-    let mut ops = Ops::with_tape(&*backend, Tape::new(trainable));
+    let mut ops = Ops::with_tape(&*backend, tape);
     let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
     let (head, spec) = decoder.head().zip(decoder.spec().head.as_ref()).context("a model without a head")?;
     let loss = ops.head_loss(&hidden.rows, head, spec.rule, &targets);
@@ -222,18 +307,27 @@ pub fn step(
     Ok(Step { loss: loss.values()[0] / counted, gradients })
 }
 
-/// The names of an adapter's matrices in peft's files, with the names of their gradients.
+/// The names of an adapter's parts in peft's files, with the names of their gradients.
 pub fn ids(adapter: &Adapter) -> BTreeMap<String, WeightId> {
-    matrices(adapter, WRAPPERS).map(|(name, weight)| (name, weight.id())).collect()
+    let matrices = matrices(adapter, WRAPPERS).map(|(name, weight)| (name, weight.id()));
+    matrices.chain(lengths(adapter, WRAPPERS).map(|(name, lengths)| (name, lengths.id()))).collect()
 }
 
 fn named(adapter: &Adapter, before: &str) -> BTreeMap<String, Vec<f32>> {
-    matrices(adapter, before).map(|(name, weight)| (name, values(weight))).collect()
+    let matrices = matrices(adapter, before).map(|(name, weight)| (name, values(weight)));
+    matrices.chain(lengths(adapter, before).map(|(name, lengths)| (name, lengths.values().to_vec()))).collect()
 }
 
 fn matrices<'a>(adapter: &'a Adapter, before: &'a str) -> impl Iterator<Item = (String, &'a Weight)> {
     adapter.sites().iter().flat_map(move |(module, site)| {
         [("A", &site.a), ("B", &site.b)].map(|(half, weight)| (format!("{before}{module}.lora_{half}.weight"), weight))
+    })
+}
+
+fn lengths<'a>(adapter: &'a Adapter, before: &'a str) -> impl Iterator<Item = (String, &'a Vector)> {
+    adapter.sites().iter().filter_map(move |(module, site)| {
+        let magnitude = site.magnitude.as_ref()?;
+        Some((format!("{before}{module}.lora_magnitude_vector.weight"), &magnitude.lengths))
     })
 }
 
@@ -254,17 +348,51 @@ fn rebuilt(decoder: &Decoder, like: &Adapter, values: &BTreeMap<String, Vec<f32>
     let site = |(module, site): (&String, &AdapterSite)| {
         let a = matrix(format!("{WRAPPERS}{module}.lora_A.weight"), &site.a);
         let b = matrix(format!("{WRAPPERS}{module}.lora_B.weight"), &site.b);
-        (module.clone(), AdapterSite { a, b, scale: site.scale })
+        let made = AdapterSite::new(a, b, site.scale);
+        let lengths = values.get(&format!("{WRAPPERS}{module}.lora_magnitude_vector.weight"));
+        let made = match lengths {
+            Some(lengths) => made.with_magnitude(Vector::new(lengths.clone())),
+            None => made,
+        };
+        (module.clone(), made)
     };
     Adapter::new(like.sites().iter().map(site).collect())
 }
 
+/// Tensors of the checkpoint, put together from the parameters that are parts of them.
+#[derive(Default)]
+struct Whole {
+    tensors: BTreeMap<String, Vec<f32>>,
+    cols: BTreeMap<String, usize>,
+}
+
+impl Whole {
+    fn put(&mut self, parameter: &Parameter, part: &[f32]) {
+        let (rows, cols) = (&parameter.rows, part.len() / parameter.rows.len());
+        self.cols.insert(parameter.tensor.clone(), cols);
+        let whole = self.tensors.entry(parameter.tensor.clone()).or_default();
+        whole.resize(whole.len().max(rows.end * cols), 0.0);
+        whole[rows.start * cols..rows.end * cols].copy_from_slice(part);
+    }
+
+    fn part(&self, parameter: &Parameter) -> Vec<f32> {
+        let (rows, cols) = (&parameter.rows, self.cols[&parameter.tensor]);
+        self.tensors[&parameter.tensor][rows.start * cols..rows.end * cols].to_vec()
+    }
+}
+
+fn check_trace(at: usize, traced: &Value, loss: f32, norm: f32) -> Result<()> {
+    let expected = number(&traced["grad_norm"])?;
+    close(&[loss], &[number(&traced["loss"])?], LOSS).with_context(|| format!("loss of step {at}"))?;
+    close(&[norm], &[expected], NORM * expected).with_context(|| format!("norm of step {at}"))
+}
+
 /// Compares all gradients of a file, no more and no less.
-fn check_gradients<K: AsRef<str> + Ord>(expected: &Tensors, found: &BTreeMap<K, Vec<f32>>) -> Result<()> {
+fn check_gradients(expected: &Tensors, found: &BTreeMap<String, Vec<f32>>) -> Result<()> {
     let wanted = expected.names().filter(|name| name.starts_with("grad.")).count();
     ensure!(found.len() == wanted, "{} gradients, not {wanted}", found.len());
     for (name, found) in found {
-        let name = format!("grad.{}", name.as_ref());
+        let name = format!("grad.{name}");
         let expected = floats(expected, &name)?;
         let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         close(found, &expected, GRADIENT * largest).context(name)?;

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Given, away_from, check, input, matrix, numbers, vector};
+use super::{Given, away_from, backends, check, counts, input, matrix, numbers, vector};
 use crate::kv::KvFormat;
 use crate::ops::add::Factors;
 use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
-use crate::ops::experts::{Expert, Router, Routing};
+use crate::ops::experts::{Expert, Router, Routing, balance};
 use crate::ops::head::LogitRule;
 use crate::ops::linear::{Linear, Site};
 use crate::ops::project::{Epilogue, HeadEpilogue};
 use crate::ops::rope::RopeTable;
-use crate::{Activation, Adapter, AdapterSite, Route};
+use crate::tape::Tape;
+use crate::{Activation, Adapter, AdapterSite, Magnitude, Ops, Route, Tensor, Vector, Weight};
 
 const ACTIVATIONS: [Activation; 9] = [
     Activation::Silu,
@@ -91,7 +92,7 @@ fn rotations_of_whole_heads_and_of_their_beginnings() {
 
 /// Low-rank pairs of matrices `a` and `b`, beside the module of matrix 0.
 fn adapter(given: &Given, a: usize, b: usize, scale: f32) -> Arc<Adapter> {
-    let site = AdapterSite { a: given.matrices[a].clone(), b: given.matrices[b].clone(), scale };
+    let site = AdapterSite::new(given.matrices[a].clone(), given.matrices[b].clone(), scale);
     Arc::new(Adapter::new(BTreeMap::from([("module.0".to_owned(), site)])))
 }
 
@@ -132,11 +133,52 @@ fn adapters_of_a_fused_tensor_reach_every_part_of_it() {
 }
 
 #[test]
+fn adapters_with_a_magnitude_whose_norms_are_constants() {
+    let all = [input(1, 5, 6), matrix(2, 4, 6), vector(3, 4), matrix(4, 2, 6), matrix(5, 4, 2), vector(6, 4)];
+    check("magnitude", &all, &|ops, given| {
+        let linear = given.linear(0, Some(0));
+        let norms = vec![0.7, 1.9, 2.5, 1.1];
+        let magnitude = Magnitude::with_norms(given.vectors[1].clone(), linear.weight.id(), norms);
+        let site = AdapterSite::new(given.matrices[1].clone(), given.matrices[2].clone(), 0.5);
+        let site = AdapterSite { magnitude: Some(magnitude), ..site };
+        let adapter = Arc::new(Adapter::new(BTreeMap::from([("module.0".to_owned(), site)])));
+        ops.set_routes(vec![Route { rows: 1..4, adapter }]);
+        vec![ops.linear(&given.inputs[0], &linear)]
+    });
+}
+
+#[test]
+fn a_magnitude_is_the_length_of_each_row_of_the_sum_of_weight_and_pair() {
+    let (weight, a, b) = (numbers(1, 4 * 6), numbers(2, 2 * 6), numbers(3, 4 * 2));
+    let lengths = [0.5, 1.5, 2.0, 3.0];
+    let sum = |row: usize, col: usize| {
+        weight[row * 6 + col] + 0.7 * (0..2).map(|rank| b[row * 2 + rank] * a[rank * 6 + col]).sum::<f32>()
+    };
+    let x = Tensor::new(3, 6, numbers(4, 3 * 6));
+    for (name, backend) in backends() {
+        let weight = Weight::from_values(4, 6, &weight);
+        let site = AdapterSite::new(Weight::from_values(2, 6, &a), Weight::from_values(4, 2, &b), 0.7);
+        let site = site.with_magnitude(Vector::new(lengths.to_vec()));
+        let adapter = Arc::new(Adapter::new(BTreeMap::from([("module".to_owned(), site)])));
+        let linear = Linear { weight, bias: None, site: Site { tensor: "module".into(), rows: 0..4 } };
+        let mut ops = Ops::new(&*backend);
+        ops.set_routes(vec![Route { rows: 0..3, adapter }]);
+        let y = ops.linear(&x, &linear);
+        for (row, col) in (0..3).flat_map(|row| (0..4).map(move |col| (row, col))) {
+            let norm = (0..6).map(|at| sum(col, at) * sum(col, at)).sum::<f32>().sqrt();
+            let product: f32 = (0..6).map(|at| x.row(row)[at] * sum(col, at)).sum();
+            let expected = lengths[col] / norm * product;
+            assert!((y.row(row)[col] - expected).abs() < 1e-5, "{name}: {} not {expected}", y.row(row)[col]);
+        }
+    }
+}
+
+#[test]
 fn products_of_groups() {
     let all = [input(1, 5, 6), matrix(2, 4, 6), matrix(3, 4, 6), vector(4, 4)];
     check("grouped", &all, &|ops, given| {
         let (first, second) = (given.linear(0, Some(0)), given.linear(1, None));
-        vec![ops.grouped_linear(&given.inputs[0], &[(0..2, &first), (2..5, &second)])]
+        vec![ops.grouped_linear(&given.inputs[0], &[(0..2, &first), (2..5, &second)], &[0, 1, 0, 1, 2])]
     });
 }
 
@@ -233,6 +275,111 @@ fn experts_by_every_rule() {
             });
         }
     }
+}
+
+#[test]
+fn adapters_beside_experts_reach_the_rows_of_their_sequences() {
+    let mut logits = input(2, 4, 2);
+    for (row, values) in logits.values.chunks_exact_mut(2).enumerate() {
+        values.iter_mut().enumerate().for_each(|(at, value)| *value = 0.1 * *value + ((row + at) % 2) as f32 * 0.6);
+    }
+    // Two experts of a product up and one down; an adapter beside the first product.
+    let all = [
+        input(1, 4, 5),
+        logits,
+        matrix(3, 6, 5),
+        matrix(4, 5, 6),
+        matrix(5, 6, 5),
+        matrix(6, 5, 6),
+        matrix(7, 2, 5),
+        matrix(8, 6, 2),
+    ];
+    for top in [1, 2] {
+        check(&format!("adapted experts {top}"), &all, &|ops, given| {
+            let expert =
+                |at: usize| Expert { gate: None, up: given.linear(2 * at, None), down: given.linear(2 * at + 1, None) };
+            let [x, logits] = &given.inputs[..] else { unreachable!("two inputs") };
+            ops.set_routes(vec![Route { rows: 1..4, adapter: adapter(given, 4, 5, 0.5) }]);
+            let router = Router { routing: Routing::Softmax, top };
+            vec![ops.experts(x, logits, &router, &[expert(0), expert(1)], Activation::Silu)]
+        });
+    }
+}
+
+#[test]
+fn an_uneven_use_of_experts_has_its_slope() {
+    // Logits apart enough that no step changes a choice.
+    let logits = |seed: u64, by: f32| -> Vec<f32> {
+        let mut values = numbers(seed, 5 * 4);
+        values.iter_mut().enumerate().for_each(|(at, value)| *value = 0.2 * *value + ((at * 3 + at / 4) % 4) as f32);
+        values[6] += by;
+        values
+    };
+    let tensors = |by: f32| [Tensor::new(5, 4, logits(1, by)), Tensor::new(5, 4, logits(2, 0.0))];
+    let value = |by: f32| {
+        let [first, second] = tensors(by);
+        balance(&[&first, &second], 2)
+    };
+    let (_, gradients) = value(0.0);
+    let slope = (value(0.02).0 - value(-0.02).0) / 0.04;
+    let found = gradients[0].row(1)[2];
+    assert!((found - slope).abs() < 1e-3 * slope.abs().max(0.1), "{found} not {slope}");
+    assert_eq!(balance(&[], 1).0, 0.0);
+}
+
+#[test]
+fn a_part_that_is_run_again_gives_the_bits_of_one_that_is_remembered() {
+    for (name, backend) in backends() {
+        let pass = |tape: Tape| {
+            let (weight, other) =
+                (Weight::from_values(4, 4, &numbers(1, 16)), Weight::from_values(4, 4, &numbers(2, 16)));
+            let mut tape = tape;
+            [&weight, &other].iter().for_each(|weight| tape.train(weight.id()));
+            let mut ops = Ops::with_tape(&*backend, tape);
+            let linear = |weight: &Weight| Linear {
+                weight: weight.clone(),
+                bias: None,
+                site: Site { tensor: "module".into(), rows: 0..4 },
+            };
+            let (first, second) = (linear(&weight), linear(&other));
+            let x = ops.embed(&weight, &[0, 3, 1]);
+            let outputs = ops.part(
+                &x,
+                Arc::new(move |ops, x| {
+                    let y = ops.linear(x, &first);
+                    let gate = ops.gate(&y, x, Activation::Silu);
+                    vec![ops.add(x, &gate, 1.0), y]
+                }),
+            );
+            let z = ops.part(&outputs[0], Arc::new(move |ops, x| vec![ops.linear(x, &second)])).remove(0);
+            let values = z.values().to_vec();
+            let seeds = vec![(&z, counts(0, &z)), (&outputs[1], counts(1, &outputs[1]))];
+            let gradients = ops.into_tape().expect("it has one").backward_from(&*backend, seeds);
+            [&weight, &other]
+                .map(|weight| gradients.weight(weight.id()).expect("it is reached").to_vec())
+                .concat()
+                .into_iter()
+                .chain(values)
+                .collect::<Vec<f32>>()
+        };
+        assert!(pass(Tape::new([])) == pass(Tape::new([]).replaying()), "{name}");
+    }
+}
+
+#[test]
+fn log_probabilities_of_targets_row_by_row() {
+    let rule = LogitRule { scale: Some(0.5), softcap: Some(1.3) };
+    let targets = [Some(4), None, Some(0)];
+    check("logs", &[input(1, 3, 6), matrix(2, 5, 6), vector(3, 5)], &|ops, given| {
+        vec![ops.target_logprobs(&given.inputs[0], &given.linear(0, Some(0)), rule, &targets)]
+    });
+    // A frozen head's gradient is made in the forward.
+    let head = Weight::from_values(5, 6, &numbers(2, 30));
+    check("frozen head", &[input(1, 3, 6)], &|ops, given| {
+        let linear = Linear { weight: head.clone(), bias: None, site: Site { tensor: "head".into(), rows: 0..5 } };
+        let x = &given.inputs[0];
+        vec![ops.target_logprobs(x, &linear, rule, &targets), ops.head_loss(x, &linear, rule, &targets)]
+    });
 }
 
 #[test]

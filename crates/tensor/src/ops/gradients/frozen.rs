@@ -21,7 +21,7 @@ const TOLERANCE: f32 = 2e-6;
 fn pass(backend: &dyn Backend, weight: &Weight, [a, b]: &[Weight; 2]) -> [Vec<f32>; 4] {
     let mut tape = Tape::new([a.id(), b.id()]);
     let x = Tensor::new(TOKENS, COLS, numbers(4, TOKENS * COLS)).with_node(tape.node());
-    let site = AdapterSite { a: a.clone(), b: b.clone(), scale: 0.5 };
+    let site = AdapterSite::new(a.clone(), b.clone(), 0.5);
     let adapter = Arc::new(Adapter::new(BTreeMap::from([("module".to_owned(), site)])));
     let mut ops = Ops::with_tape(backend, tape);
     ops.set_routes(vec![Route { rows: 1..4, adapter }]);

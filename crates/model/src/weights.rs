@@ -1,0 +1,117 @@
+//! A decoder's trainable numbers: read by name, and put in their place after a step. A weight keeps its identity, so that
+//! a list of parameters, a tie and an optimizer's state stay what they are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pasture_kernels::Format;
+use pasture_tensor::ops::experts::Expert;
+use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
+
+use crate::decoder::Decoder;
+use crate::mixers::Mixer;
+
+/// A weight in its place.
+enum Slot<'s> {
+    Matrix(&'s mut Weight),
+    Vector(&'s mut Vector),
+}
+
+impl Decoder {
+    /// Puts new numbers in the place of the weights for which `values` has some, row after row in f32, and leaves the rest.
+    /// Such a weight is f32 from then on. Asserts that a weight's size stays, and that no tape of this decoder is alive.
+    pub fn set_parameters(&mut self, values: &mut dyn FnMut(WeightId) -> Option<Vec<f32>>) {
+        let backend = self.backend.clone();
+        let (mut matrices, mut vectors) = (HashMap::new(), HashMap::new());
+        self.each_weight(&mut |slot| match slot {
+            Slot::Matrix(weight) => {
+                let made =
+                    matrices.entry(weight.id()).or_insert_with(|| replaced(&*backend, weight, values(weight.id())?));
+                *weight = made.clone().unwrap_or_else(|| weight.clone());
+            }
+            Slot::Vector(vector) => {
+                let made = vectors.entry(vector.id()).or_insert_with(|| Some(vector.replaced(values(vector.id())?)));
+                *vector = made.clone().unwrap_or_else(|| vector.clone());
+            }
+        });
+    }
+
+    /// The numbers of the parameters that `wanted` names, in f32. As [`Decoder::set_parameters`] it needs the decoder for
+    /// itself.
+    pub fn parameter_values(&mut self, wanted: &dyn Fn(WeightId) -> bool) -> HashMap<WeightId, Vec<f32>> {
+        let mut found = HashMap::new();
+        self.each_weight(&mut |slot| match slot {
+            Slot::Matrix(weight) if wanted(weight.id()) => {
+                found.entry(weight.id()).or_insert_with(|| {
+                    let mut values = vec![0.0; weight.rows() * weight.cols()];
+                    let rows = values.chunks_exact_mut(weight.cols().max(1)).enumerate();
+                    rows.for_each(|(row, out)| weight.row_values(row, out));
+                    values
+                });
+            }
+            Slot::Vector(vector) if wanted(vector.id()) => {
+                found.entry(vector.id()).or_insert_with(|| vector.values().to_vec());
+            }
+            _ => {}
+        });
+        found
+    }
+
+    fn each_weight(&mut self, visit: &mut dyn FnMut(Slot)) {
+        visit(Slot::Matrix(&mut self.embed.table));
+        let tables = self.embed.positions.iter_mut().chain(&mut self.embed.types);
+        tables.for_each(|table| visit(Slot::Matrix(table)));
+        self.embed.norm.iter_mut().for_each(|norm| each_of_norm(norm, visit));
+        for layer in &mut self.layers {
+            let layer = Arc::get_mut(layer).expect("no tape of this decoder is alive");
+            for branch in &mut layer.0 {
+                let norms = branch.pre.iter_mut().chain(&mut branch.post).chain(&mut branch.after);
+                norms.for_each(|norm| each_of_norm(norm, visit));
+                each_of_mixer(&mut branch.mixer, visit);
+            }
+        }
+        self.norm.iter_mut().for_each(|norm| each_of_norm(norm, visit));
+        self.head.iter_mut().for_each(|head| each_of_linear(head, visit));
+    }
+}
+
+fn each_of_mixer(mixer: &mut Mixer, visit: &mut dyn FnMut(Slot)) {
+    match mixer {
+        Mixer::Attention(it) => {
+            [&mut it.q, &mut it.k, &mut it.v, &mut it.o].into_iter().for_each(|linear| each_of_linear(linear, visit));
+            if let Some(norms) = &mut it.norms {
+                each_of_norm(&mut norms.q, visit);
+                each_of_norm(&mut norms.k, visit);
+            }
+            it.shape.sinks.iter_mut().for_each(|sinks| visit(Slot::Vector(sinks)));
+        }
+        Mixer::Mlp(it) => {
+            let linears = it.gate.iter_mut().chain([&mut it.up, &mut it.down]);
+            linears.for_each(|linear| each_of_linear(linear, visit));
+        }
+        Mixer::Experts(it) => {
+            each_of_linear(&mut it.router, visit);
+            for Expert { gate, up, down } in &mut it.experts {
+                gate.iter_mut().chain([up, down]).for_each(|linear| each_of_linear(linear, visit));
+            }
+        }
+    }
+}
+
+fn each_of_linear(linear: &mut Linear, visit: &mut dyn FnMut(Slot)) {
+    visit(Slot::Matrix(&mut linear.weight));
+    linear.bias.iter_mut().for_each(|bias| visit(Slot::Vector(bias)));
+}
+
+fn each_of_norm(norm: &mut Norm, visit: &mut dyn FnMut(Slot)) {
+    norm.weight.iter_mut().chain(&mut norm.bias).for_each(|vector| visit(Slot::Vector(vector)));
+}
+
+fn replaced(backend: &dyn Backend, weight: &Weight, values: Vec<f32>) -> Option<Weight> {
+    let (rows, cols) = (weight.rows(), weight.cols());
+    assert_eq!(values.len(), rows * cols, "a weight keeps its size");
+    let bytes: &[u8] = bytemuck::cast_slice(&values);
+    let width = cols * size_of::<f32>();
+    let made = backend.weight(Format::F32, rows, cols, &|row| &bytes[row * width..][..width]);
+    Some(made.with_id_of(weight))
+}

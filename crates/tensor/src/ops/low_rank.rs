@@ -1,0 +1,121 @@
+//! What an adapter adds to a product, for some of its rows: `y += scale · (x · aᵀ) · bᵀ`, then, with a magnitude,
+//! `y *= length / norm` for each output, where the norms count as constants (Liu et al., arXiv 2402.09353).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::attend::axpy;
+use super::linear::Linear;
+use super::norm::add_to;
+use crate::backend::{Backend, Group};
+use crate::tape::Gradients;
+use crate::{AdapterSite, Tensor, Weight};
+
+/// An adapter's pair beside one weight, and the rows that take it.
+pub(crate) struct LowRank {
+    rows: Range<usize>,
+    site: AdapterSite,
+    /// The weight's rows of the checkpoint's whole tensor.
+    outputs: Range<usize>,
+    /// The weight itself, where its rows' norms are asked for.
+    weight: Option<Weight>,
+    stretch: Option<Stretch>,
+}
+
+/// What a magnitude multiplied.
+struct Stretch {
+    norms: Arc<Vec<f32>>,
+    /// The sum of both products before, for a gradient.
+    sum: Option<Tensor>,
+}
+
+impl LowRank {
+    pub(crate) fn new(rows: Range<usize>, site: &AdapterSite, linear: &Linear) -> LowRank {
+        let weight = site.magnitude.is_some().then(|| linear.weight.clone());
+        LowRank { rows, site: site.clone(), outputs: linear.site.rows.clone(), weight, stretch: None }
+    }
+
+    /// Adds the pair's product to its rows of `y`, and stretches them.
+    pub(crate) fn add(&mut self, backend: &dyn Backend, x: &Tensor, y: &mut Tensor, remembers: bool) {
+        let input = row_range(x, &self.rows);
+        let narrow = product(backend, &input, &self.site.a);
+        let wide = product(backend, &narrow, &self.site.b);
+        for (row, wide) in self.rows.clone().zip(wide.values().chunks_exact(self.site.b.rows())) {
+            axpy(y.row_mut(row), self.site.scale, &wide[self.outputs.clone()]);
+        }
+        let (Some(magnitude), Some(weight)) = (&self.site.magnitude, &self.weight) else { return };
+        let norms = self.site.norms(backend, weight, &self.outputs).expect("a site with a magnitude has norms");
+        let sum = remembers.then(|| row_range(y, &self.rows));
+        let lengths = &magnitude.lengths.values()[self.outputs.clone()];
+        for row in self.rows.clone() {
+            stretch(y.row_mut(row), lengths, &norms);
+        }
+        self.stretch = Some(Stretch { norms, sum });
+    }
+
+    /// Turns the gradient of the stretched rows into that of the sum, and collects that of the lengths:
+    /// `dlength = Σ dy · sum / norm`.
+    pub(crate) fn stretch_backward(&self, dy: &mut Tensor, gradients: &mut Gradients) {
+        let (Some(magnitude), Some(Stretch { norms, sum: Some(sum) })) = (&self.site.magnitude, &self.stretch) else {
+            return;
+        };
+        let lengths = &magnitude.lengths;
+        if gradients.wants(lengths.id()) {
+            let total = &mut gradients.sum(lengths.id(), lengths.values().len())[self.outputs.clone()];
+            for (row, sum) in self.rows.clone().zip(sum.values().chunks_exact(sum.cols())) {
+                let parts = dy.row(row).iter().zip(sum).zip(norms.iter());
+                total.iter_mut().zip(parts).for_each(|(total, ((dy, sum), norm))| *total += dy * sum / norm);
+            }
+        }
+        for row in self.rows.clone() {
+            stretch(dy.row_mut(row), &lengths.values()[self.outputs.clone()], norms);
+        }
+    }
+
+    /// With `u = x · aᵀ`: `db = scale · dyᵀ · u`, `du = scale · dy · b`, `da = duᵀ · x`, `dx += du · a`.
+    pub(crate) fn backward(
+        &self,
+        backend: &dyn Backend,
+        x: &Tensor,
+        dy: &Tensor,
+        dx: &mut Tensor,
+        gradients: &mut Gradients,
+    ) {
+        let (site, whole) = (&self.site, 0..self.rows.len());
+        let input = row_range(x, &self.rows);
+        // The adapter's b has the rows of the checkpoint's whole tensor; this weight's gradient fills its part.
+        let mut scaled = Tensor::zeros(self.rows.len(), site.b.rows());
+        for (at, row) in self.rows.clone().enumerate() {
+            axpy(&mut scaled.row_mut(at)[self.outputs.clone()], site.scale, dy.row(row));
+        }
+        if gradients.wants(site.b.id()) {
+            let narrow = product(backend, &input, &site.a);
+            let sum = gradients.sum(site.b.id(), site.b.rows() * site.b.cols());
+            backend.outer(&scaled, &narrow, whole.clone(), sum);
+        }
+        let d_narrow = backend.grouped_input(&scaled, &[Group { rows: whole.clone(), weight: &site.b }]);
+        if gradients.wants(site.a.id()) {
+            let sum = gradients.sum(site.a.id(), site.a.rows() * site.a.cols());
+            backend.outer(&d_narrow, &input, whole.clone(), sum);
+        }
+        let d_input = backend.grouped_input(&d_narrow, &[Group { rows: whole, weight: &site.a }]);
+        for (at, row) in self.rows.clone().enumerate() {
+            add_to(dx.row_mut(row), d_input.row(at));
+        }
+    }
+}
+
+/// `values *= length / norm`.
+fn stretch(values: &mut [f32], lengths: &[f32], norms: &[f32]) {
+    values.iter_mut().zip(lengths.iter().zip(norms)).for_each(|(value, (length, norm))| *value *= length / norm);
+}
+
+fn product(backend: &dyn Backend, x: &Tensor, weight: &Weight) -> Tensor {
+    backend.grouped(x, &[Group { rows: 0..x.rows(), weight }])
+}
+
+/// A copy of some rows, without a node.
+fn row_range(x: &Tensor, rows: &Range<usize>) -> Tensor {
+    let values = x.values()[rows.start * x.cols()..rows.end * x.cols()].to_vec();
+    Tensor::new(rows.len(), x.cols(), values)
+}
