@@ -9,6 +9,9 @@ mod e4m3;
 mod e5m2;
 mod f16;
 mod f32;
+mod fp4;
+mod fp8;
+mod int8;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -149,6 +152,12 @@ formats! {
     TQ2_0 => tq2_0::TRAITS,
     /// 64 quantiles of a normal distribution under their largest magnitude.
     NF4 => nf4::TRAITS,
+    /// 64 four-bit floats of bitsandbytes under their largest magnitude.
+    FP4 => fp4::TRAITS,
+    /// 64 signed bytes under the magnitude that 127 stands for.
+    INT8 => int8::TRAITS,
+    /// 64 E4M3 under a binary32 scale.
+    FP8 => fp8::TRAITS,
     /// Eight-bit float with four exponent bits.
     E4M3 => e4m3::TRAITS,
     /// Eight-bit float with five exponent bits.
