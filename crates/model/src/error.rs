@@ -89,6 +89,16 @@ pub enum Error {
         /// Its number type.
         found: String,
     },
+    /// A tensor of a quantized folder that cannot be read so.
+    #[error("tensor {name:?} in {file:?} {what}")]
+    Quantized {
+        /// The tensor's name.
+        name: String,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, as the end of the sentence.
+        what: String,
+    },
     /// An adapter that does not fit.
     #[error("adapter {file:?} {what}")]
     Adapter {

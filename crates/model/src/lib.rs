@@ -26,6 +26,6 @@ pub use decoder::{Decoder, Hidden};
 pub use error::{Error, Result};
 pub use graph::graph;
 pub use kv::{Kv, SequenceId};
-pub use load::{LoadOptions, Loaded, Source, UnknownKeys, Unused, build, load};
+pub use load::{LoadOptions, Loaded, Source, UnknownKeys, Unused, build, build_quantized, load, parameters};
 pub use rope::{RopeSpec, Scaling};
 pub use sites::{Kind, Module, Parameter, Sites};

@@ -27,6 +27,8 @@ const LABELS: &str = "there is no classifier on this model";
 const GENERATION: &str = "generation settings are read from generation_config.json";
 const OUTPUTS: &str = "what is returned is asked for in the request";
 const WRITER: &str = "it says who wrote the file";
+const EXACT: &str =
+    "weights count as the numbers they are, and activations are not rounded as in the publisher's program";
 const CACHE: &str = "keys and values are always cached, in pages";
 
 const ROWS: &[Row] = &[
@@ -85,6 +87,25 @@ const ROWS: &[Row] = &[
     always("pooling_type", "pooling is asked for when embedding"),
     always("chunk_size_feed_forward", "it cuts products into parts without changing them"),
     always("max_batch_size", "batches are the scheduler's"),
+    always("quantization_config.modules_to_not_convert", STORED),
+    always("quantization_config.ignored_layers", STORED),
+    always("quantization_config.ignore", STORED),
+    always("quantization_config.llm_int8_skip_modules", STORED),
+    always("quantization_config.dequantize", STORED),
+    always("quantization_config.scale_fmt", STORED),
+    always("quantization_config.bnb_4bit_use_double_quant", STORED),
+    always("quantization_config.bnb_4bit_quant_storage", STORED),
+    always("quantization_config.bnb_4bit_compute_dtype", EXACT),
+    always("quantization_config.activation_scheme", EXACT),
+    always("quantization_config.activation_scale_ub", EXACT),
+    always("quantization_config.llm_int8_threshold", EXACT),
+    always("quantization_config.llm_int8_has_fp16_weight", EXACT),
+    always("quantization_config.llm_int8_enable_fp32_cpu_offload", "placement comes from the machine"),
+    always("quantization_config._load_in_4bit", WRITER),
+    always("quantization_config._load_in_8bit", WRITER),
+    always("quantization_config.quantization_status", WRITER),
+    always("quantization_config.global_compression_ratio", WRITER),
+    always("quantization_config.version", WRITER),
     training("initializer_range", OWN_START),
     training("initializer_factor", OWN_START),
     training("attention_dropout", OWN_DROPOUT),

@@ -27,16 +27,13 @@ pub struct Ignored {
     pub tuning: &'static str,
 }
 
-/// Numbers of quantization in the files of other programs.
-const QUANTIZATION: &str = "quantization_config";
-
 /// Ids of special tokens, and the least each may be: -1 says "none" for padding in the first conversions.
 const TOKEN_IDS: [(&str, i64); 3] = [("bos_token_id", 0), ("eos_token_id", 0), ("pad_token_id", -1)];
 
 impl Config {
     /// Closes the reading: call it when the page has read all it wants.
     pub fn finish(&self) -> Result<Report> {
-        self.check_quantization()?;
+        self.quantization()?;
         self.check_token_ids()?;
         let mut report = Report { ignored: self.ignored.borrow().clone(), unknown: Vec::new() };
         self.close(&self.values, "", &mut report)?;
@@ -84,16 +81,6 @@ impl Config {
         let reason = "it has a value without effect";
         report.ignored.push(Ignored { key: self.origin(path), reason, tuning: reason });
         Ok(())
-    }
-
-    fn check_quantization(&self) -> Result<()> {
-        let Some(value) = self.value(QUANTIZATION) else { return Ok(()) };
-        let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-        let method: String = method.chars().take(40).collect();
-        let what = format!(
-            "has the method {method:?}: weights quantized so are not read; take the unquantized model or its GGUF file"
-        );
-        Err(self.fault(QUANTIZATION, what))
     }
 
     fn check_token_ids(&self) -> Result<()> {

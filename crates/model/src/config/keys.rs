@@ -155,6 +155,14 @@ const KEYS: &[Key] = &[
     key("moe_args", Any, NEVER),
     key("vision_chunk_size", Any, &["-1", "0"]),
     key("quantization_config", Any, NEVER),
+    key("quantization_config.quant_method", Any, NEVER),
+    key("quantization_config.fmt", Any, NEVER),
+    key("quantization_config.weight_block_size", Count(1, WIDTH_MAX), NEVER),
+    key("quantization_config.format", Any, NEVER),
+    key("quantization_config.load_in_4bit", Any, NEVER),
+    key("quantization_config.load_in_8bit", Any, NEVER),
+    key("quantization_config.bnb_4bit_quant_type", Any, NEVER),
+    key("quantization_config.kv_cache_scheme", Any, NEVER),
     key("quantization", Any, NEVER),
 ];
 

@@ -10,6 +10,7 @@ mod huggingface;
 mod keys;
 mod layers;
 mod meta;
+mod quantization;
 mod read;
 mod rope;
 mod sizes;
@@ -26,6 +27,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 pub use finish::{Ignored, Report};
+pub use quantization::{Quantization, Scheme};
 pub use read::FromValue;
 pub use rope::RopeDefaults;
 pub use sizes::Heads;

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use pasture_files::nearest::by_nearness;
 
-use crate::config::{Config, Container, Report};
+use crate::config::{Config, Container, Quantization, Report};
 use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::spec::Spec;
@@ -75,6 +75,8 @@ pub struct Blueprint {
     pub family: &'static Family,
     /// The model's structure.
     pub spec: Spec,
+    /// How its weights were quantized by whoever published it.
+    pub quantization: Option<Quantization>,
     /// Keys that were not used.
     pub report: Report,
 }
@@ -83,8 +85,9 @@ pub struct Blueprint {
 pub fn blueprint(config: &Config) -> Result<Blueprint> {
     let family = find(config)?;
     let spec = (family.spec)(config)?;
+    let quantization = config.quantization()?;
     let report = config.finish()?;
-    Ok(Blueprint { family, spec, report })
+    Ok(Blueprint { family, spec, quantization, report })
 }
 
 /// The family whose page a configuration belongs to.

@@ -2,6 +2,7 @@
 //! use, every slot is filled by a tensor of its shape, or the error names what does not fit.
 
 mod assemble;
+mod joined;
 mod parts;
 mod shape;
 mod source;
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use pasture_files::Tensors;
 use pasture_tensor::Backend;
 
+use crate::config::Quantization;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::names::{self, Names, Part, Place};
 use crate::sites::Sites;
 use crate::spec::Spec;
+pub use joined::parameters;
 use parts::Parts;
 pub use source::{LoadOptions, Loaded, Source, UnknownKeys, load};
 
@@ -38,10 +41,24 @@ pub fn build(
     backend: Arc<dyn Backend>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Decoder, Vec<Unused>)> {
+    build_quantized(tensors, None, spec, own, backend, progress)
+}
+
+/// The same of a folder whose configuration says how its weights were quantized.
+pub fn build_quantized(
+    tensors: &Tensors,
+    quantization: Option<&Quantization>,
+    spec: &Spec,
+    own: &Names,
+    backend: Arc<dyn Backend>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Decoder, Vec<Unused>)> {
+    joined::refuse_foreign(tensors)?;
     let shared = shared_names(tensors, own);
     let total = tensors.names().filter_map(|name| tensors.byte_count(name)).sum();
     let mut parts = Parts {
         tensors,
+        quantization,
         names: shared.as_ref().unwrap_or(own),
         own,
         spec,
@@ -50,6 +67,7 @@ pub fn build(
         done: 0,
         total,
         used: HashSet::new(),
+        aside: Vec::new(),
         norms: HashMap::new(),
         sites: Sites::default(),
         parameters: Vec::new(),
@@ -72,17 +90,25 @@ fn shared_names(tensors: &Tensors, own: &Names) -> Option<Names> {
 
 /// Tensors that fill no slot; one that is not known to be of no use is an error.
 fn unused(parts: &Parts) -> Result<Vec<Unused>> {
-    let left = parts.tensors.names().filter(|name| !parts.used.contains(*name));
-    left.map(|name| {
+    let aside: HashSet<&str> = parts.aside.iter().map(|unused| unused.tensor.as_str()).collect();
+    let left = parts.tensors.names().filter(|name| !parts.used.contains(*name) && !aside.contains(name));
+    let left = left.map(|name| {
         let reason = match parts.names.reason(name) {
             Some(reason) => Some(reason),
+            None if is_kv_scale(parts, name) => Some("keys and values are not kept in eight bits here"),
             None if beside_the_model(parts, name) => Some("stands beside the model: it has no name of its parts"),
             None => tied_copy(parts, name)?,
         };
         let extra = || Error::ExtraTensor { name: name.to_owned(), file: parts.file(name) };
         Ok(Unused { tensor: name.to_owned(), reason: reason.ok_or_else(extra)? })
-    })
-    .collect()
+    });
+    parts.aside.iter().cloned().map(Ok).chain(left).collect()
+}
+
+/// Whether a tensor is a scale of keys or values in eight bits, in a folder that says it has some.
+fn is_kv_scale(parts: &Parts, name: &str) -> bool {
+    let may = parts.quantization.is_some_and(|quantization| quantization.kv_scales);
+    may && [".k_scale", ".v_scale"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a tensor is other state that PyTorch saved with the model, by a name unlike any of the model's.

@@ -11,7 +11,10 @@ use pasture_kernels::Format;
 use pasture_tensor::ops::linear::Site;
 use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
 
+use super::Unused;
+use super::joined::Joined;
 use super::shape::{SlotShape, Source, wanted};
+use crate::config::Quantization;
 use crate::error::{Error, Result};
 use crate::names::{Names, Part, Place, Row, Stored};
 use crate::sites::{Kind, Module, Parameter, Sites};
@@ -20,6 +23,7 @@ use crate::spec::{NormKind, NormSpec, Spec};
 /// A checkpoint while it is read.
 pub(crate) struct Parts<'a> {
     pub(super) tensors: &'a Tensors,
+    pub(super) quantization: Option<&'a Quantization>,
     /// The names in this file.
     pub(super) names: &'a Names,
     /// The family's own names, by which adapters call its modules.
@@ -30,6 +34,8 @@ pub(crate) struct Parts<'a> {
     pub(super) done: u64,
     pub(super) total: u64,
     pub(super) used: HashSet<String>,
+    /// Tensors that belong to a quantized weight and change nothing.
+    pub(super) aside: Vec<Unused>,
     pub(super) norms: HashMap<Place, Norm>,
     pub(super) sites: Sites,
     pub(super) parameters: Vec<Parameter>,
@@ -42,6 +48,8 @@ struct Found<'a> {
     format: Format,
     source: Source,
     bytes: Bytes,
+    /// For a weight whose numbers lie in several tensors.
+    joined: Option<Joined>,
 }
 
 impl<'a> Parts<'a> {
@@ -62,18 +70,24 @@ impl<'a> Parts<'a> {
         let slot = SlotShape { rows, cols: Some(cols) };
         let found = self.find(place, Part::Weight, slot)?;
         let Found { format, source, bytes, .. } = &found;
-        let weight = match found.row.stored {
-            Stored::Plain | Stored::Stacked => {
-                let row_bytes = format.row_bytes(cols);
-                self.backend.weight(*format, rows, cols, &|row| &bytes[source.row(row) * row_bytes..][..row_bytes])
+        let made = match (&found.joined, found.row.stored) {
+            (None, Stored::Plain | Stored::Stacked) => None,
+            (None, Stored::Transposed | Stored::StackedTransposed) => Some(self.turn(&found, rows, cols)?),
+            (Some(joined), Stored::Plain | Stored::Stacked) => {
+                let made = joined.rows(rows, cols, |row| source.row(row));
+                Some(made.map_err(|what| self.unreadable(&found.name, what))?)
             }
-            Stored::Transposed | Stored::StackedTransposed => {
-                let turned = self.turn(&found, rows, cols)?;
-                let row_bytes = format.row_bytes(cols);
-                self.backend.weight(*format, rows, cols, &|row| &turned[row * row_bytes..][..row_bytes])
+            (Some(_), _) => {
+                let what = "has scales along its outputs, which no format here keeps".to_owned();
+                return Err(self.unreadable(&found.name, what));
             }
         };
-        self.finish(&found.name, format.row_bytes(cols) * rows);
+        let row_bytes = format.row_bytes(cols);
+        let weight = match &made {
+            None => self.backend.weight(*format, rows, cols, &|row| &bytes[source.row(row) * row_bytes..][..row_bytes]),
+            Some(made) => self.backend.weight(*format, rows, cols, &|row| &made[row * row_bytes..][..row_bytes]),
+        };
+        self.finish(&found.name, row_bytes * rows);
         self.note(place, Part::Weight, rows, weight.id());
         Ok(weight)
     }
@@ -165,22 +179,43 @@ impl<'a> Parts<'a> {
         for (name, row) in names.candidates(place, part) {
             let Some(entry) = tensors.get(&name) else { continue };
             let source = Source::of(self.spec, place, row, slot.rows);
-            if source.fits(row, part, slot, &entry.shape) {
+            let joined = match (part, slot.cols) {
+                (Part::Weight, Some(_)) => Joined::open(tensors, self.quantization, &name)?,
+                _ => None,
+            };
+            let shape = joined.as_ref().map_or(&entry.shape, |joined| &joined.shape);
+            if source.fits(row, part, slot, shape) {
                 let found = entry.dtype.name().to_owned();
                 let unusable = || Error::Dtype { name: name.clone(), file: self.file(&name), found };
-                let format = entry.dtype.format().ok_or_else(unusable)?;
+                let own = joined.as_ref().map(|joined| joined.format);
+                let format = own.or(entry.dtype.format()).ok_or_else(unusable)?;
                 let bytes = tensors.bytes(&name)?;
                 bytes.prefetch();
                 self.used.insert(name.clone());
-                return Ok(Found { name, row, format, source, bytes });
+                joined.iter().for_each(|joined| self.add_beside(joined));
+                return Ok(Found { name, row, format, source, bytes, joined });
             }
             let needs = source.shown(row, part, slot);
-            misfit.get_or_insert((name, wanted(&entry.shape), needs));
+            misfit.get_or_insert((name, wanted(shape), needs));
         }
         Err(match misfit {
             Some((name, found, wanted)) => Error::Shape { file: self.file(&name), name, found, wanted },
             None => self.missing(place, part, slot),
         })
+    }
+
+    /// Counts the other tensors of a weight as read.
+    fn add_beside(&mut self, joined: &Joined) {
+        self.used.extend(joined.used.iter().cloned());
+        for unused in &joined.aside {
+            if !self.aside.contains(unused) {
+                self.aside.push(unused.clone());
+            }
+        }
+    }
+
+    fn unreadable(&self, name: &str, what: String) -> Error {
+        Error::Quantized { name: name.to_owned(), file: self.file(name), what }
     }
 
     fn missing(&self, place: Place, part: Part, slot: SlotShape) -> Error {

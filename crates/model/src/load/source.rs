@@ -7,7 +7,7 @@ use pasture_files::folder::Folder;
 use pasture_files::{Bytes, Tensors};
 use pasture_tensor::Backend;
 
-use super::{Unused, build};
+use super::{Unused, build_quantized};
 use crate::config::{Config, Report};
 use crate::decoder::Decoder;
 use crate::error::Result;
@@ -81,11 +81,12 @@ pub fn load(
     options: &LoadOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Loaded> {
-    let families::Blueprint { family, spec, report } = families::blueprint(&source.config)?;
+    let families::Blueprint { family, spec, quantization, report } = families::blueprint(&source.config)?;
     if let (UnknownKeys::Refuse, Some(key)) = (options.unknown, report.unknown.first()) {
         return Err(source.config.fault(key, "is a key that nobody knows; loading without \"strict\" leaves it out"));
     }
     let names = (family.names)(&spec);
-    let (decoder, unused) = build(&source.tensors, &spec, &names, backend.clone(), progress)?;
+    let (decoder, unused) =
+        build_quantized(&source.tensors, quantization.as_ref(), &spec, &names, backend.clone(), progress)?;
     Ok(Loaded { decoder, family, report, unused })
 }

@@ -25,6 +25,8 @@ pub struct Facts {
     architecture: String,
     /// The model's structure.
     pub spec: Spec,
+    /// How the publisher's program quantized the weights, with what the numbers are.
+    quantization: Option<String>,
     report: Report,
     parameters: u64,
     weights: u64,
@@ -37,15 +39,15 @@ pub struct Facts {
 impl Facts {
     /// Reads headers, configuration and prompt.
     pub fn gather(name: Option<&str>, source: &Source, strict: bool) -> Result<Facts, Failure> {
-        let families::Blueprint { family, spec, report } = families::blueprint(&source.config)?;
+        let families::Blueprint { family, spec, quantization, report } = families::blueprint(&source.config)?;
         if strict {
             report.strict(&source.config)?;
         }
-        let (mut parameters, mut weights) = (0u64, 0u64);
+        let parameters = pasture_model::parameters(&source.tensors, quantization.as_ref());
+        let mut weights = 0u64;
         let mut formats = BTreeMap::new();
         for (name, entry) in source.tensors.iter() {
             let stored = source.tensors.byte_count(name).unwrap_or(0);
-            parameters += entry.shape.iter().map(|dim| *dim as u64).product::<u64>();
             weights += stored;
             let (tensors, bytes) = formats.entry(entry.dtype.name()).or_insert((0, 0));
             *tensors += 1;
@@ -63,6 +65,7 @@ impl Facts {
             prompt: pasture::prompt_of(source, family)?,
             license: license::find(source),
             spec,
+            quantization: quantization.map(|quantization| quantization.describe()),
             report,
             parameters,
             weights,
@@ -102,6 +105,7 @@ impl Facts {
             "architecture": self.architecture,
             "parameters": self.parameters,
             "formats": formats,
+            "quantization": self.quantization,
             "layers": self.spec.layers.len(),
             "hidden": self.spec.hidden,
             "vocabulary": self.spec.vocab,
@@ -141,6 +145,9 @@ impl Facts {
             .map(|(name, (tensors, of))| format!("{name} {tensors} tensors, {}", bytes(*of)))
             .collect();
         line("formats", formats.join("; "));
+        if let Some(quantization) = &self.quantization {
+            line("quantization", quantization.clone());
+        }
         let spec = &self.spec;
         line("shape", format!("{} layers, {} wide, vocabulary {}", spec.layers.len(), spec.hidden, spec.vocab));
         line("context", format!("{} tokens", spec.context));
