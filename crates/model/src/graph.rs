@@ -249,5 +249,7 @@ fn mlp(spec: &MlpSpec, hidden: usize) -> String {
 fn experts(spec: &ExpertsSpec, hidden: usize) -> Vec<String> {
     let bias = if spec.router_bias { ", router bias" } else { "" };
     let chosen = format!("{} of {}, {:?}{bias}", spec.router.top, spec.experts, spec.router.routing);
-    vec![chosen, format!("each {}", mlp(&spec.expert, hidden))]
+    let mut lines = vec![chosen, format!("each {}", mlp(&spec.expert, hidden))];
+    lines.extend(spec.shared.as_ref().map(|shared| format!("all rows {}", mlp(shared, hidden))));
+    lines
 }

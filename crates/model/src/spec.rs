@@ -259,6 +259,9 @@ pub const MLP: MlpSlots = MlpSlots { gate: "mlp.gate", up: "mlp.up", down: "mlp.
 /// The slots of each expert of a layer.
 pub const EXPERT: MlpSlots = MlpSlots { gate: "expert.gate", up: "expert.up", down: "expert.down" };
 
+/// The slots of the one that every row goes through, beside its experts.
+pub const SHARED: MlpSlots = MlpSlots { gate: "shared.gate", up: "shared.up", down: "shared.down" };
+
 /// A mixture of experts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpertsSpec {
@@ -270,4 +273,6 @@ pub struct ExpertsSpec {
     pub router_bias: bool,
     /// What each expert is.
     pub expert: MlpSpec,
+    /// What every row goes through as well; its output is added to that of the experts.
+    pub shared: Option<MlpSpec>,
 }

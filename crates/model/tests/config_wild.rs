@@ -32,6 +32,11 @@ fn bases() -> Vec<Map<String, Value>> {
         json!({"architectures": ["GptOssForCausalLM"], "num_local_experts": 4, "experts_per_token": 2,
             "swiglu_limit": 7.0, "swiglu_alpha": 1.702, "sliding_window": 16, "initial_context_length": 64,
             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}),
+        json!({"architectures": ["Llama4ForCausalLM"], "intermediate_size_mlp": 96, "attention_chunk_size": 16,
+            "no_rope_layers": [1, 0], "moe_layers": [1], "layer_types": ["chunked_attention", "full_attention"],
+            "attn_temperature_tuning": true, "attn_scale": 0.1, "floor_scale": 8, "num_local_experts": 4}),
+        json!({"architectures": ["PhimoeForCausalLM"], "router_jitter_noise": 0.01, "lm_head_bias": true,
+            "num_experts_per_tok": 2, "num_local_experts": 4}),
         json!({"architectures": ["XLMRobertaModel"], "num_key_value_heads": null, "head_dim": null, "rope_theta": null,
             "type_vocab_size": 1, "position_embedding_type": "absolute"}),
     ];

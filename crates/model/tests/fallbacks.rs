@@ -42,6 +42,14 @@ fn each_fallback_has_its_familys_form() {
         ("Mistral", &["system", "user"], "<s>[INST] system's text\n\n\n user's text [/INST]"),
         ("Qwen 2", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("Phi-3", &["user"], "<|user|>\n user's text\n<|end|>\n<|assistant|>\n"),
+        ("Phi-3.5-MoE", &["user"], "<|user|>\n user's text\n<|end|>\n<|assistant|>\n"),
+        (
+            "Llama 4",
+            &["user"],
+            "<s><|header_start|>user<|header_end|>\n\nuser's text<|eot|><|header_start|>assistant<|header_end|>\n\n",
+        ),
+        ("DBRX", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
+        ("Arctic", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("OLMo 2", &["user"], "<s><|user|>\n user's text\n\n<|assistant|>\n"),
         ("OLMo 2", &["user", "assistant"], "<s><|user|>\n user's text\n\n<|assistant|>\n assistant's text\n</s>"),
         (
@@ -58,6 +66,13 @@ fn each_fallback_has_its_familys_form() {
     ] {
         assert_eq!(render(family, roles).as_deref(), Ok(wanted), "{family}: {roles:?}");
     }
+}
+
+#[test]
+fn every_page_of_a_model_that_writes_has_a_fallback() {
+    let without: Vec<&str> =
+        families::ALL.iter().filter(|family| family.fallback.is_none()).map(|family| family.name).collect();
+    assert_eq!(without, ["BERT", "XLM-RoBERTa"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! Drawings of one small model per family.
+//! Drawings of one small model per family: each page's configuration and drawing stand in `graphs`.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::path::Path;
 
 use pasture_model::{Config, families, graph};
 use serde_json::{Value, json};
@@ -9,6 +11,29 @@ fn check(config: Value, wanted: &str) {
     let config = Config::from_json("config.json", config).unwrap();
     let drawn = graph(&families::blueprint(&config).unwrap().spec);
     assert_eq!(drawn.trim_end(), wanted.trim());
+}
+
+#[test]
+fn every_page_draws_its_model_as_it_did() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/graphs");
+    let mut changed = Vec::new();
+    for family in families::ALL {
+        let slug = family.name.to_lowercase().replace(' ', "-");
+        let path = folder.join(format!("{slug}.json"));
+        let value = pasture_files::json::read(&path).unwrap_or_else(|fault| panic!("{}: {fault}", family.name));
+        let found = families::blueprint(&Config::from_json("config.json", value).unwrap()).unwrap();
+        assert_eq!(found.family.name, family.name);
+        let drawn = graph(&found.spec);
+        let known = folder.join(format!("{slug}.txt"));
+        if std::fs::read_to_string(&known).is_ok_and(|known| known.trim_end() == drawn.trim_end()) {
+            continue;
+        }
+        if std::env::var_os("PASTURE_BLESS").is_some() {
+            std::fs::write(&known, format!("{}\n", drawn.trim_end())).unwrap();
+        }
+        changed.push(format!("{slug}.txt should be, or with PASTURE_BLESS=1 now is:\n{drawn}"));
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
 }
 
 #[test]

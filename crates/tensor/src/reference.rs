@@ -9,7 +9,7 @@ use crate::backend::Group;
 use crate::kv::{KvLayer, PAGE};
 use crate::ops::add::Factors;
 use crate::ops::attend::{AttendPlan, Attention, axpy, dot};
-use crate::ops::experts::{Choice, Router, Routing, softmax};
+use crate::ops::experts::{Choice, Router, Routing, softmax, sparse_mixer};
 use crate::ops::norm::{Norm, statistics};
 use crate::ops::rope::RopeTable;
 use crate::{Activation, Layout, Tensor, Weight};
@@ -193,6 +193,11 @@ pub fn attend(q: &Tensor, layer: &KvLayer, plan: &AttendPlan, attention: &Attent
 pub fn route(logits: &Tensor, router: &Router) -> Vec<Choice> {
     let choose = |row: usize| {
         let logits = logits.row(row);
+        if let Routing::SparseMixer { jitter } = router.routing {
+            let chosen = sparse_mixer(logits, jitter, router.top).into_iter();
+            let (experts, weights) = chosen.map(|(expert, shares)| (expert, shares[expert as usize])).unzip();
+            return Choice { experts, weights };
+        }
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
         order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
         order.truncate(router.top);
@@ -202,8 +207,11 @@ pub fn route(logits: &Tensor, router: &Router) -> Vec<Choice> {
                 let shares = softmax(logits);
                 order.iter().map(|expert| shares[*expert as usize]).collect()
             }
-            Routing::SoftmaxOfChosen => softmax(&chosen),
-            Routing::Sigmoid => chosen.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect(),
+            // The kind above has chosen already.
+            Routing::SoftmaxOfChosen | Routing::SparseMixer { .. } => softmax(&chosen),
+            Routing::Sigmoid | Routing::SigmoidOfInput => {
+                chosen.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
+            }
         };
         Choice { experts: order, weights }
     };

@@ -27,6 +27,7 @@ pub(crate) enum Saved {
     Clamp(add::SavedClamp),
     Attend(Box<attend::Saved>),
     Weigh(experts::SavedWeigh),
+    Spread(experts::SavedSpread),
     Mix(experts::SavedMix),
     HeadLoss(Box<head::Saved>),
     Replay(replay::Saved),
@@ -121,6 +122,7 @@ impl Saved {
             Saved::Clamp(saved) => saved.backward(dy, gradients),
             Saved::Attend(saved) => saved.backward(dy, gradients),
             Saved::Weigh(saved) => saved.backward(dy, gradients),
+            Saved::Spread(saved) => saved.backward(dy, gradients),
             Saved::Mix(saved) => saved.backward(dy, gradients),
             Saved::HeadLoss(saved) => saved.backward(backend, dy, gradients),
             // It has several outputs, so its gradients are taken one by one.

@@ -17,6 +17,7 @@ const NAMES: &[(&str, &str)] = &[
     ("block_count", "num_hidden_layers"),
     ("feed_forward_length", "intermediate_size"),
     ("expert_feed_forward_length", "moe_intermediate_size"),
+    ("interleave_moe_layer_step", "interleave_moe_layer_step"),
     ("expert_count", "num_local_experts"),
     ("expert_used_count", "num_experts_per_tok"),
     ("attention.head_count", "num_attention_heads"),
@@ -196,6 +197,7 @@ impl Config {
         self.derive("tie_word_embeddings", !has("output.weight"));
         self.derive("attention_bias", has("blk.0.attn_q.bias"));
         self.derive("attention_out_bias", has("blk.0.attn_output.bias"));
+        self.derive("lm_head_bias", has("output.bias"));
         self.derive("mlp_bias", has("blk.0.ffn_down.bias"));
         self.derive("qk_layernorm", has("blk.0.attn_q_norm.weight"));
     }

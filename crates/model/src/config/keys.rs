@@ -103,9 +103,11 @@ const KEYS: &[Key] = &[
     key("max_window_layers", Any, NEVER),
     key("layer_types", Any, &["\"full_attention\""]),
     key("attention_chunk_size", Count(1, POSITIONS_MAX), NEVER),
-    key("no_rope_layers", Any, NEVER),
-    key("no_rope_layer_interval", Any, NEVER),
-    key("attn_temperature_tuning", Any, OFF),
+    key("no_rope_layers", Count(0, 1), ONE),
+    key("no_rope_layer_interval", Count(1, LAYERS_MAX), NEVER),
+    key("attn_temperature_tuning", Any, &["false", "0"]),
+    key("attn_scale", AtLeast(0.0), NEVER),
+    key("floor_scale", Count(1, POSITIONS_MAX), NEVER),
     key("use_bidirectional_attention", Any, OFF),
     key("causal", Any, ON),
     key("is_decoder", Any, OFF),
@@ -138,7 +140,10 @@ const KEYS: &[Key] = &[
     key("decoder_sparse_step", Count(1, LAYERS_MAX), NEVER),
     key("moe_layer_frequency", Count(1, LAYERS_MAX), NEVER),
     key("moe_intermediate_size", Count(1, WIDTH_MAX), NEVER),
-    key("interleave_moe_layer_step", Any, NEVER),
+    key("interleave_moe_layer_step", Count(1, LAYERS_MAX), NEVER),
+    key("moe_layers", Count(0, LAYERS_MAX), NEVER),
+    key("intermediate_size_mlp", Count(1, WIDTH_MAX), NEVER),
+    key("router_jitter_noise", AtLeast(0.0), ZERO),
     key("shared_expert_intermediate_size", Count(0, WIDTH_MAX), ZERO),
     key("use_residual", Any, NEVER),
     key("parallel_attn_mlp_res", Any, NEVER),
@@ -187,9 +192,9 @@ mod tests {
     fn each_key_has_one_row_in_one_table() {
         let names: BTreeSet<&str> = KEYS.iter().map(|key| key.name).collect();
         assert_eq!(names.len(), KEYS.len());
-        // The padding token is read by one page, and bookkeeping for the others.
+        // Each is read by one page, and bookkeeping for the others.
         let both: Vec<&&str> = names.iter().filter(|name| bookkeeping::find(name).is_some()).collect();
-        assert_eq!(both, [&"pad_token_id"]);
+        assert_eq!(both, [&"pad_token_id", &"router_jitter_noise"]);
     }
 
     #[test]

@@ -156,6 +156,14 @@ impl Config {
         Ok(self.get(path)?.unwrap_or(default))
     }
 
+    /// A switch, which older files write as a number: zero is off.
+    pub fn switch(&self, path: &str, default: bool) -> Result<bool> {
+        match self.value(path) {
+            Some(Value::Number(_)) => Ok(self.need::<usize>(path)? != 0),
+            _ => self.or(path, default),
+        }
+    }
+
     /// A limit that null switches off; an absent one is the reference's.
     pub fn or_off<T: FromValue>(&self, path: &str, default: T) -> Result<Option<T>> {
         let mut keys = path.split('.');

@@ -4,7 +4,7 @@
 use pasture_tensor::ops::experts::{Router, Routing};
 use pasture_tensor::ops::head::LogitRule;
 
-use super::Family;
+use super::{Family, qwen};
 use crate::config::{Config, Container, RopeDefaults};
 use crate::error::Result;
 use crate::names::{Names, ignored, row};
@@ -21,7 +21,7 @@ pub(super) const FAMILY: Family = Family {
     meta: false,
     spec,
     names,
-    fallback: None,
+    fallback: Some(qwen::FALLBACK),
 };
 
 /// The slots of the dense part that stands beside the experts.
@@ -54,6 +54,7 @@ fn spec(config: &Config) -> Result<Spec> {
         router: Router { routing: Routing::SoftmaxOfChosen, top: config.or("num_experts_per_tok", 1)? },
         router_bias: false,
         expert: mlp(EXPERT, width),
+        shared: None,
     };
     config.check_experts(&experts)?;
     // GGUF knows only the published model: experts in every layer, beside the dense part.

@@ -64,8 +64,10 @@ fn spec(config: &Config, first: usize) -> Result<Spec> {
     config.ignore("tie_word_embeddings", "an encoder has no output head");
     let branch =
         |slot, mixer| Branch { from: From::Stream, pre: None, mixer, post: None, gate: 1.0, after: Some(norm(slot)) };
-    let layer =
-        vec![branch("attention.norm", MixerSpec::Attention(attention)), branch("mlp.norm", MixerSpec::Mlp(mlp))];
+    let layer = vec![
+        branch("attention.output_norm", MixerSpec::Attention(attention)),
+        branch("mlp.output_norm", MixerSpec::Mlp(mlp)),
+    ];
     let rows = config.or("max_position_embeddings", 512)?;
     let layers: usize = config.need("num_hidden_layers")?;
     Ok(Spec {
@@ -94,10 +96,10 @@ fn names(_: &Spec) -> Names {
         row("encoder.layer.{layer}.attention.self.key", "attention.k"),
         row("encoder.layer.{layer}.attention.self.value", "attention.v"),
         row("encoder.layer.{layer}.attention.output.dense", "attention.o"),
-        row("encoder.layer.{layer}.attention.output.LayerNorm", "attention.norm"),
+        row("encoder.layer.{layer}.attention.output.LayerNorm", "attention.output_norm"),
         row("encoder.layer.{layer}.intermediate.dense", "mlp.up"),
         row("encoder.layer.{layer}.output.dense", "mlp.down"),
-        row("encoder.layer.{layer}.output.LayerNorm", "mlp.norm"),
+        row("encoder.layer.{layer}.output.LayerNorm", "mlp.output_norm"),
     ])
     .prefixed(&["bert.", "roberta."])
     .ignoring(&[

@@ -4,7 +4,7 @@
 use pasture_tensor::ops::experts::{Router, Routing};
 use pasture_tensor::ops::head::LogitRule;
 
-use super::{Family, llama};
+use super::{Family, llama, qwen};
 use crate::config::{Config, RopeDefaults};
 use crate::error::Result;
 use crate::names::{Names, Stored, fused, row};
@@ -20,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
     meta: false,
     spec,
     names,
-    fallback: None,
+    fallback: Some(qwen::FALLBACK),
 };
 
 /// The power of the norm that shares of the chosen experts are divided by: with one, they sum to one.
@@ -54,11 +54,12 @@ fn spec(config: &Config) -> Result<Spec> {
         router: Router { routing, top: config.need("num_experts_per_tok")? },
         router_bias: false,
         expert: llama::expert(config, "intermediate_size")?,
+        shared: None,
     };
     config.check_experts(&experts)?;
     let layer = vec![
         Branch::new(norm("attention.norm"), MixerSpec::Attention(attention)),
-        Branch::new(norm("experts.norm"), MixerSpec::Experts(experts)),
+        Branch::new(norm("attention.output_norm"), MixerSpec::Experts(experts)),
     ];
     let layers: usize = config.need("num_hidden_layers")?;
     Ok(Spec {
@@ -85,7 +86,7 @@ fn names(_: &Spec) -> Names {
         row("transformer.blocks.{layer}.norm_attn_norm.norm_1", "attention.norm"),
         fused("transformer.blocks.{layer}.norm_attn_norm.attn.Wqkv", &["attention.q", "attention.k", "attention.v"]),
         row("transformer.blocks.{layer}.norm_attn_norm.attn.out_proj", "attention.o"),
-        row("transformer.blocks.{layer}.norm_attn_norm.norm_2", "experts.norm"),
+        row("transformer.blocks.{layer}.norm_attn_norm.norm_2", "attention.output_norm"),
         row("transformer.blocks.{layer}.ffn.router.layer", "router"),
         stacked("transformer.blocks.{layer}.ffn.experts.mlp.w1", "expert.gate", Stored::Stacked),
         stacked("transformer.blocks.{layer}.ffn.experts.mlp.v1", "expert.up", Stored::Stacked),

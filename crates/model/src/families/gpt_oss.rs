@@ -76,6 +76,7 @@ fn spec(config: &Config) -> Result<Spec> {
         router: Router { routing: Routing::SoftmaxOfChosen, top: config.or("num_experts_per_tok", 4)? },
         router_bias: true,
         expert: MlpSpec { slots: EXPERT, width, activation, gated: true, bias: true },
+        shared: None,
     };
     config.check_experts(&experts)?;
     Ok(llama::with_experts(spec, &experts, |_| true))

@@ -71,6 +71,8 @@ pub(super) struct Dense {
     pub(super) eps: f32,
     /// Positions where the file says nothing.
     pub(super) context: usize,
+    /// The key that names the width of the MLP.
+    pub(super) width: &'static str,
     /// Whether the products of the MLP have a bias.
     pub(super) mlp_bias: bool,
     /// The key that names the activation, and the activation where the file has none.
@@ -84,24 +86,34 @@ pub(super) struct Dense {
 impl Dense {
     /// What most families have.
     pub(super) fn new(eps: f32, context: usize) -> Dense {
-        Dense { eps, context, mlp_bias: false, activation: ("hidden_act", "silu"), norm: NormKind::Rms, tied: false }
+        let activation = ("hidden_act", "silu");
+        let width = "intermediate_size";
+        Dense { eps, context, width, mlp_bias: false, activation, norm: NormKind::Rms, tied: false }
     }
 }
 
 /// Layers of attention and a gated MLP, which families share that differ in their attention.
 pub(super) fn dense(config: &Config, attention: &AttentionSpec, masks: Vec<Mask>, own: Dense) -> Result<Spec> {
+    layered(config, masks.into_iter().map(|mask| AttentionSpec { mask, ..attention.clone() }), own)
+}
+
+/// The same where the layers' attentions differ in more than the mask.
+pub(super) fn layered(
+    config: &Config,
+    attentions: impl IntoIterator<Item = AttentionSpec>,
+    own: Dense,
+) -> Result<Spec> {
     let eps = config.or("rms_norm_eps", own.eps)?;
     let norm = |slot| NormSpec { slot, kind: own.norm, eps };
     let (key, usual) = own.activation;
     let mlp = MlpSpec {
         slots: MLP,
-        width: config.need("intermediate_size")?,
+        width: config.need(own.width)?,
         activation: config.activation(key, usual)?,
         gated: true,
         bias: own.mlp_bias,
     };
-    let layer = |mask| {
-        let attention = AttentionSpec { mask, ..attention.clone() };
+    let layer = |attention| {
         vec![
             Branch::new(norm("attention.norm"), MixerSpec::Attention(attention)),
             Branch::new(norm("mlp.norm"), MixerSpec::Mlp(mlp.clone())),
@@ -112,7 +124,7 @@ pub(super) fn dense(config: &Config, attention: &AttentionSpec, masks: Vec<Mask>
         hidden: config.need("hidden_size")?,
         context: config.or("max_position_embeddings", own.context)?,
         embed: EmbedSpec::default(),
-        layers: masks.into_iter().map(layer).collect(),
+        layers: attentions.into_iter().map(layer).collect(),
         norm: Some(norm("norm")),
         head: Some(HeadSpec {
             tied: config.or("tie_word_embeddings", own.tied)?,

@@ -44,6 +44,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec> {
         router: Router { routing: Routing::SoftmaxOfChosen, top: top(config)? },
         router_bias: false,
         expert: llama::expert(config, "intermediate_size")?,
+        shared: None,
     };
     config.check_experts(&experts)?;
     Ok(llama::with_experts(spec, &experts, |_| true))

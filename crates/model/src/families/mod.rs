@@ -9,11 +9,13 @@ mod gemma2;
 mod gemma3;
 mod gpt_oss;
 mod llama;
+mod llama4;
 mod mistral;
 mod mixtral;
 mod olmo2;
 mod phi;
 mod phi3;
+mod phi_moe;
 mod qwen;
 mod qwen_moe;
 
@@ -49,6 +51,7 @@ pub struct Family {
 /// Every family with a page.
 pub const ALL: &[&Family] = &[
     &llama::FAMILY,
+    &llama4::FAMILY,
     &mistral::FAMILY,
     &mistral::MINISTRAL,
     &mistral::MINISTRAL3,
@@ -58,6 +61,7 @@ pub const ALL: &[&Family] = &[
     &gemma3::FAMILY,
     &phi::FAMILY,
     &phi3::FAMILY,
+    &phi_moe::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &qwen_moe::FAMILY,

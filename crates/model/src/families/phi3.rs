@@ -19,7 +19,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 /// Turns that begin with a mark of their role.
-const FALLBACK: &str = "\
+pub(super) const FALLBACK: &str = "\
 {%- for message in messages -%}\
 {{ '<|' ~ message['role'] ~ '|>\\n' ~ message['content'] ~ '<|end|>\\n' }}\
 {%- endfor -%}\

@@ -57,6 +57,7 @@ fn spec(config: &Config) -> Result<Spec> {
         router: Router { routing, top: config.or("num_experts_per_tok", 8)? },
         router_bias: false,
         expert: llama::expert(config, "moe_intermediate_size")?,
+        shared: None,
     };
     config.check_experts(&experts)?;
     let plain: Vec<usize> = config.or("mlp_only_layers", Vec::new())?;

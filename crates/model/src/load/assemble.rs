@@ -143,7 +143,8 @@ fn experts(spec: &Spec, it: &ExpertsSpec, layer: usize, parts: &mut Parts) -> Re
     let router = parts.linear(Place::layer("router", layer), it.experts, spec.hidden, it.router_bias)?;
     let one = |expert| feed_forward(spec, &it.expert, parts, |slot| Place::expert(slot, layer, expert));
     let experts = (0..it.experts).map(one).collect::<Result<Vec<_>>>()?;
-    Ok(Experts { layer, router, rule: it.router, experts, activation: it.expert.activation })
+    let shared = it.shared.as_ref().map(|shared| mlp(spec, shared, layer, parts)).transpose()?;
+    Ok(Experts { layer, router, rule: it.router, experts, activation: it.expert.activation, shared })
 }
 
 fn feed_forward(spec: &Spec, it: &MlpSpec, parts: &mut Parts, at: impl Fn(&'static str) -> Place) -> Result<Expert> {

@@ -27,9 +27,9 @@ pub fn gguf(own: &Names) -> Names {
         row("blk.{layer}.attn_k_norm", "attention.k_norm"),
         row("blk.{layer}.attn_sinks", "attention.sinks"),
         row("blk.{layer}.post_attention_norm", "attention.post_norm"),
-        row("blk.{layer}.attn_output_norm", "attention.norm"),
+        row("blk.{layer}.attn_output_norm", "attention.output_norm"),
         row("blk.{layer}.ffn_norm", "mlp.norm"),
-        row("blk.{layer}.layer_output_norm", "mlp.norm"),
+        row("blk.{layer}.layer_output_norm", "mlp.output_norm"),
         row("blk.{layer}.post_attention_norm", "mlp.norm"),
         row("blk.{layer}.post_ffw_norm", "mlp.post_norm"),
         row("blk.{layer}.ffn_gate", "mlp.gate"),
@@ -41,8 +41,10 @@ pub fn gguf(own: &Names) -> Names {
         row("blk.{layer}.ffn_up", "residual.up"),
         row("blk.{layer}.ffn_down", "residual.down"),
         row("blk.{layer}.ffn_norm_exps", "experts.norm"),
-        row("blk.{layer}.attn_output_norm", "experts.norm"),
         row("blk.{layer}.ffn_gate_inp", "router"),
+        row("blk.{layer}.ffn_gate_shexp", "shared.gate"),
+        row("blk.{layer}.ffn_up_shexp", "shared.up"),
+        row("blk.{layer}.ffn_down_shexp", "shared.down"),
     ];
     for (slot, stacked, single) in [
         ("expert.gate", "blk.{layer}.ffn_gate_exps", "blk.{layer}.ffn_gate.{expert}"),

@@ -1,7 +1,8 @@
 //! The name table of a checkpoint: which tensor, or which rows of one, fills which slot. It reads both ways: loading,
 //! saving, adapters and sharding use the same rows. Slots of a layer: `attention.{norm, q, k, v, o, q_norm, k_norm,
-//! sinks, post_norm}`, `mlp.{norm, gate, up, down, post_norm}`, the same of `residual`, `experts.norm`, `router`,
-//! `expert.{gate, up, down}`; of the model: `embed`, `embed.{positions, types, norm}`, `norm`, `head`.
+//! sinks, post_norm, output_norm}`, `mlp.{norm, gate, up, down, post_norm, output_norm}`, the same of `residual`,
+//! `experts.norm`, `router`, `{expert, shared}.{gate, up, down}`; of the model: `embed`, `embed.{positions, types,
+//! norm}`, `norm`, `head`.
 
 mod gguf;
 mod meta;

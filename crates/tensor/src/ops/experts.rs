@@ -16,6 +16,14 @@ pub enum Routing {
     SoftmaxOfChosen,
     /// The sigmoid of each chosen logit.
     Sigmoid,
+    /// The same, multiplied into the expert's input instead of its output.
+    SigmoidOfInput,
+    /// One expert after the other (Liu et al., arXiv 2409.12136): the best of those that are left, weighted by its
+    /// share among those left whose logit `s` is near the best one `m`: `(m - s) / max(|s|, m) <= 2 · jitter`.
+    SparseMixer {
+        /// How near.
+        jitter: f32,
+    },
 }
 
 /// A router's rule.
@@ -52,6 +60,12 @@ pub(crate) struct SavedWeigh {
     chosen: Vec<Vec<u32>>,
     weights: Vec<f32>,
     routing: Routing,
+}
+
+pub(crate) struct SavedSpread {
+    x: Tensor,
+    weights: Tensor,
+    slots: Slots,
 }
 
 pub(crate) struct SavedMix {
@@ -103,7 +117,13 @@ impl Ops<'_> {
         let slots = Slots::new(&choices, experts.len());
         let weights = self.weigh(logits, router, &choices);
         let rows: Vec<u32> = slots.places.iter().map(|(row, _)| *row).collect();
-        let sorted = self.gather(x, &rows);
+        let (sorted, weights) = match router.routing {
+            Routing::SigmoidOfInput => {
+                let ones = Tensor::new(weights.rows(), weights.cols(), vec![1.0; weights.values().len()]);
+                (self.spread(x, &weights, &slots), ones)
+            }
+            _ => (self.gather(x, &rows), weights),
+        };
         let part = |of: fn(&Expert) -> &Linear| -> Vec<_> {
             slots.groups.iter().map(|(expert, rows)| (rows.clone(), of(&experts[*expert]))).collect()
         };
@@ -127,6 +147,17 @@ impl Ops<'_> {
             let chosen = choices.iter().map(|choice| choice.experts.clone()).collect();
             tape::Saved::Weigh(SavedWeigh { logits: logits.clone(), chosen, weights, routing })
         })
+    }
+
+    /// Each sorted place's row of `x` times its weight.
+    fn spread(&mut self, x: &Tensor, weights: &Tensor, slots: &Slots) -> Tensor {
+        let mut y = Tensor::zeros(slots.places.len(), x.cols());
+        for (place, (row, rank)) in slots.places.iter().enumerate() {
+            let weight = weights.row(*row as usize)[*rank as usize];
+            super::attend::axpy(y.row_mut(place), weight, x.row(*row as usize));
+        }
+        let saved = || SavedSpread { x: x.clone(), weights: weights.clone(), slots: slots.clone() };
+        self.remember(y, || tape::Saved::Spread(saved()))
     }
 
     /// Adds each sorted output, times its weight, to its row. A row's experts are added in the order of its choice,
@@ -157,15 +188,38 @@ impl SavedWeigh {
                 let shares = softmax(logits.row(row));
                 dx.iter_mut().zip(&shares).for_each(|(dx, share)| *dx = -share * mean);
             }
+            if let Routing::SparseMixer { jitter } = routing {
+                // Each choice is a softmax of its own, over the logits that are near its best.
+                for ((_, shares), slope) in
+                    sparse_mixer(logits.row(row), jitter, top).iter().zip(weights.iter().zip(dw))
+                {
+                    dx.iter_mut().zip(shares).for_each(|(dx, share)| *dx -= share * slope.0 * slope.1);
+                }
+            }
             for ((expert, weight), dw) in experts.iter().zip(weights).zip(dw) {
                 dx[*expert as usize] += match routing {
-                    Routing::Softmax => weight * dw,
+                    Routing::Softmax | Routing::SparseMixer { .. } => weight * dw,
                     Routing::SoftmaxOfChosen => weight * (dw - mean),
-                    Routing::Sigmoid => weight * (1.0 - weight) * dw,
+                    Routing::Sigmoid | Routing::SigmoidOfInput => weight * (1.0 - weight) * dw,
                 };
             }
         }
         gradients.add(logits.node(), dx);
+    }
+}
+
+impl SavedSpread {
+    pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
+        let SavedSpread { x, weights, slots } = self;
+        let mut dx = Tensor::zeros(x.rows(), x.cols());
+        let mut d_weights = Tensor::zeros(weights.rows(), weights.cols());
+        for (place, (row, rank)) in slots.places.iter().enumerate() {
+            let (row, rank) = (*row as usize, *rank as usize);
+            super::attend::axpy(dx.row_mut(row), weights.row(row)[rank], dy.row(place));
+            d_weights.row_mut(row)[rank] = dot(x.row(row), dy.row(place));
+        }
+        gradients.add(x.node(), dx);
+        gradients.add(weights.node(), d_weights);
     }
 }
 
@@ -217,6 +271,24 @@ pub fn balance(routers: &[&Tensor], top: usize) -> (f32, Vec<Tensor>) {
         dx
     };
     (loss as f32, routers.iter().zip(&shares).map(gradient).collect())
+}
+
+/// The choices of [`Routing::SparseMixer`]: each expert with the shares of all experts among which it was chosen.
+pub(crate) fn sparse_mixer(logits: &[f32], jitter: f32, top: usize) -> Vec<(u32, Vec<f32>)> {
+    let mut left = logits.to_vec();
+    let choose = |_| {
+        let (mut best, mut largest) = (0, f32::NEG_INFINITY);
+        for (at, logit) in left.iter().enumerate() {
+            if *logit > largest {
+                (best, largest) = (at, *logit);
+            }
+        }
+        let far = |logit: f32| (largest - logit) / logit.abs().max(largest) > 2.0 * jitter;
+        let near: Vec<f32> = left.iter().map(|logit| if far(*logit) { f32::NEG_INFINITY } else { *logit }).collect();
+        left[best] = f32::NEG_INFINITY;
+        (best as u32, softmax(&near))
+    };
+    (0..top).map(choose).collect()
 }
 
 /// Shares that sum to one.

@@ -249,7 +249,16 @@ fn experts_by_every_rule() {
     for (row, values) in logits.values.chunks_exact_mut(3).enumerate() {
         values.iter_mut().enumerate().for_each(|(at, value)| *value = 0.1 * *value + ((row + 2 * at) % 3) as f32 * 0.6);
     }
-    for routing in [Routing::Softmax, Routing::SoftmaxOfChosen, Routing::Sigmoid] {
+    let sparse = |jitter| Routing::SparseMixer { jitter };
+    for routing in [
+        Routing::Softmax,
+        Routing::SoftmaxOfChosen,
+        Routing::Sigmoid,
+        Routing::SigmoidOfInput,
+        // The first choice is among two of the three, or all choices are among all that are left.
+        sparse(0.35),
+        sparse(0.9),
+    ] {
         for (gated, top) in [(true, 2), (false, 2), (true, 3)] {
             let mut all = vec![input(1, 4, 5), logits.clone()];
             all.extend((0..9).map(|at| if at % 3 == 2 { matrix(10 + at, 5, 6) } else { matrix(10 + at, 6, 5) }));
