@@ -33,6 +33,7 @@
 
 #![forbid(unsafe_code)]
 
+mod embed;
 pub mod engine;
 mod error;
 mod forward;
@@ -42,6 +43,7 @@ pub mod sampling;
 pub mod scheduler;
 mod text;
 
+pub use embed::{Embedding, embed};
 pub use engine::{Engine, EngineOptions, Prefix};
 pub use error::{Error, Result};
 pub use forward::{Forward, RopeRule};

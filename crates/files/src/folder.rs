@@ -87,6 +87,13 @@ impl Folder {
         Ok(Some(real))
     }
 
+    /// A folder in the folder, none where there is none. A name that is no plain name and a link that leaves the folder
+    /// are errors.
+    pub fn inner(&self, name: &str) -> Result<Option<Folder>> {
+        let Some(real) = self.find(name)? else { return Ok(None) };
+        Folder::open(&real).map(Some)
+    }
+
     /// Opens a file of the folder; none where there is no such file.
     pub fn open_file(&self, name: &str) -> Result<Option<File>> {
         self.find(name)?.map(|real| open_regular(&real, name)).transpose()

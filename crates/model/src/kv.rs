@@ -1,7 +1,8 @@
 //! Which sequence owns which pages of keys and values. Pages are counted, so that sequences share a common prefix;
 //! a shared page is copied before it is written.
 //!
-//! Layers of one shape and mask form a group with its own page table.
+//! Layers of one shape and mask form a group with its own page table. Where rows see a window or a chunk only, the pages
+//! below what any later row sees are given back, behind the length that the caller says is committed.
 
 use pasture_tensor::Backend;
 use pasture_tensor::kv::{KvFormat, KvLayer, PAGE};
@@ -41,6 +42,22 @@ struct Group {
 struct Sequence {
     len: usize,
     tables: Vec<Vec<u32>>,
+    /// For each group, how many pages at the beginning of its table were given back.
+    gone: Vec<usize>,
+}
+
+/// What stands in a table for a page that was given back.
+const GONE: u32 = u32::MAX;
+
+/// The pages of one group of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageCount {
+    /// Pages that there is memory for.
+    pub total: usize,
+    /// Those that nobody holds.
+    pub free: usize,
+    /// Those that sequences hold; one that several share counts once.
+    pub held: usize,
 }
 
 impl Kv {
@@ -62,7 +79,8 @@ impl Kv {
 
     /// An empty sequence.
     pub fn start(&mut self) -> SequenceId {
-        let sequence = Sequence { len: 0, tables: vec![Vec::new(); self.groups.len()] };
+        let groups = self.groups.len();
+        let sequence = Sequence { len: 0, tables: vec![Vec::new(); groups], gone: vec![0; groups] };
         self.place(sequence)
     }
 
@@ -78,9 +96,9 @@ impl Kv {
     /// A sequence that begins with all that `parent` holds, without a copy.
     pub fn fork(&mut self, parent: SequenceId) -> SequenceId {
         let parent = self.sequence(parent);
-        let child = Sequence { len: parent.len, tables: parent.tables.clone() };
+        let child = Sequence { len: parent.len, tables: parent.tables.clone(), gone: parent.gone.clone() };
         for (group, table) in self.groups.iter_mut().zip(&child.tables) {
-            table.iter().for_each(|page| group.holders[*page as usize] += 1);
+            table.iter().filter(|page| **page != GONE).for_each(|page| group.holders[*page as usize] += 1);
         }
         self.place(child)
     }
@@ -90,15 +108,57 @@ impl Kv {
         self.sequence(sequence).len
     }
 
-    /// Forgets what a sequence holds from position `len` on.
+    /// Forgets what a sequence holds from position `len` on. [`Kv::can_truncate`] says whether it can go on from there.
     pub fn truncate(&mut self, sequence: SequenceId, len: usize) {
+        assert!(len <= self.len(sequence), "a sequence is only cut shorter");
+        assert!(self.can_truncate(sequence, len), "what the next row would see was given back");
         let Kv { groups, sequences, .. } = self;
         let sequence = sequences[sequence.0 as usize].as_mut().expect("a live sequence");
-        assert!(len <= sequence.len, "a sequence is only cut shorter");
         sequence.len = len;
-        for (group, table) in groups.iter_mut().zip(&mut sequence.tables) {
-            table.drain(len.div_ceil(PAGE)..).for_each(|page| group.drop_holder(page));
+        for ((group, table), gone) in groups.iter_mut().zip(&mut sequence.tables).zip(&mut sequence.gone) {
+            let kept = table.drain(len.div_ceil(PAGE)..).filter(|page| *page != GONE);
+            kept.for_each(|page| group.drop_holder(page));
+            *gone = (*gone).min(table.len());
         }
+    }
+
+    /// Whether every group still holds what a row at position `len` would see. The empty sequence needs nothing.
+    pub fn can_truncate(&self, sequence: SequenceId, len: usize) -> bool {
+        let gone = self.sequence(sequence).gone.iter().zip(&self.groups);
+        len == 0 || gone.into_iter().all(|(gone, group)| *gone <= released(group.shape.mask, len))
+    }
+
+    /// Gives back the pages that no row of a sequence from position `committed` on can see. The caller will not cut it
+    /// shorter than that, but perhaps to nothing.
+    pub fn release(&mut self, sequence: SequenceId, committed: usize) {
+        let Kv { groups, sequences, .. } = self;
+        let sequence = sequences[sequence.0 as usize].as_mut().expect("a live sequence");
+        assert!(committed <= sequence.len, "what is committed was run");
+        for ((group, table), gone) in groups.iter_mut().zip(&mut sequence.tables).zip(&mut sequence.gone) {
+            let now = released(group.shape.mask, committed).min(table.len());
+            for page in table.iter_mut().take(now).skip(*gone) {
+                group.drop_holder(std::mem::replace(page, GONE));
+            }
+            *gone = now.max(*gone);
+        }
+    }
+
+    /// The pages of each group of layers.
+    pub fn pages(&self) -> Vec<PageCount> {
+        let count = |group: &Group| {
+            let (total, free) = (group.holders.len(), group.free.len());
+            PageCount { total, free, held: group.holders.iter().filter(|holders| **holders > 0).count() }
+        };
+        self.groups.iter().map(count).collect()
+    }
+
+    /// Positions that rows see back at most, their own with them, in every layer; none where some layer sees all.
+    pub fn window(&self) -> Option<usize> {
+        let widths = self.groups.iter().map(|group| match group.shape.mask {
+            Mask::Window(width) | Mask::Chunk(width) => Some(width),
+            Mask::Causal | Mask::Full => None,
+        });
+        widths.collect::<Option<Vec<usize>>>()?.into_iter().max()
     }
 
     /// Frees a sequence.
@@ -176,6 +236,11 @@ impl Kv {
     fn sequence_mut(&mut self, id: SequenceId) -> &mut Sequence {
         self.sequences[id.0 as usize].as_mut().expect("a live sequence")
     }
+}
+
+/// Pages at the beginning of a sequence that rows from position `committed` on do not see.
+fn released(mask: Mask, committed: usize) -> usize {
+    mask.lowest(committed) / PAGE
 }
 
 impl Group {

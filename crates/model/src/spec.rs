@@ -227,6 +227,17 @@ pub enum Mask {
     Full,
 }
 
+impl Mask {
+    /// The first position that a row at `position` sees. Later rows see none before it.
+    pub fn lowest(self, position: usize) -> usize {
+        match self {
+            Mask::Causal | Mask::Full => 0,
+            Mask::Window(width) => (position + 1).saturating_sub(width),
+            Mask::Chunk(width) => position / width * width,
+        }
+    }
+}
+
 /// A feed-forward part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MlpSpec {

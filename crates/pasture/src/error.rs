@@ -49,6 +49,43 @@ pub enum Error {
     /// There is no model of that name.
     #[error(transparent)]
     Store(#[from] pasture_store::Error),
+    /// Nothing says how the rows of a text become one vector.
+    #[error(
+        "nothing in the files of {name:?} says how the rows of a text become one vector; choose a pooling: cls, mean or last"
+    )]
+    NoPooling {
+        /// The model.
+        name: String,
+    },
+    /// The model's files have no prompt of that name.
+    #[error("{name:?} has no prompt {prompt:?}; it has {known}")]
+    NoPrompt {
+        /// The model.
+        name: String,
+        /// The prompt that was asked for.
+        prompt: String,
+        /// The prompts that there are, in words.
+        known: String,
+    },
+    /// A text that is longer than the model takes. Nothing is cut in silence.
+    #[error("text {text} has {tokens} tokens, but this model takes {limit}; shorten it, or ask for it to be truncated")]
+    TextTooLong {
+        /// Which of the texts, counted from 1.
+        text: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens that a text may have.
+        limit: usize,
+    },
+    /// A text without tokens has no vector.
+    #[error("text {text} has no tokens, so there is nothing to embed")]
+    EmptyText {
+        /// Which of the texts, counted from 1.
+        text: usize,
+    },
+    /// The files that say how to embed are wrong, or ask for something that is not known here.
+    #[error("{0}")]
+    Embedding(String),
     /// There is no question to answer again.
     #[error("there is no question to answer yet")]
     NoQuestion,

@@ -166,6 +166,15 @@ impl From<pasture::Error> for Failure {
             E::Store(error) => error.into(),
             E::Engine(error) => Failure::new(of_engine(&error), error.to_string()),
             E::NoTokenizer { .. } | E::NoQuestion => Failure::new(Status::Usage, error.to_string()),
+            E::NoPrompt { .. } | E::EmptyText { .. } => Failure::new(Status::Usage, error.to_string()),
+            E::NoPooling { .. } => {
+                let hint = "--pooling cls, mean or last chooses one; --normalize makes vectors one long";
+                Failure::new(Status::Usage, error.to_string()).hint(hint.to_owned())
+            }
+            E::TextTooLong { .. } => {
+                Failure::new(Status::Usage, error.to_string()).hint("--truncate cuts it at the end".to_owned())
+            }
+            E::Embedding(what) => Failure::new(Status::Data, what),
             _ => Failure::new(Status::Failed, error.to_string()),
         }
     }

@@ -5,16 +5,16 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use pasture_engine::sampling::{SamplingError, SamplingOptions};
-use pasture_engine::{Engine, EngineOptions, Logits, Runner, Text};
+use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Text};
 use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Pool;
 use pasture_model::config::Report;
 use pasture_model::families::Family;
-use pasture_model::{Decoder, Loaded, Source, Unused};
+use pasture_model::{Decoder, EmbedRules, Loaded, Source, Unused};
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Precision};
+use pasture_tensor::{Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
 
 use crate::completion::Completion;
@@ -88,6 +88,8 @@ struct Inner {
     defaults: SamplingOptions,
     kv: KvFormat,
     chunk: usize,
+    /// What the files say of embedding, or why they cannot be followed: no other verb minds.
+    embedding: std::result::Result<EmbedRules, String>,
 }
 
 impl Model {
@@ -165,6 +167,7 @@ impl Model {
             Precision::Fast => KvFormat::F16,
         });
         let prompt = prompt_of(source, family)?;
+        let embedding = EmbedRules::of(source, decoder.spec().hidden).map_err(|error| error.to_string());
         let defaults = sampling(prompt.defaults())?;
         let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
         let plain = EngineOptions::default();
@@ -172,7 +175,7 @@ impl Model {
         let engine_options = EngineOptions { step_tokens: chunk, context: options.context, ..plain };
         let engine = Engine::start(Box::new(Runner::new(decoder.clone(), kv)), text, engine_options)?;
         let name = name.to_owned();
-        let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk };
+        let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
         Ok(Model { inner: Arc::new(inner) })
     }
 
@@ -220,6 +223,20 @@ impl Model {
             return Err(pasture_engine::Error::EmptyPrompt.into());
         }
         Ok(pasture_engine::logits(decoder, *kv, ids, *chunk, outputs)?)
+    }
+
+    /// What the model's files say of embedding.
+    ///
+    /// # Errors
+    /// When they ask for something that is not known here.
+    pub fn embed_rules(&self) -> Result<&EmbedRules> {
+        self.inner.embedding.as_ref().map_err(|what| Error::Embedding(what.clone()))
+    }
+
+    /// Vectors of token ids, `[texts, hidden]`.
+    pub(crate) fn vectors(&self, ids: &[&[u32]], how: Embedding, progress: &mut dyn FnMut(usize)) -> Result<Tensor> {
+        let Inner { decoder, kv, chunk, .. } = &*self.inner;
+        Ok(pasture_engine::embed(decoder, *kv, ids, *chunk, how, progress)?)
     }
 
     /// The name that it was loaded by.

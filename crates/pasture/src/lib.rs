@@ -24,11 +24,13 @@
 #![forbid(unsafe_code)]
 
 mod completion;
+mod embed;
 mod error;
 mod handle;
 mod session;
 
 pub use completion::Completion;
+pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};
 pub use handle::{LoadOptions, Model, prompt_of};
 pub use pasture_engine as engine;
@@ -36,6 +38,7 @@ pub use pasture_engine::sampling::SamplingOptions;
 pub use pasture_engine::{Answer, Event, Finish, Usage};
 pub use pasture_files as files;
 pub use pasture_model as model;
+pub use pasture_model::Pooling;
 pub use pasture_store as store;
 pub use pasture_tensor::Precision;
 pub use pasture_tensor::kv::KvFormat;

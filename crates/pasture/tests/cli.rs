@@ -55,6 +55,7 @@ fn every_verb_explains_itself_with_an_example() {
         "list",
         "check",
         "logits",
+        "embed",
         "config",
         "doctor",
         "completions",
@@ -190,4 +191,24 @@ fn shells_and_man_get_their_pages() {
     }
     check(&[], &["man", "chat"], 0, ".TH", "");
     check(&[], &["man", "sing"], 2, "", "no verb");
+}
+
+#[test]
+fn embed_says_what_it_lacks_and_gives_one_object() {
+    let last = ["embed", "starter", "hi", "there", "--pooling", "last", "--normalize=no", "--json"];
+    check(&[], &last, 0, "\"pooling\":\"last\"", "");
+    check(&[], &last, 0, "\"truncated\":[false,false]", "");
+    for (arguments, status, err) in [
+        (&["embed", "starter"][..], 2, "--file FILE, or as token ids"),
+        (&["embed", "starter", "hi"], 2, "--pooling cls, mean or last"),
+        (&["embed", "starter", "hi", "--pooling", "max"], 2, "cls, mean, last"),
+        (&["embed", "starter", "hi", "--pooling", "last", "--query"], 2, "no prompt \"query\"; it has none"),
+        (&["embed", "starter", "hi", "--pooling", "last", "--no-prompt"], 2, "`--no-prompt` has no effect"),
+        (&["embed", "starter", "--ids", "1,2", "--query"], 2, "--query"),
+        (&["embed", "starter", "--ids", "1,2,3", "--pooling", "last", "--context", "2"], 2, "--truncate cuts it"),
+    ] {
+        check(&[], arguments, status, "", err);
+    }
+    let cut = ["embed", "starter", "--ids", "1,2,3", "--pooling", "last", "--context", "2", "--truncate", "--json"];
+    check(&[], &cut, 0, "\"tokens\":[2]", "");
 }

@@ -157,6 +157,11 @@ impl Tokenizer {
         Ok(self.run(text, &|_| specials == Specials::Parse)?.ids)
     }
 
+    /// What the file says stands behind a text: an end of sequence, `[SEP]`, or nothing.
+    pub fn after(&self) -> &[u32] {
+        &self.0.template.after
+    }
+
     /// The ids of a text with what the file says stands around it: begin and end of sequence, `[CLS]`, `[SEP]`.
     pub fn encode_with_special(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         let ids = self.encode(text, specials)?;

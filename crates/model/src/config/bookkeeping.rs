@@ -84,7 +84,7 @@ const ROWS: &[Row] = &[
     always("finetuning_task", LABELS),
     always("rope_scaling.max_position_embeddings", "the positions are max_position_embeddings"),
     always("rope_scaling.finetuned", "it says how the checkpoint was made"),
-    always("pooling_type", "pooling is asked for when embedding"),
+    always("pooling_type", "it is read when texts are embedded"),
     always("chunk_size_feed_forward", "it cuts products into parts without changing them"),
     always("max_batch_size", "batches are the scheduler's"),
     always("quantization_config.modules_to_not_convert", STORED),

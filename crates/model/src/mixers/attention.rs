@@ -126,12 +126,8 @@ fn plan<'p>(mask: Mask, step: &Step, pages: impl Fn(usize) -> &'p [u32]) -> Atte
 
 /// The positions that a row sees, of a sequence whose rows end at `end`.
 fn visible(mask: Mask, position: usize, reach: usize, end: usize) -> Range<usize> {
-    match mask {
-        Mask::Causal => 0..reach,
-        Mask::Window(width) => (position + 1).saturating_sub(width)..reach,
-        Mask::Chunk(width) => position / width * width..reach,
-        Mask::Full => 0..end,
-    }
+    let above = if mask == Mask::Full { end } else { reach };
+    mask.lowest(position)..above
 }
 
 impl QueryGrowth {

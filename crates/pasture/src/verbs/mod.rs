@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod detokenize;
 mod doctor;
+mod embed;
 mod generate;
 mod list;
 mod logits;
@@ -32,6 +33,7 @@ pub enum Verb {
     List(list::Arguments),
     Check(check::Arguments),
     Logits(logits::Arguments),
+    Embed(Box<embed::Arguments>),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -51,6 +53,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::List(arguments) => list::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Logits(arguments) => logits::run(&arguments, program),
+        Verb::Embed(arguments) => embed::run(&arguments, program),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

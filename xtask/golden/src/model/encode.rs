@@ -1,12 +1,16 @@
 //! Golden cases of encoders: padded texts side by side. Each is run alone and all in one batch; hidden rows are compared
-//! layer by layer, and what follows a text is no row of ours.
+//! layer by layer, and what follows a text is no row of ours. Vectors are compared as the case's own files ask for them,
+//! and by every pooling that the case has results of.
 
 use anyhow::{Context as _, Result, ensure};
-use pasture_model::{Batch, Decoder};
-use pasture_tensor::Ops;
+use pasture_model::{Batch, Decoder, EmbedRules, Pooling, normalize};
 use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Ops, Tensor};
 
 use super::play::{Golden, close_to_largest};
+
+/// A vector points where the reference's does.
+const COSINE: f64 = 0.99999;
 
 /// One text of a case.
 struct Text {
@@ -15,7 +19,9 @@ struct Text {
 }
 
 /// Runs every text of a case alone and with the others.
-pub fn check(decoder: &Decoder, golden: &Golden) -> Result<()> {
+pub fn check(decoder: &Decoder, golden: &Golden, rules: &EmbedRules) -> Result<()> {
+    let own = (rules.pooling, rules.normalize);
+    ensure!(own == (Some(Pooling::Cls), Some(true)), "the case's files ask for {own:?}, not for normalized cls");
     let texts = texts(golden)?;
     for at in 0..texts.len() {
         check_batch(decoder, golden, &texts, &[at]).with_context(|| format!("text {at} alone"))?;
@@ -61,11 +67,26 @@ fn check_batch(decoder: &Decoder, golden: &Golden, texts: &[Text], chosen: &[usi
             close_to_largest(found, expected).with_context(|| format!("{name} of text {at}"))?;
         }
     }
-    let cls = golden.values("cls").context("the case has no cls")?;
-    for (span, at) in spans() {
-        let found = hidden.rows.row(span.rows.start);
-        let expected = cls.chunks_exact(found.len()).nth(*at);
-        ensure!(expected.is_some_and(|cls| close_to_largest(found, cls).is_ok()), "cls of text {at}");
+    let rows: Vec<_> = batch.spans.iter().map(|span| span.rows.clone()).collect();
+    for (pooling, name) in [(Pooling::Cls, "cls"), (Pooling::Mean, "mean")] {
+        let mut vectors = decoder.pool(&mut Ops::new(&*backend), &hidden.rows, &rows, pooling);
+        check_vectors(&vectors, golden, name, chosen)?;
+        normalize(&mut vectors);
+        check_vectors(&vectors, golden, &format!("{name}_normalized"), chosen)?;
+    }
+    Ok(())
+}
+
+/// Direction and length of each vector.
+fn check_vectors(vectors: &Tensor, golden: &Golden, name: &str, chosen: &[usize]) -> Result<()> {
+    let expected = golden.values(name).with_context(|| format!("the case has no {name}"))?;
+    for (row, at) in chosen.iter().enumerate() {
+        let (found, expected) = (vectors.row(row), &expected[at * vectors.cols()..][..vectors.cols()]);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let lengths = (dot(found, found).sqrt(), dot(expected, expected).sqrt());
+        let cosine = dot(found, expected) / (lengths.0 * lengths.1);
+        ensure!(cosine >= COSINE, "{name} of text {at}: cosine {cosine}");
+        ensure!((lengths.0 / lengths.1 - 1.0).abs() < 1e-4, "{name} of text {at}: lengths {lengths:?}");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use pasture_files::{Tensors, json};
 use pasture_kernels::Pool;
-use pasture_model::{Decoder, Error, LoadOptions, Source, load};
+use pasture_model::{Decoder, EmbedRules, Error, LoadOptions, Source, load};
 use pasture_tensor::{Backend, Cpu, Precision};
 
 /// What became of a case.
@@ -29,14 +29,15 @@ pub fn run(folder: &Path) -> Result<Outcome> {
         return all_refused(folder).map(|()| Outcome::Passed);
     }
     let alone = folder.join("model.gguf");
-    let decoder = match open(if alone.is_file() { &alone } else { folder }) {
+    let place = if alone.is_file() { &alone } else { folder };
+    let decoder = match open(place) {
         Err(Error::Architecture { name, .. }) => return Ok(Outcome::NotCovered(name)),
         decoder => decoder?,
     };
     let golden = play::Golden::open(&results(folder)?)?;
     match decoder.head() {
         Some(_) => play::check(&decoder, &golden)?,
-        None => encode::check(&decoder, &golden)?,
+        None => encode::check(&decoder, &golden, &EmbedRules::of(&Source::open(place)?, decoder.spec().hidden)?)?,
     }
     Ok(Outcome::Passed)
 }
