@@ -49,7 +49,7 @@ struct Shared {
     commands: Sender<Command>,
     vocab: usize,
     context: usize,
-    pages: usize,
+    limits: Limits,
     text: Option<Arc<dyn Text>>,
     prefixes: AtomicU64,
 }
@@ -97,9 +97,15 @@ impl Engine {
             return Err(pasture_model::Error::Context { wanted: context, limit: forward.context() }.into());
         }
         let pages = options.pages.unwrap_or(context.div_ceil(PAGE).saturating_mul(4));
-        let limits = Limits { pages, page_tokens: PAGE, step_tokens: options.step_tokens, running: options.running };
+        let limits = Limits {
+            pages,
+            page_tokens: PAGE,
+            step_tokens: options.step_tokens,
+            running: options.running,
+            window: forward.window(),
+        };
         let (commands, receiver) = channel();
-        let shared = Shared { commands, vocab: forward.vocab(), context, pages, text, prefixes: AtomicU64::new(0) };
+        let shared = Shared { commands, vocab: forward.vocab(), context, limits, text, prefixes: AtomicU64::new(0) };
         let thread = std::thread::Builder::new().name("pasture-compute".to_owned());
         let compute = Compute::new(forward, limits, receiver);
         thread.spawn(move || compute.run()).map_err(|error| Error::Thread { message: error.to_string() })?;
@@ -141,7 +147,7 @@ impl Engine {
 
     /// The most tokens that the request's sequences may have.
     fn check(&self, request: &Request) -> Result<usize> {
-        let Shared { vocab, context, pages, text, .. } = &*self.shared;
+        let Shared { vocab, context, limits, text, .. } = &*self.shared;
         if request.ids.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -160,9 +166,9 @@ impl Engine {
             return Err(Error::ContextFull { prompt, new, limit });
         }
         let longest = request.max_tokens.map_or(limit, |new| prompt + new);
-        let needed = longest.div_ceil(PAGE);
-        if needed > *pages {
-            return Err(Error::Pages { needed, pages: *pages });
+        let (needed, pages) = (limits.pages_for(longest), limits.pages);
+        if needed > pages {
+            return Err(Error::Pages { needed, pages });
         }
         Ok(longest)
     }

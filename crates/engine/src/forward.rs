@@ -16,6 +16,11 @@ pub trait Forward: Send {
     /// How a sequence's length changes its angles.
     fn rope_rule(&self) -> RopeRule;
 
+    /// Positions that rows see back at most, in every layer; none where some layer sees all.
+    fn window(&self) -> Option<usize> {
+        None
+    }
+
     /// Empty memory for keys and values.
     fn kv(&self) -> Kv;
 

@@ -34,6 +34,10 @@ impl Forward for Runner {
         RopeRule::of(self.decoder.spec())
     }
 
+    fn window(&self) -> Option<usize> {
+        self.kv().window()
+    }
+
     fn kv(&self) -> Kv {
         self.decoder.kv(&**self.decoder.backend(), self.format)
     }
@@ -89,6 +93,7 @@ pub fn logits(decoder: &Decoder, format: KvFormat, ids: &[u32], chunk: usize, ou
         let mut batch = Batch::one(sequence, start, ids.len(), part);
         batch.outputs = outputs.to_vec();
         let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
+        kv.release(sequence, start + part.len());
         let logits = decoder.logits(&mut ops, &hidden.rows)?;
         rows.extend(backend.download(&logits));
         for (layer, output) in &hidden.outputs {

@@ -24,6 +24,24 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Sequences that run at once; at most `step_tokens`, so that each has a row in every step.
     pub running: usize,
+    /// Positions that a row sees back at most, its own with them, in every layer: pages that lie wholly before are
+    /// given back after each step. None where rows see all.
+    pub window: Option<usize>,
+}
+
+impl Limits {
+    /// Pages at the beginning of a sequence that are given back once it holds `held` positions.
+    fn released(&self, held: usize) -> usize {
+        self.window.map_or(0, |window| (held + 1).saturating_sub(window) / self.page_tokens)
+    }
+
+    /// The most pages that a sequence of `tokens` has at any time on its way.
+    pub fn pages_for(&self, tokens: usize) -> usize {
+        let all = tokens.div_ceil(self.page_tokens);
+        let seen = self.window.map(|window| window.saturating_add(self.step_tokens - 1));
+        // The first and the last page may hold one position each.
+        seen.map_or(all, |seen| all.min(seen.div_ceil(self.page_tokens).saturating_add(1)))
+    }
 }
 
 /// A sequence as it is handed in.
@@ -123,20 +141,30 @@ impl Scheduler {
     /// When it needs more pages at its longest than there are.
     pub fn add(&mut self, arrival: Arrival) -> Result<Ticket, TooLong> {
         assert!(0 < arrival.known && arrival.known <= arrival.longest, "a sequence has tokens, and room for them");
-        let (needed, pages) = (self.pages_for(arrival.longest), self.limits.pages);
+        let (needed, pages) = (self.limits.pages_for(arrival.longest), self.limits.pages);
         if needed > pages {
             return Err(TooLong { needed, pages });
         }
         Ok(self.insert(arrival, 0, State::Waiting))
     }
 
+    /// Whether there are pages to go on with the first `held` positions of a parked sequence. Where pages left the
+    /// window there may be fewer than it had then.
+    pub fn can_resume(&self, parked: Ticket, held: usize) -> bool {
+        self.pages_of(held, held) <= self.free + self.sequences[&parked].pages
+    }
+
     /// Goes on with a parked sequence, of which the first `held` positions are kept. It is as young as a new one.
     ///
     /// # Errors
     /// As [`Scheduler::add`]; the sequence stays parked then.
+    ///
+    /// # Panics
+    /// When [`Scheduler::can_resume`] is false.
     pub fn resume(&mut self, parked: Ticket, held: usize, arrival: Arrival) -> Result<Ticket, TooLong> {
         let old = &self.sequences[&parked];
         assert!(old.state == State::Parked && held <= old.held && held < arrival.known);
+        assert!(self.can_resume(parked, held), "there are pages for what is kept");
         let ticket = self.add(arrival)?;
         self.end(parked);
         self.take(ticket, held);
@@ -148,7 +176,7 @@ impl Scheduler {
     pub fn fork(&mut self, parent: Ticket) -> (Ticket, bool) {
         let parent = &self.sequences[&parent];
         let (held, arrival) = (parent.held, Arrival { known: parent.known, ..parent.arrival });
-        let runs = self.running.len() < self.limits.running && self.pages_for(held) <= self.free;
+        let runs = self.running.len() < self.limits.running && self.pages_of(held, held) <= self.free;
         let ticket = self.insert(arrival, 0, if runs { State::Running } else { State::Waiting });
         if runs {
             self.take(ticket, held);
@@ -188,12 +216,16 @@ impl Scheduler {
         step
     }
 
-    /// Counts a step's rows as held.
+    /// Counts a step's rows as held, and the pages that left the window as free: they must be given back now.
     pub fn commit(&mut self, step: &Step) {
         for work in &step.work {
-            let sequence = self.sequence_mut(work.ticket);
+            let sequence = &self.sequences[&work.ticket];
             assert_eq!(sequence.held, work.start, "a step is committed once");
-            sequence.held += work.count;
+            let held = work.start + work.count;
+            let (had, pages) = (sequence.pages, self.pages_of(held, held));
+            let sequence = self.sequence_mut(work.ticket);
+            (sequence.held, sequence.pages) = (held, pages);
+            self.free += had - pages;
         }
     }
 
@@ -253,13 +285,14 @@ impl Scheduler {
         ticket
     }
 
-    fn pages_for(&self, tokens: usize) -> usize {
-        tokens.div_ceil(self.limits.page_tokens)
+    /// Pages of a sequence that ran up to `end` since it held `held` positions.
+    fn pages_of(&self, held: usize, end: usize) -> usize {
+        end.div_ceil(self.limits.page_tokens).saturating_sub(self.limits.released(held))
     }
 
     /// Lets a sequence without pages hold `held` positions; the pages are known to be free.
     fn take(&mut self, ticket: Ticket, held: usize) {
-        let pages = self.pages_for(held);
+        let pages = self.pages_of(held, held);
         self.free -= pages;
         let sequence = self.sequence_mut(ticket);
         (sequence.held, sequence.pages) = (held, pages);
@@ -278,7 +311,7 @@ impl Scheduler {
             let Some(&ticket) = self.waiting.first() else { return };
             let lacks = |ticket: &Ticket| {
                 let sequence = &self.sequences[ticket];
-                self.pages_for((sequence.known + 1).min(sequence.arrival.longest)).saturating_sub(sequence.pages)
+                self.limits.pages_for((sequence.known + 1).min(sequence.arrival.longest)).saturating_sub(sequence.pages)
             };
             let wanted = lacks(&ticket) + self.running.iter().map(lacks).sum::<usize>();
             while self.free < wanted {
@@ -306,7 +339,7 @@ impl Scheduler {
     /// Takes the pages for `count` more rows. False where the sequence had to give up its own instead.
     fn make_room(&mut self, ticket: Ticket, count: usize, step: &mut Step, budget: &mut usize) -> bool {
         let sequence = &self.sequences[&ticket];
-        let pages = self.pages_for(sequence.held + count);
+        let pages = self.pages_of(sequence.held, sequence.held + count);
         let more = pages.saturating_sub(sequence.pages);
         while self.free < more {
             let victim = self.spare(ticket).or(self.running.last().copied()).expect("the sequence itself runs");
@@ -346,7 +379,7 @@ mod tests {
     use super::*;
 
     fn scheduler(pages: usize, step_tokens: usize) -> Scheduler {
-        Scheduler::new(Limits { pages, page_tokens: 4, step_tokens, running: 8 })
+        Scheduler::new(Limits { pages, page_tokens: 4, step_tokens, running: 8, window: None })
     }
 
     fn arrival(known: usize, longest: usize) -> Arrival {
@@ -408,6 +441,22 @@ mod tests {
         scheduler.park(again);
         scheduler.add(arrival(12, 16)).unwrap();
         assert_eq!(scheduler.next_step().dropped, [again]);
+    }
+
+    #[test]
+    fn a_window_bounds_the_pages_of_a_long_sequence() {
+        let limits = Limits { pages: 6, page_tokens: 4, step_tokens: 8, running: 8, window: Some(6) };
+        let mut scheduler = Scheduler::new(limits);
+        // 6 + 8 - 1 positions may lie on 5 pages.
+        assert_eq!((limits.pages_for(8), limits.pages_for(1000)), (2, 5));
+        let ticket = scheduler.add(arrival(30, 100)).unwrap();
+        for _ in 0..70 {
+            run(&mut scheduler);
+            let sequence = &scheduler.sequences[&ticket];
+            assert_eq!(scheduler.free_pages() + sequence.pages, 6);
+            assert!(sequence.held < 20 || sequence.pages <= 3, "{} pages for a window of 6", sequence.pages);
+        }
+        assert!(scheduler.sequences[&ticket].held > 60);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pasture_kernels::Pool;
+use pasture_model::spec::{Mask, MixerSpec};
 use pasture_model::{Batch, Decoder, Error, Kv, LoadOptions, SequenceId, Source, load};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Ops, Precision};
@@ -83,4 +84,55 @@ fn an_encoder_has_an_end_of_positions_and_no_head() {
     let batch = Batch::one(sequence, 0, 2, &[1, 2]);
     let rows = decoder.forward(&mut ops, &batch, &mut kv).expect("it fits").rows;
     assert!(matches!(decoder.logits(&mut ops, &rows), Err(Error::NoHead)));
+}
+
+/// A text of many times the window, token by token and in chunks: pages behind the window are given back, and no logit
+/// changes for it.
+#[test]
+fn pages_that_left_the_window_are_free_and_change_no_logit() {
+    for case in ["text/gemma2", "text/gemma3_text"] {
+        let decoder = model(case);
+        let windows: Vec<Option<usize>> = windows(&decoder);
+        assert!(windows.iter().any(Option::is_some), "{case} has a window");
+        let ids = text(3, 300);
+        let mut keeps = kv(&decoder);
+        let all = keeps.start();
+        for chunk in [1, 40] {
+            let mut gives = kv(&decoder);
+            let sequence = gives.start();
+            keeps.truncate(all, 0);
+            for part in ids.chunks(chunk) {
+                let expected = run(&decoder, &mut keeps, all, part).expect("it fits");
+                assert_eq!(run(&decoder, &mut gives, sequence, part).expect("it fits"), expected, "{case}");
+                let held = gives.len(sequence);
+                gives.release(sequence, held);
+                for (pages, window) in gives.pages().iter().zip(&windows) {
+                    assert_eq!(pages.free + pages.held, pages.total);
+                    let wanted = window.map_or(held.div_ceil(32), |window| (window - 1).div_ceil(32) + 1);
+                    assert!(pages.held <= wanted, "{case}: {} pages for a window of {window:?}", pages.held);
+                }
+            }
+            assert!(!gives.can_truncate(sequence, 40) && gives.can_truncate(sequence, 0));
+            // A fork shares what is left, and neither frees what the other holds.
+            let fork = gives.fork(sequence);
+            gives.end(sequence);
+            let next = run(&decoder, &mut keeps, all, &[5]).expect("it fits");
+            assert_eq!(run(&decoder, &mut gives, fork, &[5]).expect("it fits"), next, "{case}");
+            gives.end(fork);
+            assert!(gives.pages().iter().all(|pages| pages.held == 0 && pages.free == pages.total));
+        }
+    }
+}
+
+/// The window of each group of layers, in the order of the first layer of each.
+fn windows(decoder: &Decoder) -> Vec<Option<usize>> {
+    let mut masks: Vec<Mask> = Vec::new();
+    for branch in decoder.spec().layers.iter().flatten() {
+        if let MixerSpec::Attention(attention) = &branch.mixer
+            && !masks.contains(&attention.mask)
+        {
+            masks.push(attention.mask);
+        }
+    }
+    masks.iter().map(|mask| if let Mask::Window(width) = mask { Some(*width) } else { None }).collect()
 }

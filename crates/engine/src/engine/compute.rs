@@ -122,6 +122,10 @@ impl Compute {
         if !same_adapter || !self.rope.shares(kept.known, ids.len()) {
             held = 0;
         }
+        // What the next row sees may have left the window, or its pages may be another's by now.
+        if !self.kv.can_truncate(kept.kv, held) || !self.scheduler.can_resume(kept.ticket, held) {
+            held = 0;
+        }
         let ticket = self.scheduler.resume(kept.ticket, held, arrival);
         match ticket {
             Ok(_) => {
@@ -161,11 +165,21 @@ impl Compute {
         match self.run_step(&step) {
             Ok(chosen) => {
                 self.scheduler.commit(&step);
+                self.release(&step);
                 for (ticket, logits) in chosen {
                     self.choose(ticket, logits);
                 }
             }
             Err(error) => self.recover(&step, &error),
+        }
+    }
+
+    /// Gives back the pages that left the window of what is now committed.
+    fn release(&mut self, step: &Step) {
+        for work in &step.work {
+            if let Some(kv) = self.sequences.get(&work.ticket).and_then(|sequence| sequence.kv) {
+                self.kv.release(kv, work.start + work.count);
+            }
         }
     }
 

@@ -23,8 +23,14 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut pick = |low: u64, high: u64| low as usize + (random.uniform() * (high - low + 1) as f64) as usize;
-        let limits =
-            Limits { pages: pick(6, 40), page_tokens: pick(1, 8), step_tokens: pick(1, 24), running: pick(1, 10) };
+        let window = if pick(0, 1) == 0 { Some(pick(1, 12)) } else { None };
+        let limits = Limits {
+            pages: pick(6, 40),
+            page_tokens: pick(1, 8),
+            step_tokens: pick(1, 24),
+            running: pick(1, 10),
+            window,
+        };
         let scheduler = Scheduler::new(limits);
         Self { scheduler, random, clients: BTreeMap::new(), parked: Vec::new(), served: 0 }
     }
@@ -35,7 +41,9 @@ impl World {
 
     fn arrive(&mut self) {
         let limits = self.scheduler.limits();
-        let most = limits.pages * limits.page_tokens;
+        // A window lets a sequence become longer than all pages.
+        let endless = limits.pages_for(usize::MAX / 2) <= limits.pages;
+        let most = limits.pages * limits.page_tokens * if endless { 3 } else { 1 };
         let longest = self.pick(1, most);
         let known = self.pick(1, longest);
         let alone_from = if self.pick(0, 3) == 0 { self.pick(0, longest) } else { usize::MAX };
@@ -43,6 +51,7 @@ impl World {
         let ticket = match self.parked.pop() {
             Some((parked, held)) if self.scheduler.sequences.contains_key(&parked) && self.pick(0, 1) == 0 => {
                 let held = self.pick(0, held.min(known - 1));
+                let held = if self.scheduler.can_resume(parked, held) { held } else { 0 };
                 self.scheduler.resume(parked, held, arrival)
             }
             _ => self.scheduler.add(arrival),
@@ -106,7 +115,9 @@ impl World {
         let held: usize = scheduler.sequences.values().map(|sequence| sequence.pages).sum();
         assert_eq!(scheduler.free + held, scheduler.limits.pages, "every page is accounted for");
         for (ticket, sequence) in &scheduler.sequences {
-            assert_eq!(sequence.pages, scheduler.pages_for(sequence.held), "{ticket:?} counts the pages it fills");
+            let pages = scheduler.pages_of(sequence.held, sequence.held);
+            assert_eq!(sequence.pages, pages, "{ticket:?} counts the pages it fills");
+            assert!(pages <= scheduler.limits.pages_for(sequence.held), "never more than it may need");
             assert!(sequence.held <= sequence.known && sequence.known <= sequence.arrival.longest);
             let lists = (scheduler.waiting.contains(ticket), scheduler.running.contains(ticket));
             assert_eq!(lists, (sequence.state == State::Waiting, sequence.state == State::Running));

@@ -260,6 +260,8 @@ fn play(decoder: &Decoder, prompts: &[&[u32]], chunk: usize, new_ids: usize, wit
         let mut first = 0;
         for (at, count) in rows {
             ways[at].take(&logits, first, count, without);
+            // What left the window changes nothing that comes.
+            kv.release(ways[at].sequence, ways[at].run);
             first += count;
         }
     }
