@@ -77,7 +77,7 @@ pub fn prompt(path: &Path) -> String {
 pub fn rows(bytes: &[u8]) -> String {
     let forms = ["input.jsonl", "input.json", "input.csv", "input.txt"].map(|name| {
         let input = std::io::Cursor::new(bytes.to_vec());
-        let rows = match data::read(input, name, Options { vocabulary: Some(265) }) {
+        let rows = match data::read(input, name, Options { vocabulary: Some(265), layout: None }) {
             Ok(rows) => rows,
             Err(fault) => return fault.to_string(),
         };

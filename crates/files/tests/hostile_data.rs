@@ -49,7 +49,7 @@ fn every_hostile_file_of_rows_meets_the_manifest() {
         cases += 1;
         let file = case["file"].as_str().unwrap();
         let base = case["base"].as_str().map(|base| Tokenizer::open(hostile.join(base)).unwrap());
-        let options = Options { vocabulary: base.map(|base| base.len() as u32) };
+        let options = Options { vocabulary: base.map(|base| base.len() as u32), layout: None };
         let work = || growth(|| data::check(hostile.join(file), options));
         let ((outcome, grown), took) = patience::timed(TIME_MAX, work);
         let size = std::fs::metadata(hostile.join(file)).unwrap().len();
@@ -89,8 +89,47 @@ fn layouts_are_recognized_by_their_fields() {
     check(r#"{"instruction": "a", "input": "", "output": "b"}"#, Layout::Alpaca);
     check(r#"{"prompt": "a", "completion": "b"}"#, Layout::Pair);
     check(r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#, Layout::Preference);
+    check(r#"{"prompt": "a", "completion": "b", "label": false}"#, Layout::Judged);
+    check(r#"{"prompt": "a", "completion": "b", "label": "some column"}"#, Layout::Pair);
+    check(r#"{"instruction": "a", "output": "b", "text": null}"#, Layout::Alpaca);
     check(r#"{"text": "a", "source": "x"}"#, Layout::Text);
     check(r#"{"input_ids": [1, 2], "labels": [-100, 2], "attention_mask": [1, 1]}"#, Layout::Tokens);
+}
+
+#[test]
+fn of_several_layouts_none_is_chosen_but_by_the_user() {
+    let row = r#"{"instruction": "a", "output": "b", "text": "c"}"#;
+    let fault = rows("a.jsonl", row).unwrap_err();
+    for part in ["line 1", "2 ways", "--kind alpaca (\"instruction\" and \"output\")", "--kind text (\"text\")"] {
+        assert!(fault.contains(part), "{fault}");
+    }
+    for (kind, wanted) in [("alpaca", Ok(Layout::Alpaca)), ("text", Ok(Layout::Text)), ("chat", Err("\"messages\""))] {
+        let options = Options { layout: Layout::of_kind(kind), ..Options::default() };
+        let bytes = std::io::Cursor::new(row.as_bytes());
+        let read = data::read(bytes, "a.jsonl", options).unwrap().next().unwrap();
+        match wanted {
+            Ok(layout) => assert_eq!(read.unwrap().content.layout(), layout),
+            Err(part) => assert!(read.unwrap_err().to_string().contains(part)),
+        }
+    }
+}
+
+#[test]
+fn reading_goes_on_behind_a_row_that_is_wrong_where_its_end_is_known() {
+    let faults = |file: &str, text: &str| -> Vec<String> {
+        let mut rows = data::read(std::io::Cursor::new(text.as_bytes().to_vec()), file, Options::default()).unwrap();
+        let mut found = Vec::new();
+        loop {
+            match rows.next() {
+                Some(Ok(row)) => found.push(format!("{}", row.line)),
+                Some(Err(_)) => found.push(if rows.go_on() { "wrong" } else { "end" }.to_owned()),
+                None => return found,
+            }
+        }
+    };
+    assert_eq!(faults("a.jsonl", "{\"text\": \"a\"}\n{\n[]\n{\"text\": \"b\"}"), ["1", "wrong", "wrong", "4"]);
+    assert_eq!(faults("a.json", "[{\"text\": \"a\"},\n{x},\n{\"text\": \"b\"}"), ["1", "wrong", "end"]);
+    assert_eq!(faults("a.csv", "text,id\na,1\nb\nc,3\n\"d"), ["2", "wrong", "4", "end"]);
 }
 
 #[test]
@@ -151,7 +190,7 @@ fn what_is_wrong_is_said_with_its_line() {
     check("a.jsonl", "{\"prompt\": \"a\", \"completion\": \"\"}", &["line 1", "nothing to learn"]);
     check("a.jsonl", "{\"text\": \"a\", \"images\": [\"x.png\"]}", &["line 1", "images"]);
     check("a.jsonl", "{\"conversations\": [{\"from\": \"elf\", \"value\": \"a\"}]}", &["line 1", "\"elf\""]);
-    check("a.parquet", "PAR1....", &["Parquet", "JSONL"]);
+    check("a.parquet", "PAR1....", &["Parquet", "a file of its own"]);
 }
 
 #[test]

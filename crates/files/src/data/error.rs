@@ -22,6 +22,16 @@ pub enum Error {
         /// What was found and what is expected.
         what: String,
     },
+    /// One row of a file without lines.
+    #[error("{file:?}, row {row}: {what}")]
+    Record {
+        /// Name of the file, without its folder.
+        file: String,
+        /// Its number, from 1.
+        row: usize,
+        /// What was found and what is expected.
+        what: String,
+    },
 }
 
 /// The result of reading rows.

@@ -1,9 +1,9 @@
-//! Which layout a row has, and its checked content. Known: OpenAI messages, ShareGPT, Alpaca, prompt and completion,
-//! preferences, text, token ids. A layout is recognized by its fields, never guessed.
+//! The checked content of a row. Which layout it has, `recognize` says.
 #![forbid(unsafe_code)]
 
 use serde_json::{Map, Value};
 
+use super::recognize::{self, Shape};
 use super::tokens;
 use crate::error::quoted;
 use crate::prompt::{Conversation, Message, Role};
@@ -21,6 +21,8 @@ pub enum Layout {
     Pair,
     /// `chosen` and `rejected`.
     Preference,
+    /// `prompt`, `completion` and whether it is wanted, `label`.
+    Judged,
     /// `text`.
     Text,
     /// `input_ids`.
@@ -64,6 +66,15 @@ pub enum Content {
         /// The worse answer.
         rejected: Turns,
     },
+    /// An answer and whether it is wanted.
+    Judged {
+        /// What is answered.
+        prompt: Turns,
+        /// The answer.
+        completion: Turns,
+        /// Whether it is wanted.
+        desirable: bool,
+    },
     /// Text that is learned as a whole.
     Text(String),
     /// Tokens, and whether each is learned.
@@ -84,6 +95,7 @@ impl Layout {
             Layout::Alpaca => "instruction and output (Alpaca)",
             Layout::Pair => "prompt and completion",
             Layout::Preference => "chosen and rejected",
+            Layout::Judged => "prompt, completion and label",
             Layout::Text => "text",
             Layout::Tokens => "token ids",
         }
@@ -97,6 +109,7 @@ impl Content {
             Content::Chat { layout, .. } => *layout,
             Content::Pair { .. } => Layout::Pair,
             Content::Preference { .. } => Layout::Preference,
+            Content::Judged { .. } => Layout::Judged,
             Content::Text(_) => Layout::Text,
             Content::Tokens { .. } => Layout::Tokens,
         }
@@ -110,30 +123,10 @@ pub(super) struct Read {
     pub(super) unused: Vec<String>,
 }
 
-/// For each layout the fields that make it, and further ones that it uses.
-const FIELDS: [(Layout, &[&str], &[&str]); 8] = [
-    (Layout::Chat, &["messages"], &["tools"]),
-    (Layout::ShareGpt, &["conversations"], &["system", "tools"]),
-    (Layout::Preference, &["chosen"], &["prompt", "rejected"]),
-    (Layout::Preference, &["rejected"], &["prompt", "chosen"]),
-    (Layout::Pair, &["prompt", "completion"], &[]),
-    (Layout::Alpaca, &["instruction", "output"], &["input", "system"]),
-    (Layout::Tokens, &["input_ids"], &["labels", "attention_mask"]),
-    (Layout::Text, &["text"], &[]),
-];
-
 /// Reads one row; the error says what is wrong, without the line.
-pub(super) fn read(value: &Value, vocabulary: u32) -> Result<Read, String> {
+pub(super) fn read(value: &Value, vocabulary: u32, asked: Option<Layout>) -> Result<Read, String> {
     let row = value.as_object().ok_or_else(|| format!("{} stands where an object is expected", kind(value)))?;
-    let found = FIELDS.iter().find(|(_, makes, _)| makes.iter().all(|name| row.contains_key(*name)));
-    let Some((layout, makes, uses)) = found else {
-        let names: Vec<String> = row.keys().take(8).map(|name| quoted(name)).collect();
-        return Err(format!(
-            "no known layout has the fields {}; expected \"messages\", \"conversations\", \"instruction\" and \
-             \"output\", \"prompt\" and \"completion\", \"chosen\" and \"rejected\", \"text\" or \"input_ids\"",
-            names.join(", ")
-        ));
-    };
+    let Shape { layout, makes, uses } = recognize::shape(row, asked)?;
     for name in ["image", "images", "audio", "video"] {
         if row.get(name).is_some_and(|value| !value.is_null()) {
             return Err(format!("it has {name:?}; rows of text alone are read here"));
@@ -145,12 +138,13 @@ pub(super) fn read(value: &Value, vocabulary: u32) -> Result<Read, String> {
         }
         Layout::ShareGpt => share_gpt(row),
         Layout::Alpaca => alpaca(row),
-        Layout::Pair => {
-            let completion = turns(row, "completion")?;
-            if matches!(&completion, Turns::Text(text) if text.is_empty()) {
-                return Err("\"completion\" is empty: there is nothing to learn".into());
-            }
-            Ok(Content::Pair { prompt: turns(row, "prompt")?, completion })
+        Layout::Pair => Ok(Content::Pair { prompt: turns(row, "prompt")?, completion: completion(row)? }),
+        Layout::Judged => {
+            let desirable = recognize::label(&row["label"]);
+            let desirable = desirable.ok_or_else(|| {
+                format!("\"label\" is {}, expected true or false: whether the answer is wanted", kind(&row["label"]))
+            })?;
+            Ok(Content::Judged { prompt: turns(row, "prompt")?, completion: completion(row)?, desirable })
         }
         Layout::Preference => preference(row),
         Layout::Text => Ok(Content::Text(text(row, "text")?.to_owned())),
@@ -204,6 +198,14 @@ fn turns(row: &Map<String, Value>, name: &str) -> Result<Turns, String> {
             Conversation::messages_from_json(list).map(Turns::Messages).map_err(|fault| format!("{name:?}: {fault}"))
         }
         _ => text(row, name).map(|text| Turns::Text(text.to_owned())),
+    }
+}
+
+fn completion(row: &Map<String, Value>) -> Result<Turns, String> {
+    let completion = turns(row, "completion")?;
+    match &completion {
+        Turns::Text(text) if text.is_empty() => Err("\"completion\" is empty: there is nothing to learn".into()),
+        _ => Ok(completion),
     }
 }
 
@@ -265,8 +267,8 @@ fn preference(row: &Map<String, Value>) -> Result<Content, String> {
         Some(_) => Some(turns(row, "prompt")?),
     };
     let (chosen, rejected) = (turns(row, "chosen")?, turns(row, "rejected")?);
-    if prompt.is_none() && (matches!(chosen, Turns::Text(_)) || matches!(rejected, Turns::Text(_))) {
-        return Err("\"prompt\" is missing, and the answers are no conversations".into());
+    if prompt.is_none() && matches!(chosen, Turns::Text(_)) != matches!(rejected, Turns::Text(_)) {
+        return Err("one answer is a text and the other a conversation, and there is no \"prompt\"".into());
     }
     Ok(Content::Preference { prompt, chosen, rejected })
 }

@@ -1,5 +1,5 @@
-//! Rows of data for training and evaluation: JSONL, JSON lists, CSV and plain text, each row checked and named by its
-//! line. What a row becomes in a prompt is not here.
+//! Rows of data for training and evaluation: JSONL, JSON lists, CSV, Parquet and plain text, each row checked and named
+//! by its line. What a row becomes in a prompt is not here.
 //!
 //! Reading is closed: a row of no known layout, a field of the wrong kind or a second layout in one file is an error.
 //! Memory is that of one row, which is bounded.
@@ -8,11 +8,13 @@
 mod error;
 mod layout;
 mod lines;
+mod parquet;
+mod recognize;
 mod records;
 mod tokens;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -24,6 +26,7 @@ pub use layout::{Content, Layout, Turns};
 use crate::error::file_name;
 use crate::prompt::Message;
 use lines::Lines;
+use parquet::Parquet;
 use records::{Elements, Records};
 
 /// The longest row: 8 MiB.
@@ -41,7 +44,7 @@ const UNUSED_MAX: usize = 64;
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The line of the file at which it begins, from 1.
+    /// The line of the file at which it begins, from 1; of a Parquet file the number of the row.
     pub line: usize,
     /// What is learned from.
     pub content: Content,
@@ -54,6 +57,8 @@ pub struct Row {
 pub struct Options {
     /// How many token ids the model has.
     pub vocabulary: Option<u32>,
+    /// The layout that the user asked for; recognized by the fields where absent.
+    pub layout: Option<Layout>,
 }
 
 /// What a file holds, after every row was checked.
@@ -78,6 +83,8 @@ pub struct Rows {
     unused: Vec<String>,
     rows: usize,
     done: bool,
+    /// Whether the fault of the last row lies within it, so that the next one can be read.
+    within: bool,
 }
 
 type Input = Box<dyn BufRead>;
@@ -87,10 +94,11 @@ enum Source {
     Elements(Elements),
     Records(Records),
     Text(Lines),
+    Parquet(Box<Parquet>),
 }
 
 /// Opens a file of rows. Its ending says what it is: `.jsonl`, `.json`, `.csv`, `.tsv`, `.txt`, `.md`, each also with
-/// `.gz`; any other file is read as one JSON object a line.
+/// `.gz`; Parquet is known by its first letters; any other file is read as one JSON object a line.
 pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Rows> {
     let path = path.as_ref();
     let file = file_name(path);
@@ -98,7 +106,15 @@ pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Rows> {
     if !std::fs::metadata(path).map_err(|fault| crate::Error::read(path, fault))?.is_file() {
         return Err(crate::Error::unsupported(file, "it is no regular file; give one file of rows").into());
     }
-    let opened = File::open(path).map_err(|fault| crate::Error::read(path, fault))?;
+    let mut opened = File::open(path).map_err(|fault| crate::Error::read(path, fault))?;
+    let mut first = Vec::new();
+    let head = opened.by_ref().take(4).read_to_end(&mut first).and_then(|_| opened.rewind());
+    head.map_err(|fault| crate::Error::read(path, fault))?;
+    if first == b"PAR1" {
+        let parquet = Parquet::open(opened, &file)?;
+        let unused = parquet.unused.clone();
+        return Ok(Rows::new(&file, Source::Parquet(Box::new(parquet)), options, unused));
+    }
     read(opened, &file, options)
 }
 
@@ -116,7 +132,7 @@ pub fn read(input: impl Read + 'static, file: &str, options: Options) -> Result<
     }
     let refuse = |what: &str| Err(crate::Error::unsupported(file, what).into());
     match peek(&mut input, 4)?.as_slice() {
-        [b'P', b'A', b'R', b'1'] => return refuse("Parquet is not read; convert it to JSONL"),
+        [b'P', b'A', b'R', b'1'] => return refuse("Parquet is read from a file of its own, neither packed nor piped"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return refuse("it is UTF-16; convert it to UTF-8"),
         [0xef, 0xbb, 0xbf, ..] => input.consume(3),
         _ => {}
@@ -129,7 +145,7 @@ pub fn read(input: impl Read + 'static, file: &str, options: Options) -> Result<
         "json" if first_letter(&mut input, file)? == Some(b'[') => Source::Elements(Elements::new(input)),
         _ => Source::Lines(Lines::new(input)),
     };
-    Ok(Rows { file: file.into(), source, options, layout: None, unused: Vec::new(), rows: 0, done: false })
+    Ok(Rows::new(file, source, options, Vec::new()))
 }
 
 /// The first byte that is no white space, left in place; white space before it is consumed only where the buffer ends.
@@ -149,6 +165,31 @@ pub fn check(path: impl AsRef<Path>, options: Options) -> Result<Summary> {
 }
 
 impl Rows {
+    fn new(file: &str, source: Source, options: Options, unused: Vec<String>) -> Rows {
+        Rows { file: file.into(), source, options, layout: None, unused, rows: 0, done: false, within: false }
+    }
+
+    /// The layout of the rows, once one was read.
+    pub fn layout(&self) -> Option<Layout> {
+        self.layout
+    }
+
+    /// Whether the rows are pieces of one plain text.
+    pub fn is_plain_text(&self) -> bool {
+        matches!(self.source, Source::Text(_))
+    }
+
+    /// Whether rows are named by their number, because the file has no lines.
+    pub fn is_numbered(&self) -> bool {
+        matches!(self.source, Source::Parquet(_))
+    }
+
+    /// Goes on behind a row that is wrong; false where what follows cannot be told from it.
+    pub fn go_on(&mut self) -> bool {
+        self.done = self.done && !self.within;
+        !self.done
+    }
+
     /// Columns met so far that have no effect.
     pub fn unused(&self) -> &[String] {
         &self.unused
@@ -162,46 +203,73 @@ impl Rows {
         Ok(Summary { layout, rows: self.rows, answers, unused: self.unused })
     }
 
-    fn next_row(&mut self) -> Result<Option<Row>> {
-        let (line, value) = match &mut self.source {
+    /// The next row as a value, or a piece of plain text.
+    fn next_value(&mut self) -> Result<Option<(usize, Value)>> {
+        self.within = false;
+        let (line, text) = match &mut self.source {
             Source::Lines(lines) => loop {
                 let Some((line, text)) = lines.next(&self.file)? else { return Ok(None) };
                 if text.iter().any(|byte| !byte.is_ascii_whitespace()) {
-                    break (line, error::parsed(text, &self.file, line)?);
+                    break (line, text);
                 }
             },
             Source::Elements(elements) => match elements.next(&self.file)? {
-                Some((line, text)) => (line, error::parsed(text, &self.file, line)?),
+                Some(found) => found,
                 None => return Ok(None),
             },
-            Source::Records(records) => match records.next(&self.file)? {
-                Some((line, fields)) => (line, Value::Object(fields)),
-                None => return Ok(None),
-            },
+            Source::Records(records) => {
+                let found = records.next(&self.file);
+                self.within = records.is_whole;
+                return Ok(found?.map(|(line, fields)| (line, Value::Object(fields))));
+            }
+            Source::Parquet(parquet) => {
+                let found = parquet.next(&self.file)?;
+                self.within = true;
+                return Ok(found.map(|(row, fields)| (row, Value::Object(fields))));
+            }
             Source::Text(lines) => {
-                let Some((line, text)) = next_text(lines, &self.file)? else { return Ok(None) };
-                self.layout = Some(Layout::Text);
-                self.rows += 1;
-                return Ok(Some(Row { line, content: Content::Text(text), weight: None }));
+                let text = next_text(lines, &self.file)?;
+                return Ok(text.map(|(line, text)| (line, Value::String(text))));
             }
         };
-        let fault = |what| Error::Row { file: self.file.clone(), line, what };
-        let read = layout::read(&value, self.options.vocabulary.unwrap_or(TOKEN_MAX)).map_err(fault)?;
-        let layout = read.content.layout();
+        self.within = true;
+        error::parsed(text, &self.file, line).map(|value| Some((line, value)))
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>> {
+        let Some((line, value)) = self.next_value()? else { return Ok(None) };
+        let (content, weight, unused) = match value {
+            Value::String(text) if self.is_plain_text() => (Content::Text(text), None, Vec::new()),
+            value => {
+                let vocabulary = self.options.vocabulary.unwrap_or(TOKEN_MAX);
+                let read = layout::read(&value, vocabulary, self.options.layout);
+                let read = read.map_err(|what| self.fault(line, what))?;
+                (read.content, read.weight, read.unused)
+            }
+        };
+        let layout = content.layout();
         match self.layout {
             Some(known) if known != layout => {
                 let what = format!("a row of {}, the rows before it are {}", layout.name(), known.name());
-                return Err(fault(what));
+                return Err(self.fault(line, what));
             }
             _ => self.layout = Some(layout),
         }
-        for name in read.unused {
+        for name in unused {
             if self.unused.len() < UNUSED_MAX && !self.unused.contains(&name) {
                 self.unused.push(name);
             }
         }
         self.rows += 1;
-        Ok(Some(Row { line, content: read.content, weight: read.weight }))
+        Ok(Some(Row { line, content, weight }))
+    }
+
+    fn fault(&self, line: usize, what: String) -> Error {
+        let file = self.file.clone();
+        match self.source {
+            Source::Parquet(_) => Error::Record { file, row: line, what },
+            _ => Error::Row { file, line, what },
+        }
     }
 }
 

@@ -136,15 +136,18 @@ pub(super) struct Records {
     letters: Letters,
     separator: u8,
     names: Option<Vec<String>>,
+    /// Whether the last record was read to its end, whatever is wrong with it.
+    pub(super) is_whole: bool,
 }
 
 impl Records {
     pub(super) fn new(input: Input, separator: u8) -> Self {
-        Self { letters: Letters { input, line: 1 }, separator, names: None }
+        Self { letters: Letters { input, line: 1 }, separator, names: None, is_whole: false }
     }
 
     /// The next record as an object of texts, and the line at which it begins. Empty fields are left out.
     pub(super) fn next(&mut self, file: &str) -> Result<Option<(usize, Map<String, Value>)>> {
+        self.is_whole = false;
         if self.names.is_none() {
             let Some((_, names)) = self.record(file)? else { return Ok(None) };
             for (place, name) in names.iter().enumerate() {
@@ -155,6 +158,7 @@ impl Records {
             self.names = Some(names);
         }
         let Some((line, fields)) = self.record(file)? else { return Ok(None) };
+        self.is_whole = true;
         let names = self.names.as_deref().unwrap_or_default();
         if fields.len() != names.len() {
             let what = format!("{} fields, the first line names {} columns", fields.len(), names.len());

@@ -181,7 +181,7 @@ fn template(path: &Path) -> Result<String, Failure> {
 
 fn rows(path: &Path, base: Option<&str>) -> Result<String, Failure> {
     let vocabulary = base.map(model::vocabulary).transpose()?;
-    let summary = data::check(path, data::Options { vocabulary })?;
+    let summary = data::check(path, data::Options { vocabulary, layout: None })?;
     let unused = summary.unused.join(", ");
     let unused = if unused.is_empty() { unused } else { format!("; columns without an effect: {unused}") };
     let (rows, answers) = (output::counted(summary.rows, "row"), output::counted(summary.answers, "answer"));
