@@ -10,6 +10,7 @@ pub mod durable;
 pub mod error;
 pub mod folder;
 pub mod gguf;
+pub mod guard;
 pub mod index;
 pub mod json;
 pub mod mmap;

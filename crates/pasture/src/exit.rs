@@ -211,6 +211,10 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
 /// A panic is a mistake of ours: it is told in one message without a backtrace, and ends the program with its status.
 pub fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        // A reader of other people's met a broken file; the file's error follows.
+        if pasture_files::guard::is_guarded() {
+            return;
+        }
         let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         eprintln!(

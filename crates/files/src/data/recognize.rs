@@ -72,7 +72,8 @@ impl Layout {
 
 /// Whether any layout looks at a field.
 pub(super) fn is_known(field: &str) -> bool {
-    EVERYWHERE.contains(&field) || SHAPES.iter().any(|shape| shape.makes.contains(&field) || shape.uses.contains(&field))
+    EVERYWHERE.contains(&field)
+        || SHAPES.iter().any(|shape| shape.makes.contains(&field) || shape.uses.contains(&field))
 }
 
 /// Whether an answer is wanted, where the value says so.

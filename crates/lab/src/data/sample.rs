@@ -34,6 +34,68 @@ pub struct Judged {
     pub desirable: bool,
 }
 
+/// What a row became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// A text to learn from.
+    Example(Example),
+    /// Two answers, one better.
+    Preference(Preference),
+    /// An answer and whether it is wanted.
+    Judged(Judged),
+}
+
+impl Sample {
+    /// Tokens of the longest text in it.
+    pub fn len(&self) -> usize {
+        match self {
+            Sample::Example(example) => example.ids.len(),
+            Sample::Preference(pair) => pair.prompt.len() + pair.chosen.len().max(pair.rejected.len()),
+            Sample::Judged(judged) => judged.prompt.len() + judged.completion.len(),
+        }
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many tokens are learned; of two answers, of the one that has fewer.
+    pub fn targets(&self) -> usize {
+        match self {
+            Sample::Example(example) => example.targets(),
+            Sample::Preference(pair) => pair.chosen.len().min(pair.rejected.len()),
+            Sample::Judged(judged) => judged.completion.len(),
+        }
+    }
+
+    /// How often a token stands in it.
+    pub(super) fn count(&self, id: u32) -> usize {
+        let lists: Vec<&[u32]> = match self {
+            Sample::Example(example) => vec![&example.ids],
+            Sample::Preference(pair) => vec![&pair.prompt, &pair.chosen, &pair.rejected],
+            Sample::Judged(judged) => vec![&judged.prompt, &judged.completion],
+        };
+        lists.concat().iter().filter(|token| **token == id).count()
+    }
+
+    /// Leaves the first tokens of each text in it.
+    pub(super) fn truncate(&mut self, length: usize) {
+        match self {
+            Sample::Example(example) => {
+                example.ids.truncate(length);
+                example.trained.truncate(length);
+            }
+            Sample::Preference(pair) => {
+                let left = length.saturating_sub(pair.prompt.len());
+                pair.chosen.truncate(left);
+                pair.rejected.truncate(left);
+            }
+            Sample::Judged(judged) => judged.completion.truncate(length.saturating_sub(judged.prompt.len())),
+        }
+    }
+}
+
 impl Example {
     /// How many tokens are learned: the targets without the first token, which nothing predicts.
     pub fn targets(&self) -> usize {
@@ -42,6 +104,11 @@ impl Example {
 }
 
 impl Preference {
+    /// Tokens of both answers, each with the prompt.
+    pub fn tokens(&self) -> usize {
+        2 * self.prompt.len() + self.chosen.len() + self.rejected.len()
+    }
+
     /// The better and the worse answer, each behind the prompt, the answers' tokens being the targets.
     pub fn examples(&self) -> [Example; 2] {
         [&self.chosen, &self.rejected].map(|answer| behind(&self.prompt, answer))

@@ -17,6 +17,7 @@ use serde_json::{Map, Number, Value};
 
 use super::error::{Error, Result};
 use super::{ROW_BYTES_MAX, recognize};
+use crate::guard::guarded;
 
 /// The rows of a file, one after the other.
 pub(super) struct Parquet {
@@ -26,8 +27,16 @@ pub(super) struct Parquet {
     pub(super) unused: Vec<String>,
 }
 
+/// What is said where the reader panics.
+const BROKEN: &str = "it contradicts itself; it is damaged";
+
 impl Parquet {
-    pub(super) fn open(mut file: File, name: &str) -> Result<Parquet> {
+    pub(super) fn open(file: File, name: &str) -> Result<Parquet> {
+        let broken = || Err(crate::Error::invalid(name, format!("Parquet: {BROKEN}")).into());
+        guarded(|| Parquet::read(file, name)).unwrap_or_else(broken)
+    }
+
+    fn read(mut file: File, name: &str) -> Result<Parquet> {
         let fault = |what: String| Error::from(crate::Error::invalid(name, format!("Parquet: {what}")));
         limits::footer(&mut file).map_err(fault)?;
         let copy = file.try_clone().map_err(|fault| crate::Error::read(Path::new(name), fault))?;
@@ -56,15 +65,20 @@ impl Parquet {
 
     /// The next row as an object, with its number from 1.
     pub(super) fn next(&mut self, file: &str) -> Result<Option<(usize, Map<String, Value>)>> {
-        let Some(row) = self.rows.next() else { return Ok(None) };
+        let rows = &mut self.rows;
+        let row = match guarded(|| rows.next()) {
+            Some(None) => return Ok(None),
+            Some(Some(row)) => row.map_err(|found| short(&found)),
+            None => Err(BROKEN.to_owned()),
+        };
         self.row += 1;
         let fault = |what: String| Error::Record { file: file.into(), row: self.row, what };
-        let row = row.map_err(|found| fault(format!("Parquet: {}", short(&found))))?;
+        let row = row.map_err(|found| fault(format!("Parquet: {found}")))?;
         let mut left = ROW_BYTES_MAX;
         let object = object(&row, &mut left);
-        object.map(|object| Some((self.row, object))).ok_or_else(|| {
-            fault(format!("the row is longer than {ROW_BYTES_MAX} bytes"))
-        })
+        object
+            .map(|object| Some((self.row, object)))
+            .ok_or_else(|| fault(format!("the row is longer than {ROW_BYTES_MAX} bytes")))
     }
 }
 
