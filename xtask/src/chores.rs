@@ -13,6 +13,16 @@ pub fn golden(arguments: &[String]) -> Result<()> {
     start("golden", arguments)
 }
 
+/// Writes the document about families anew: the test that holds it does so when it is told to.
+pub fn families() -> Result<()> {
+    let test = ["test", "--quiet", "--package", "pasture-model", "--test", "families"];
+    let status = Command::new(cargo()).args(test).env("PASTURE_BLESS", "1").current_dir(root()).status();
+    if !status.context("cannot start `cargo`")?.success() {
+        bail!("`cargo {}` failed", test.join(" "));
+    }
+    Ok(())
+}
+
 /// Starts the benchmarks, which live beside the golden cases and share their models.
 pub fn bench(arguments: &[String]) -> Result<()> {
     let mut all = vec!["bench".to_owned()];

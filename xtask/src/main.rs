@@ -1,4 +1,4 @@
-//! The project's chores as one command: `cargo xtask check | tidy | golden | bench | fuzz`.
+//! The project's chores as one command: `cargo xtask check | tidy | golden | families | bench | fuzz`.
 //! Only reads arguments and starts things; the rules of the house live in `tidy`. Builds in seconds, needs no heavy crate.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ usage: cargo xtask <chore>
   check                            format, lints, rules of the house, all tests: what has to be green
   tidy                             only the rules of the house (ARCHITECTURE.md), in under three seconds
   golden --kit DIR [--only GLOB]   every golden case of a folder with the kit's layout
+  families                         writes docs/families.md anew from the pages of the families
   bench [ARGUMENTS]                the benchmarks
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
 ";
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ("check", true) => check::run(),
         ("tidy", true) => tidy::run(),
         ("golden", _) => chores::golden(&rest),
+        ("families", true) => chores::families(),
         ("bench", _) => chores::bench(&rest),
         ("fuzz", _) => chores::fuzz(&rest),
         ("help" | "--help" | "-h", _) => {

@@ -48,6 +48,12 @@ fn each_fallback_has_its_familys_form() {
             &["user"],
             "<s><|header_start|>user<|header_end|>\n\nuser's text<|eot|><|header_start|>assistant<|header_end|>\n\n",
         ),
+        ("SmolLM 3", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
+        (
+            "Granite 3",
+            &["user"],
+            "<|start_of_role|>user<|end_of_role|> user's text\n<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+        ),
         ("DBRX", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("Arctic", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("OLMo 2", &["user"], "<s><|user|>\n user's text\n\n<|assistant|>\n"),

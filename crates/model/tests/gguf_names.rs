@@ -12,7 +12,7 @@ use pasture_files::gguf::{self, Metadata};
 use pasture_files::outline::Outline;
 use pasture_files::{Dtype, Tensors};
 use pasture_kernels::{Format, Pool};
-use pasture_model::names::{self, GgufOrder, Names, Part, Place, Stored};
+use pasture_model::names::{self, GgufOrder, Names, Order, Part, Place, Stored};
 use pasture_model::spec::{MixerSpec, NormKind, NormSpec, Spec};
 use pasture_model::{Batch, Decoder, Source, build, families};
 use pasture_tensor::kv::KvFormat;
@@ -39,7 +39,10 @@ fn turned(source: &Source, spec: &Spec, own: &Names) -> BTreeMap<String, Turned>
         let bytes = source.tensors.bytes(tensor).expect("its bytes are there");
         let mut values = vec![0.0; entry.shape.iter().product()];
         entry.dtype.format().expect("a number").dequantize(&bytes, &mut values);
-        if own.gguf_order == GgufOrder::Interleaved && ["attention.q", "attention.k"].contains(&place.slot) {
+        if own.gguf_order == GgufOrder::Interleaved
+            && row.order == Order::Plain
+            && ["attention.q", "attention.k"].contains(&place.slot)
+        {
             values = interleaved(&values, head_dim(spec), entry.shape.get(1).copied().unwrap_or(1));
         }
         if part == Part::Weight && is_offset(spec, place.slot) {
@@ -137,6 +140,7 @@ fn every_family_is_the_same_model_under_ggufs_names() {
         "text/mixtral",
         "text/olmo2",
         "text/phi2",
+        "text/phi35_moe",
         "text/qwen3_moe",
         "arctic/arctic",
         "embed/bert",

@@ -15,6 +15,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Arctic",
+    models: "Snowflake Arctic base and instruct",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["ArcticForCausalLM"],
     model_types: &["arctic"],
     gguf: &["arctic"],

@@ -11,6 +11,9 @@ use crate::spec::{
 
 pub(super) const BERT: Family = Family {
     name: "BERT",
+    models: "snowflake-arctic-embed xs to l, and encoders with the same architecture",
+    licence: "Apache-2.0",
+    runs: "embeddings, through the library",
     architectures: &["BertModel"],
     model_types: &["bert"],
     gguf: &["bert"],
@@ -22,6 +25,9 @@ pub(super) const BERT: Family = Family {
 
 pub(super) const XLM: Family = Family {
     name: "XLM-RoBERTa",
+    models: "snowflake-arctic-embed-l-v2.0, and encoders with the same architecture",
+    licence: "Apache-2.0",
+    runs: "embeddings, through the library",
     architectures: &["XLMRobertaModel", "RobertaModel"],
     model_types: &["xlm-roberta", "roberta"],
     gguf: &[],

@@ -14,6 +14,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "DBRX",
+    models: "DBRX base and instruct",
+    licence: "Databricks Open Model License",
+    runs: "text",
     architectures: &["DbrxForCausalLM"],
     model_types: &["dbrx"],
     gguf: &["dbrx"],

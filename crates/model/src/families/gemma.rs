@@ -8,6 +8,9 @@ use crate::spec::{AttentionSpec, EmbedSpec, Mask, NormKind, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma",
+    models: "Gemma 2B, 7B",
+    licence: "Gemma Terms of Use",
+    runs: "text",
     architectures: &["GemmaForCausalLM"],
     model_types: &["gemma"],
     gguf: &["gemma"],

@@ -12,6 +12,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 2",
+    models: "Gemma 2 2B, 9B, 27B",
+    licence: "Gemma Terms of Use",
+    runs: "text",
     architectures: &["Gemma2ForCausalLM"],
     model_types: &["gemma2"],
     gguf: &["gemma2"],

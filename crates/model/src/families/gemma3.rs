@@ -12,6 +12,9 @@ use crate::spec::{AttentionSpec, Mask, NormKind, NormOver, NormSpec, QkNorm, Spe
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 3",
+    models: "Gemma 3 270M and 1B, larger ones as text models",
+    licence: "Gemma Terms of Use",
+    runs: "text, no pictures",
     architectures: &["Gemma3ForCausalLM"],
     model_types: &["gemma3_text"],
     gguf: &["gemma3"],

@@ -13,6 +13,9 @@ use crate::spec::{AttentionSpec, Biases, EXPERT, ExpertsSpec, Mask, MlpSpec, Spe
 
 pub(super) const FAMILY: Family = Family {
     name: "gpt-oss",
+    models: "gpt-oss 20B, 120B",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["GptOssForCausalLM"],
     model_types: &["gpt_oss"],
     gguf: &["gpt-oss"],

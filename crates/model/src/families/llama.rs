@@ -14,6 +14,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Llama",
+    models: "Llama 1, 2, 3, 3.1, 3.2 and 3.3, and models with the same architecture",
+    licence: "LLaMA licence (research only) for 1, Llama Community License for the others",
+    runs: "text; Llama 3.2 without pictures",
     architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
     model_types: &["llama"],
     gguf: &["llama"],

@@ -14,6 +14,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Llama 4",
+    models: "Llama 4 Scout and Maverick as text models",
+    licence: "Llama 4 Community License",
+    runs: "text, no pictures",
     architectures: &["Llama4ForCausalLM"],
     model_types: &["llama4_text"],
     gguf: &["llama4"],

@@ -9,6 +9,9 @@ use crate::spec::{AttentionSpec, Biases, Mask, QueryGrowth, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Mistral",
+    models: "Mistral 7B v0.1 to v0.3, Mistral-Nemo",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["MistralForCausalLM"],
     model_types: &["mistral"],
     gguf: &[],
@@ -20,6 +23,9 @@ pub(super) const FAMILY: Family = Family {
 
 pub(super) const MINISTRAL: Family = Family {
     name: "Ministral",
+    models: "Ministral 8B",
+    licence: "Mistral Research License",
+    runs: "text",
     architectures: &["MinistralForCausalLM"],
     model_types: &["ministral"],
     gguf: &[],
@@ -31,6 +37,9 @@ pub(super) const MINISTRAL: Family = Family {
 
 pub(super) const MINISTRAL3: Family = Family {
     name: "Ministral 3",
+    models: "Ministral 3 as text models",
+    licence: "Apache-2.0",
+    runs: "text, no pictures",
     architectures: &["Ministral3ForCausalLM"],
     model_types: &["ministral3"],
     gguf: &[],

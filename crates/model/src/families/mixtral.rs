@@ -11,6 +11,9 @@ use crate::spec::{AttentionSpec, Biases, ExpertsSpec, Mask, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Mixtral",
+    models: "Mixtral 8x7B, 8x22B",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["MixtralForCausalLM"],
     model_types: &["mixtral"],
     gguf: &[],

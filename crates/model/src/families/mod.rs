@@ -8,6 +8,7 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gpt_oss;
+mod granite;
 mod llama;
 mod llama4;
 mod mistral;
@@ -18,6 +19,7 @@ mod phi3;
 mod phi_moe;
 mod qwen;
 mod qwen_moe;
+mod smollm3;
 
 use std::path::PathBuf;
 
@@ -32,6 +34,12 @@ use crate::spec::Spec;
 pub struct Family {
     /// How people call it.
     pub name: &'static str,
+    /// Published models of it.
+    pub models: &'static str,
+    /// Under which terms these were published.
+    pub licence: &'static str,
+    /// What of them runs.
+    pub runs: &'static str,
     /// Classes of Hugging Face's that it is.
     pub architectures: &'static [&'static str],
     /// Values of `model_type` that these have.
@@ -66,12 +74,25 @@ pub const ALL: &[&Family] = &[
     &qwen::QWEN3,
     &qwen_moe::FAMILY,
     &olmo2::FAMILY,
+    &smollm3::FAMILY,
+    &granite::FAMILY,
+    &granite::MOE,
     &gpt_oss::FAMILY,
     &dbrx::FAMILY,
     &arctic::FAMILY,
     &bert::BERT,
     &bert::XLM,
 ];
+
+/// The table of `docs/families.md`: one row for each page, in the order of the pages.
+pub fn table() -> String {
+    let row = |family: &&Family| {
+        let Family { name, models, licence, runs, .. } = family;
+        format!("| {name} | {models} | {licence} | {runs} |\n")
+    };
+    let rows: String = ALL.iter().map(row).collect();
+    format!("| family | published models | licence | what runs |\n|---|---|---|---|\n{rows}")
+}
 
 /// A configuration as its family's page reads it.
 pub struct Blueprint {

@@ -9,6 +9,9 @@ use crate::spec::{AttentionSpec, Mask, NormKind, NormOver, NormSpec, QkNorm, Spe
 
 pub(super) const FAMILY: Family = Family {
     name: "OLMo 2",
+    models: "OLMo 2 1B to 32B",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["Olmo2ForCausalLM"],
     model_types: &["olmo2"],
     gguf: &["olmo2"],

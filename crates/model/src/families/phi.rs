@@ -13,6 +13,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Phi",
+    models: "Phi-1, Phi-1.5, Phi-2",
+    licence: "MIT",
+    runs: "text",
     architectures: &["PhiForCausalLM"],
     model_types: &["phi"],
     gguf: &["phi2"],

@@ -9,6 +9,9 @@ use crate::spec::{AttentionSpec, Biases, Mask, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Phi-3",
+    models: "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini",
+    licence: "MIT",
+    runs: "text",
     architectures: &["Phi3ForCausalLM"],
     model_types: &["phi3"],
     gguf: &["phi3"],

@@ -11,6 +11,9 @@ use crate::spec::{AttentionSpec, ExpertsSpec, Mask, NormKind, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Phi-3.5-MoE",
+    models: "Phi-3.5-MoE",
+    licence: "MIT",
+    runs: "text",
     architectures: &["PhimoeForCausalLM", "PhiMoEForCausalLM"],
     model_types: &["phimoe"],
     gguf: &["phimoe"],

@@ -9,6 +9,9 @@ use crate::spec::{AttentionSpec, Biases, Mask, NormKind, NormOver, NormSpec, QkN
 
 pub(super) const QWEN2: Family = Family {
     name: "Qwen 2",
+    models: "Qwen 2, Qwen 2.5",
+    licence: "Apache-2.0, or the Qwen licences of some sizes",
+    runs: "text",
     architectures: &["Qwen2ForCausalLM"],
     model_types: &["qwen2"],
     gguf: &["qwen2"],
@@ -20,6 +23,9 @@ pub(super) const QWEN2: Family = Family {
 
 pub(super) const QWEN3: Family = Family {
     name: "Qwen 3",
+    models: "Qwen 3 without experts",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["Qwen3ForCausalLM"],
     model_types: &["qwen3"],
     gguf: &["qwen3"],

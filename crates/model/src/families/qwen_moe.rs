@@ -11,6 +11,9 @@ use crate::spec::{AttentionSpec, ExpertsSpec, Mask, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Qwen 3 MoE",
+    models: "Qwen 3 30B-A3B, 235B-A22B",
+    licence: "Apache-2.0",
+    runs: "text",
     architectures: &["Qwen3MoeForCausalLM"],
     model_types: &["qwen3_moe"],
     gguf: &["qwen3moe"],
