@@ -4,6 +4,8 @@
 //! The optimizer here (`adamw.rs`) is the references' rule for these cases, not the product's.
 
 mod adamw;
+mod four_bit;
+mod preference;
 mod texts;
 
 use std::collections::BTreeMap;
@@ -70,6 +72,11 @@ struct Case<'c> {
 pub fn run(folder: &Path) -> Result<Covered> {
     let facts = json::read(&folder.join("golden.json"))?;
     let mut covered = Covered::default();
+    if !facts["qlora"].is_null() {
+        four_bit::check(folder).context("a step on NF4")?;
+        covered.passed.push("a step on NF4".to_owned());
+        return Ok(covered);
+    }
     let Some(base) = facts["base_model"].as_str() else {
         covered.open.push("the case tunes no model of the kit".to_owned());
         return Ok(covered);
@@ -101,6 +108,10 @@ pub fn run(folder: &Path) -> Result<Covered> {
     if !case.facts["aux_loss_case"].is_null() {
         case.balance().context("router auxiliary loss")?;
         covered.passed.push("router auxiliary loss".to_owned());
+    }
+    if folder.join("dpo").is_dir() {
+        preference::check(&case).context("preferences")?;
+        covered.passed.push("preferences".to_owned());
     }
     Ok(covered)
 }
@@ -391,8 +402,12 @@ fn check_trace(at: usize, traced: &Value, loss: f32, norm: f32) -> Result<()> {
 fn check_gradients(expected: &Tensors, found: &BTreeMap<String, Vec<f32>>) -> Result<()> {
     let wanted = expected.names().filter(|name| name.starts_with("grad.")).count();
     ensure!(found.len() == wanted, "{} gradients, not {wanted}", found.len());
+    check_some_gradients(expected, "grad.", found)
+}
+
+fn check_some_gradients(expected: &Tensors, before: &str, found: &BTreeMap<String, Vec<f32>>) -> Result<()> {
     for (name, found) in found {
-        let name = format!("grad.{name}");
+        let name = format!("{before}{name}");
         let expected = floats(expected, &name)?;
         let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         close(found, &expected, GRADIENT * largest).context(name)?;

@@ -31,6 +31,17 @@ pub fn batches(path: &Path) -> Result<Vec<Vec<Text>>> {
     (0..count).map(|batch| (0..texts).map(|at| text(batch * texts + at)).collect()).collect()
 }
 
+/// The texts of one padded batch whose tensors have a name before theirs.
+pub(super) fn single(tensors: &Tensors, before: &str) -> Result<Vec<Text>> {
+    let name = |part: &str| format!("{before}.{part}");
+    let entry = tensors.get(&name("input_ids")).context("no input_ids")?;
+    let [texts, width] = entry.shape[..] else { anyhow::bail!("input_ids of shape {:?}", entry.shape) };
+    let [ids, mask, labels] = ["input_ids", "attention_mask", "labels"].map(|part| integers(tensors, &name(part)));
+    let (ids, mask, labels) = (ids?, mask?, labels?);
+    let row = |at: usize| at * width..(at + 1) * width;
+    (0..texts).map(|at| text(&ids[row(at)], &mask[row(at)], &labels[row(at)])).collect()
+}
+
 fn text(ids: &[i32], mask: &[i32], labels: &[i32]) -> Result<Text> {
     let len = mask.iter().take_while(|seen| **seen == 1).count();
     ensure!(mask[len..].iter().all(|seen| *seen == 0), "a text with padding inside or before");
