@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use crate::Format;
 use crate::attend::PageKernels;
 use crate::elementwise::Activation;
+use crate::gemm::PairKernels;
 use crate::linear::{PackedKernels, Rows, Tile};
 use crate::scalar;
 
@@ -28,6 +29,8 @@ pub struct Kernels {
     pub(crate) tile_f32: TileKernel,
     /// What this set has for a packed format.
     pub(crate) packed: fn(Format) -> Option<PackedKernels>,
+    /// Tiles of bf16 pairs.
+    pub(crate) pairs: PairKernels,
     /// Elementwise loops.
     pub(crate) vector: VectorKernels,
     /// Attention over a page.

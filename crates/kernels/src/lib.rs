@@ -5,6 +5,7 @@
 pub mod attend;
 pub mod elementwise;
 pub mod formats;
+pub mod gemm;
 pub mod isa;
 pub mod linear;
 pub mod pool;

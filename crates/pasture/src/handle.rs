@@ -163,7 +163,7 @@ impl Model {
             pasture_model::load(source, &backend, &options.files, progress)?;
         let decoder = Arc::new(decoder);
         let kv = options.kv.unwrap_or(match options.precision {
-            Precision::Exact => KvFormat::F32,
+            Precision::Exact | Precision::Bf16 => KvFormat::F32,
             Precision::Fast => KvFormat::F16,
         });
         let prompt = prompt_of(source, family)?;

@@ -6,10 +6,11 @@ use std::ops::Range;
 use crate::kv::{KvFormat, KvLayer};
 use crate::ops::activate::Activation;
 use crate::ops::add::Factors;
-use crate::ops::attend::{AttendPlan, Attention};
+use crate::ops::attend::{AttendGradients, AttendPlan, Attended, Attention};
 use crate::ops::experts::{Choice, Router};
+use crate::ops::head::LogitRule;
 use crate::ops::linear::Linear;
-use crate::ops::norm::Norm;
+use crate::ops::norm::{Norm, NormGradients};
 use crate::ops::project::Epilogue;
 use crate::ops::rope::RopeTable;
 use crate::{Tensor, Weight, reference};
@@ -21,6 +22,8 @@ pub enum Precision {
     Exact,
     /// Activations in 8 bits against quantized weights.
     Fast,
+    /// Activations, gradients and weights rounded to bf16 where they are multiplied, sums in f32: for tuning.
+    Bf16,
 }
 
 /// Rows of a batch that are multiplied by one weight: the unit of the grouped product.
@@ -101,6 +104,23 @@ pub trait Backend: Send + Sync {
         reference::outer(dy, x, rows, sum);
     }
 
+    /// The gradients of both factors of [`Backend::gate`].
+    fn gate_backward(&self, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
+        reference::gate_backward(gate, up, dy, activation)
+    }
+
+    /// The input's gradient of [`Backend::norm`], and if the norm is trained the sums that are the gradients of its
+    /// factors and biases.
+    fn norm_backward(&self, x: &Tensor, dy: &Tensor, norm: &Norm, width: usize, trained: bool) -> NormGradients {
+        reference::norm_backward(x, dy, norm, width, trained)
+    }
+
+    /// The logarithm of the softmax's share of each row's target in raw logits; with `slopes` the logits become its
+    /// gradient.
+    fn target_logs(&self, raw: &mut Tensor, targets: &[u32], rule: LogitRule, slopes: bool) -> Vec<f64> {
+        reference::target_logs(raw, targets, rule, slopes)
+    }
+
     /// Rotates each head's leading dimensions by the table's angles.
     fn rope(&self, x: &Tensor, head_dim: usize, table: &RopeTable) -> Tensor {
         reference::rope(x, head_dim, table)
@@ -143,6 +163,11 @@ pub trait Backend: Send + Sync {
     ) -> Tensor {
         reference::write_kv(k, v, layer, plan);
         reference::attend(q, layer, plan, attention)
+    }
+
+    /// The gradients of [`Backend::attend`] for whole sequences, with `q`, `k` and `v` as they went in.
+    fn attend_backward(&self, past: &Attended, dy: &Tensor) -> AttendGradients {
+        reference::attend_backward(past, dy)
     }
 
     /// Which experts each row takes, from the router's logits.

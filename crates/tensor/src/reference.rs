@@ -7,10 +7,12 @@ use pasture_kernels::Format;
 
 use crate::backend::Group;
 use crate::kv::{KvLayer, PAGE};
+use crate::ops::activate::{derivative, gated_slope};
 use crate::ops::add::Factors;
-use crate::ops::attend::{AttendPlan, Attention, axpy, dot};
+use crate::ops::attend::{AttendGradients, AttendPlan, Attended, Attention, axpy, dot, group_backward, joined};
 use crate::ops::experts::{Choice, Router, Routing, softmax, sparse_mixer};
-use crate::ops::norm::{Norm, statistics};
+use crate::ops::head::{LogitRule, row_logs};
+use crate::ops::norm::{Norm, NormGradients, row_backward, statistics};
 use crate::ops::rope::RopeTable;
 use crate::{Activation, Layout, Tensor, Weight};
 
@@ -91,6 +93,38 @@ pub fn outer(dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
             axpy(sum, *dy, x.row(row));
         }
     }
+}
+
+/// Gradients of both factors of [`gate`].
+pub fn gate_backward(gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
+    let triples = || gate.values().iter().zip(up.values()).zip(dy.values());
+    let d_gate = triples().map(|((gate, up), dy)| dy * activation.gated(*up) * derivative(activation, *gate)).collect();
+    let d_up = triples().map(|((gate, up), dy)| dy * activation.of(*gate) * gated_slope(activation, *up)).collect();
+    [Tensor::new(dy.rows(), dy.cols(), d_gate), Tensor::new(dy.rows(), dy.cols(), d_up)]
+}
+
+/// Gradients of [`norm`]: of its input, and the sums for its factors and biases.
+pub fn norm_backward(x: &Tensor, dy: &Tensor, norm: &Norm, width: usize, trained: bool) -> NormGradients {
+    let mut dx = Tensor::zeros(x.rows(), x.cols());
+    let (mut weights, mut biases) = (vec![0.0; width], vec![0.0; width]);
+    let rows = x.values().chunks_exact(width).zip(dy.values().chunks_exact(width));
+    for ((x, dy), dx) in rows.zip(dx.values_mut().chunks_exact_mut(width)) {
+        row_backward(x, dy, norm, dx, trained.then_some([&mut weights, &mut biases]));
+    }
+    NormGradients { x: dx, weights, biases }
+}
+
+/// The logarithm of each target's share; with `slopes` each row becomes its gradient.
+pub fn target_logs(raw: &mut Tensor, targets: &[u32], rule: LogitRule, slopes: bool) -> Vec<f64> {
+    let cols = raw.cols();
+    let rows = raw.values_mut().chunks_exact_mut(cols).zip(targets);
+    rows.map(|(row, target)| row_logs(row, *target, rule, slopes)).collect()
+}
+
+/// Gradients of [`attend`] over whole sequences.
+pub fn attend_backward(past: &Attended, dy: &Tensor) -> AttendGradients {
+    let heads = past.spans.iter().flat_map(|span| (0..past.attention.kv_heads).map(move |kv| (span, kv)));
+    joined(past, heads.map(|(span, kv)| group_backward(past, dy, span, kv)))
 }
 
 /// Turns pairs `(i, i + half)` of each head.

@@ -97,7 +97,7 @@ impl AsMut<[u8]> for Aligned {
 }
 
 /// Columns and bytes of what is packed as one block. BF16 goes in pairs of columns.
-fn packed_block(format: Format) -> (usize, usize) {
+pub(crate) fn packed_block(format: Format) -> (usize, usize) {
     match format {
         Format::BF16 => (2, 4),
         _ => (format.block(), format.block_bytes()),

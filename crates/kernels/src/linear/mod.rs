@@ -9,10 +9,11 @@ mod panels;
 mod record;
 mod segments;
 
+pub(crate) use layout::packed_block;
 pub use layout::{
     Aligned, Layout, Matrix, PANEL, layout_for, layout_on, pack, packed_bytes, panel_bytes, row_values, unpack_row,
 };
-pub(crate) use panels::PackedKernels;
+pub(crate) use panels::{Decode, PackedKernels};
 pub(crate) use record::{CodeLayout, Rows, Section};
 
 use crate::elementwise::Activation;

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use crate::Format;
-use crate::linear::{CodeLayout, PANEL, PackedKernels, Rows, Section, Tile};
+use crate::linear::{CodeLayout, Decode, PANEL, PackedKernels, Rows, Section, Tile};
 
 /// Signed 8-bit codes with one scale for each 32 values, chosen so that the largest becomes 127.
 pub(crate) fn quantize(x: &[f32], section: &mut [u32]) {
@@ -94,12 +94,43 @@ fn pairs(panel: &[u8], tokens: usize, tile: &mut Tile, x: impl Fn(usize, usize) 
     }
 }
 
+/// A panel of f32 as it is.
+pub(crate) fn decode_f32(panel: &[u8], cols: usize, out: &mut [f32]) {
+    assert_eq!(out.len(), cols * PANEL, "a decoded panel");
+    out.iter_mut().zip(panel.as_chunks::<4>().0).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes));
+}
+
+/// A panel of f16, `[cols][16]`.
+pub(crate) fn decode_f16(panel: &[u8], cols: usize, out: &mut [f32]) {
+    assert_eq!(out.len(), cols * PANEL, "a decoded panel");
+    let values = panel.as_chunks::<2>().0;
+    out.iter_mut().zip(values).for_each(|(out, bytes)| *out = half::f16::from_le_bytes(*bytes).to_f32());
+}
+
+/// A panel of bf16, `[pairs of columns][16][2]`.
+pub(crate) fn decode_bf16(panel: &[u8], cols: usize, out: &mut [f32]) {
+    assert_eq!(out.len(), cols * PANEL, "a decoded panel");
+    for (pairs, out) in panel.chunks_exact(4 * PANEL).zip(out.chunks_mut(2 * PANEL)) {
+        let (even, odd) = out.split_at_mut(PANEL);
+        for (row, pair) in pairs.as_chunks::<4>().0.iter().enumerate() {
+            let word = u32::from_le_bytes(*pair);
+            even[row] = f32::from_bits(word << 16);
+            // The last pair may lack its odd column.
+            if let Some(odd) = odd.get_mut(row) {
+                *odd = f32::from_bits(word & 0xffff_0000);
+            }
+        }
+    }
+}
+
 pub(crate) fn packed(format: Format) -> Option<PackedKernels> {
-    let float = |tile| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: None };
+    let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
     Some(match format {
-        Format::F32 => float(tile_f32),
-        Format::F16 => float(tile_f16),
-        Format::BF16 => PackedKernels { fast: (tile_bf16_pairs, Section::Pairs), exact: Some(tile_bf16), decode: None },
+        Format::F32 => float(tile_f32, decode_f32 as Decode),
+        Format::F16 => float(tile_f16, decode_f16),
+        Format::BF16 => {
+            PackedKernels { fast: (tile_bf16_pairs, Section::Pairs), exact: Some(tile_bf16), decode: Some(decode_bf16) }
+        }
         _ => return None,
     })
 }

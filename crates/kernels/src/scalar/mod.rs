@@ -4,12 +4,14 @@
 
 mod attend;
 mod linear;
+mod pairs;
 mod vector;
 
 use crate::attend::PageKernels;
+use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
 
-pub(crate) use linear::{interleave, narrow_pairs, packed, quantize, tile_f32};
+pub(crate) use linear::{decode_bf16, decode_f16, decode_f32, interleave, narrow_pairs, packed, quantize, tile_f32};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use vector::norm_factor;
 
@@ -29,5 +31,16 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
 pub(crate) const PAGE: PageKernels =
     PageKernels { scores: attend::scores, mix: attend::mix, widen: attend::widen, narrow: attend::narrow };
 
-pub(crate) static KERNELS: Kernels =
-    Kernels { name: "scalar", quantize, narrow_pairs, interleave, tile_f32, packed, vector: VECTOR, page: PAGE };
+pub(crate) const PAIRS: PairKernels = PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join };
+
+pub(crate) static KERNELS: Kernels = Kernels {
+    name: "scalar",
+    quantize,
+    narrow_pairs,
+    interleave,
+    tile_f32,
+    packed,
+    pairs: PAIRS,
+    vector: VECTOR,
+    page: PAGE,
+};

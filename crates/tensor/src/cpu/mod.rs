@@ -4,6 +4,7 @@
 //! Invariant: a row's bits depend on that row alone, so nothing here sums across rows or by the number of threads.
 
 mod attend;
+mod backward;
 mod project;
 mod rows;
 
@@ -11,14 +12,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pasture_kernels::linear::{self, Aligned};
-use pasture_kernels::{Format, Pool};
+use pasture_kernels::{Format, Pool, gemm};
 
 use crate::backend::{Backend, Group, Precision};
 use crate::kv::KvLayer;
 use crate::ops::add::Factors;
-use crate::ops::attend::{AttendPlan, Attention};
+use crate::ops::attend::{AttendGradients, AttendPlan, Attended, Attention};
+use crate::ops::head::LogitRule;
 use crate::ops::linear::Linear;
-use crate::ops::norm::Norm;
+use crate::ops::norm::{Norm, NormGradients};
 use crate::ops::project::Epilogue;
 use crate::ops::rope::RopeTable;
 use crate::{Activation, Layout, Tensor, Weight, reference};
@@ -89,19 +91,45 @@ impl Backend for Cpu {
     }
 
     fn grouped(&self, x: &Tensor, groups: &[Group]) -> Tensor {
+        if self.precision == Precision::Bf16 {
+            return project::paired(self, x, groups, project::Side::Outputs);
+        }
         project::grouped(self, x, groups)
     }
 
     fn grouped_input(&self, dy: &Tensor, groups: &[Group]) -> Tensor {
+        if self.precision == Precision::Bf16 {
+            return project::paired(self, dy, groups, project::Side::Inputs);
+        }
         project::grouped_input(self, dy, groups)
     }
 
     fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
         let (kernels, cols) = (self.pool.kernels(), x.cols());
         assert_eq!(sum.len(), dy.cols() * cols, "a gradient has the weight's shape");
+        if self.precision == Precision::Bf16 {
+            let [dy, x] = [dy, x].map(|it| &it.values()[rows.start * it.cols()..rows.end * it.cols()]);
+            return gemm::outer(&self.pool, dy, x, rows.len(), sum);
+        }
         rows::each(&self.pool, sum, cols, |output, sum| {
             rows.clone().for_each(|row| kernels.add(sum, dy.row(row)[output], x.row(row)));
         });
+    }
+
+    fn gate_backward(&self, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
+        backward::gate(&self.pool, gate, up, dy, activation)
+    }
+
+    fn norm_backward(&self, x: &Tensor, dy: &Tensor, norm: &Norm, width: usize, trained: bool) -> NormGradients {
+        backward::norm(&self.pool, x, dy, norm, width, trained)
+    }
+
+    fn target_logs(&self, raw: &mut Tensor, targets: &[u32], rule: LogitRule, slopes: bool) -> Vec<f64> {
+        backward::target_logs(&self.pool, self.precision, raw, targets, rule, slopes)
+    }
+
+    fn attend_backward(&self, past: &Attended, dy: &Tensor) -> AttendGradients {
+        backward::attend(&self.pool, past, dy)
     }
 
     fn rope(&self, x: &Tensor, head_dim: usize, table: &RopeTable) -> Tensor {
@@ -149,11 +177,11 @@ impl Backend for Cpu {
         linears: &[&Linear],
         epilogue: &Epilogue,
     ) -> Option<Vec<Tensor>> {
-        Some(project::project(self, x, norm, linears, epilogue))
+        (self.precision != Precision::Bf16).then(|| project::project(self, x, norm, linears, epilogue))
     }
 
     fn project_add(&self, x: &Tensor, linear: &Linear, scale: f32, stream: &Tensor) -> Option<Tensor> {
-        Some(project::project_add(self, x, linear, scale, stream))
+        (self.precision != Precision::Bf16).then(|| project::project_add(self, x, linear, scale, stream))
     }
 }
 

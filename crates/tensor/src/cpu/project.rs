@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use pasture_kernels::Pool;
 use pasture_kernels::linear::{self, Finish, GatedProduct, Input, Product, Prologue};
+use pasture_kernels::{Pool, gemm};
 
 use super::{Cpu, rows};
 use crate::backend::{Backend, Group, Precision};
@@ -21,7 +21,8 @@ thread_local! {
 
 fn precision(cpu: &Cpu) -> linear::Precision {
     match cpu.precision {
-        Precision::Exact => linear::Precision::Exact,
+        // Products in bf16 are `paired`.
+        Precision::Exact | Precision::Bf16 => linear::Precision::Exact,
         Precision::Fast => linear::Precision::Fast,
     }
 }
@@ -121,6 +122,35 @@ pub(super) fn grouped(cpu: &Cpu, x: &Tensor, groups: &[Group]) -> Tensor {
         linear::project(&cpu.pool, precision(cpu), &input, &mut [product]);
     }
     Tensor::new(x.rows(), outputs, out)
+}
+
+/// Which side of a weight a paired product sums over.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    /// Its results are the weight's outputs.
+    Outputs,
+    /// Its results are the weight's inputs: the input's gradient.
+    Inputs,
+}
+
+/// Products in bf16.
+pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side) -> Tensor {
+    let width = |weight: &crate::Weight| match side {
+        Side::Outputs => weight.rows(),
+        Side::Inputs => weight.cols(),
+    };
+    let cols = groups.first().map_or(0, |group| width(group.weight));
+    let mut out = vec![0.0; x.rows() * cols];
+    for Group { rows, weight } in groups {
+        assert_eq!(width(weight), cols, "the weights of a product have one shape");
+        let values = &x.values()[rows.start * x.cols()..rows.end * x.cols()];
+        let out = &mut out[rows.start * cols..rows.end * cols];
+        match side {
+            Side::Outputs => gemm::products(&cpu.pool, values, weight.matrix(), out),
+            Side::Inputs => gemm::input_gradient(&cpu.pool, values, weight.matrix(), out),
+        }
+    }
+    Tensor::new(x.rows(), cols, out)
 }
 
 /// Decodes some weight rows with all threads, then adds their part to all rows of the gradient, until all weight rows

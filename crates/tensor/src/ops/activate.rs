@@ -4,7 +4,7 @@ pub use pasture_kernels::elementwise::Activation;
 use pasture_kernels::elementwise::erf;
 
 use crate::tape::{self, Gradients};
-use crate::{Ops, Tensor};
+use crate::{Backend, Ops, Tensor};
 
 /// The derivative of an activation.
 pub(crate) fn derivative(activation: Activation, x: f32) -> f32 {
@@ -33,7 +33,7 @@ pub(crate) fn derivative(activation: Activation, x: f32) -> f32 {
 }
 
 /// The derivative of what a gated value counts as.
-fn gated_slope(activation: Activation, up: f32) -> f32 {
+pub(crate) fn gated_slope(activation: Activation, up: f32) -> f32 {
     match activation {
         Activation::SwishLimited { limit, .. } => f32::from(up.abs() <= limit),
         _ => 1.0,
@@ -91,14 +91,11 @@ impl Saved {
 }
 
 impl SavedGate {
-    pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
+    pub(crate) fn backward(self, backend: &dyn Backend, dy: &Tensor, gradients: &mut Gradients) {
         let SavedGate { gate, up, activation } = self;
-        let triples = || gate.values().iter().zip(up.values()).zip(dy.values());
-        let d_gate =
-            triples().map(|((gate, up), dy)| dy * activation.gated(*up) * derivative(activation, *gate)).collect();
-        let d_up = triples().map(|((gate, up), dy)| dy * activation.of(*gate) * gated_slope(activation, *up)).collect();
-        gradients.add(gate.node(), Tensor::new(dy.rows(), dy.cols(), d_gate));
-        gradients.add(up.node(), Tensor::new(dy.rows(), dy.cols(), d_up));
+        let [d_gate, d_up] = backend.gate_backward(&gate, &up, dy, activation);
+        gradients.add(gate.node(), d_gate);
+        gradients.add(up.node(), d_up);
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::kv::KvLayer;
 use crate::tape::{self, Gradients};
-use crate::{Ops, Tensor, Vector};
+use crate::{Backend, Ops, Tensor, Vector};
 
 /// The shape of an attention.
 #[derive(Clone)]
@@ -43,14 +43,35 @@ pub struct AttendPlan<'a> {
     pub visible: Vec<Range<usize>>,
 }
 
-pub(crate) struct Saved {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    spans: Vec<Range<usize>>,
-    visible: Vec<Range<usize>>,
-    attention: Attention,
+/// An attention over whole sequences that was run.
+pub struct Attended {
+    /// Queries `[rows, heads · head_dim]`.
+    pub q: Tensor,
+    /// Keys `[rows, kv_heads · head_dim]`.
+    pub k: Tensor,
+    /// Values, as keys.
+    pub v: Tensor,
+    /// Rows of each sequence, which begins with its first.
+    pub spans: Vec<Range<usize>>,
+    /// For each row, the visible positions of its sequence.
+    pub visible: Vec<Range<usize>>,
+    /// The shape.
+    pub attention: Attention,
 }
+
+/// Gradients of an attention's inputs, in their shapes.
+pub struct AttendGradients {
+    /// Of the queries.
+    pub q: Tensor,
+    /// Of the keys.
+    pub k: Tensor,
+    /// Of the values.
+    pub v: Tensor,
+    /// Of the sinks: one for each head.
+    pub sinks: Vec<f32>,
+}
+
+pub(crate) struct Saved(Attended);
 
 impl Ops<'_> {
     /// Writes `k` and `v` `[rows, kv_heads · head_dim]` to the sequences' pages, then lets each row of `q`
@@ -68,14 +89,14 @@ impl Ops<'_> {
         let y = self.backend.attend(q, k, v, layer, plan, attention);
         self.remember(y, || {
             assert!(plan.spans.iter().all(|span| span.start == 0), "a gradient needs whole sequences");
-            tape::Saved::Attend(Box::new(Saved {
+            tape::Saved::Attend(Box::new(Saved(Attended {
                 q: q.clone(),
                 k: k.clone(),
                 v: v.clone(),
                 spans: plan.spans.iter().map(|span| span.rows.clone()).collect(),
                 visible: plan.visible.clone(),
                 attention: attention.clone(),
-            }))
+            })))
         })
     }
 }
@@ -104,40 +125,28 @@ impl Attention {
 }
 
 impl Saved {
-    /// With `p` the softmax of the scores `s`: `dv += pᵀ dy`, `dp = dy vᵀ`, `ds = p · (dp - Σ p dp)`,
-    /// `dq += ds k`, `dk += dsᵀ q`.
-    pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
-        let Saved { q, k, v, spans, visible, attention } = &self;
-        let mut dq = Tensor::zeros(q.rows(), q.cols());
-        let mut dk = Tensor::zeros(k.rows(), k.cols());
-        let mut dv = Tensor::zeros(v.rows(), v.cols());
-        let mut d_sinks = vec![0.0; attention.heads];
-        for span in spans {
-            for row in span.clone() {
-                let keys = span.start + visible[row].start..span.start + visible[row].end;
-                for (head, d_sink) in d_sinks.iter_mut().enumerate() {
-                    *d_sink += head_backward(attention, head, row, &keys, (q, k, v, dy), (&mut dq, &mut dk, &mut dv));
-                }
-            }
+    pub(crate) fn backward(self, backend: &dyn Backend, dy: &Tensor, gradients: &mut Gradients) {
+        let Saved(past) = self;
+        let found = backend.attend_backward(&past, dy);
+        if let Some(sinks) = past.attention.sinks.as_ref().filter(|sinks| gradients.wants(sinks.id())) {
+            super::norm::add_to(gradients.sum(sinks.id(), past.attention.heads), &found.sinks);
         }
-        if let Some(sinks) = attention.sinks.as_ref().filter(|sinks| gradients.wants(sinks.id())) {
-            super::norm::add_to(gradients.sum(sinks.id(), attention.heads), &d_sinks);
-        }
-        gradients.add(q.node(), dq);
-        gradients.add(k.node(), dk);
-        gradients.add(v.node(), dv);
+        gradients.add(past.q.node(), found.q);
+        gradients.add(past.k.node(), found.k);
+        gradients.add(past.v.node(), found.v);
     }
 }
 
-/// One row's one head. Returns the gradient of the head's sink.
-fn head_backward(
-    attention: &Attention,
-    head: usize,
-    row: usize,
+/// One row's one head; gradients are added to the head's columns. With `p` the softmax of the scores `s`:
+/// `dv += pᵀ dy`, `dp = dy vᵀ`, `ds = p · (dp - Σ p dp)`, `dq += ds k`, `dk += dsᵀ q`. Returns that of the head's sink.
+pub(crate) fn head_backward(
+    past: &Attended,
+    dy: &Tensor,
+    (head, row): (usize, usize),
     keys: &Range<usize>,
-    (q, k, v, dy): (&Tensor, &Tensor, &Tensor, &Tensor),
-    (dq, dk, dv): (&mut Tensor, &mut Tensor, &mut Tensor),
+    (dq, dk, dv): (&mut [f32], &mut Part, &mut Part),
 ) -> f32 {
+    let Attended { q, k, v, attention, .. } = past;
     let dim = attention.head_dim;
     let kv = head / (attention.heads / attention.kv_heads) * dim;
     let of = head * dim..(head + 1) * dim;
@@ -151,11 +160,79 @@ fn head_backward(
     let mean: f32 = weights.iter().zip(&slopes).map(|(weight, slope)| weight * slope).sum();
     for (at, key) in keys.clone().enumerate() {
         let ds = weights[at] * (slopes[at] - mean) * attention.score_slope(scores[at]);
-        axpy(&mut dv.row_mut(key)[kv..kv + dim], weights[at], dy);
-        axpy(&mut dq.row_mut(row)[of.clone()], ds, &k.row(key)[kv..kv + dim]);
-        axpy(&mut dk.row_mut(key)[kv..kv + dim], ds, query);
+        axpy(dv.row(key), weights[at], dy);
+        axpy(dq, ds, &k.row(key)[kv..kv + dim]);
+        axpy(dk.row(key), ds, query);
     }
     sink.map_or(0.0, |sink| -(sink - largest).exp() / sum * mean)
+}
+
+/// One head's columns of a sequence's rows.
+pub(crate) struct Part {
+    /// The sequence's first row.
+    pub(crate) first: usize,
+    pub(crate) cols: usize,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Part {
+    pub(crate) fn zeros(rows: &Range<usize>, cols: usize) -> Part {
+        Part { first: rows.start, cols, values: vec![0.0; rows.len() * cols] }
+    }
+
+    /// A row of the batch.
+    pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[(row - self.first) * self.cols..][..self.cols]
+    }
+
+    /// Copies the part to its columns of a tensor.
+    pub(crate) fn put(&self, to: &mut Tensor, col: usize) {
+        for (row, values) in self.values.chunks_exact(self.cols).enumerate() {
+            to.row_mut(self.first + row)[col..col + self.cols].copy_from_slice(values);
+        }
+    }
+}
+
+/// Gradients of one head of keys in one sequence, with those of the query heads that share it.
+pub(crate) struct HeadGradients {
+    pub(crate) q: Vec<Part>,
+    pub(crate) k: Part,
+    pub(crate) v: Part,
+    pub(crate) sinks: Vec<f32>,
+}
+
+/// All heads of queries that share head `kv` of keys, over a sequence's rows.
+pub(crate) fn group_backward(past: &Attended, dy: &Tensor, span: &Range<usize>, kv: usize) -> HeadGradients {
+    let (dim, shared) = (past.attention.head_dim, past.attention.heads / past.attention.kv_heads);
+    let (mut k, mut v) = (Part::zeros(span, dim), Part::zeros(span, dim));
+    let mut q: Vec<Part> = (0..shared).map(|_| Part::zeros(span, dim)).collect();
+    let mut sinks = vec![0.0; shared];
+    for row in span.clone() {
+        let keys = span.start + past.visible[row].start..span.start + past.visible[row].end;
+        for (at, (q, sink)) in q.iter_mut().zip(&mut sinks).enumerate() {
+            *sink += head_backward(past, dy, (kv * shared + at, row), &keys, (q.row(row), &mut k, &mut v));
+        }
+    }
+    HeadGradients { q, k, v, sinks }
+}
+
+/// All heads of all sequences, put together in order.
+pub(crate) fn joined(past: &Attended, parts: impl Iterator<Item = HeadGradients>) -> AttendGradients {
+    let zeros = |like: &Tensor| Tensor::zeros(like.rows(), like.cols());
+    let attention = &past.attention;
+    let (dim, shared) = (attention.head_dim, attention.heads / attention.kv_heads);
+    let (q, k, v) = (zeros(&past.q), zeros(&past.k), zeros(&past.v));
+    let mut sum = AttendGradients { q, k, v, sinks: vec![0.0; attention.heads] };
+    for (number, part) in parts.enumerate() {
+        let kv = number % attention.kv_heads;
+        part.k.put(&mut sum.k, kv * dim);
+        part.v.put(&mut sum.v, kv * dim);
+        for (at, (q, sink)) in part.q.iter().zip(&part.sinks).enumerate() {
+            q.put(&mut sum.q, (kv * shared + at) * dim);
+            sum.sinks[kv * shared + at] += sink;
+        }
+    }
+    sum
 }
 
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {

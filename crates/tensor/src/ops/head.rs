@@ -85,15 +85,8 @@ impl Ops<'_> {
         let mut logs = vec![0.0; x.rows()];
         for rows in chunks(targets, linear.weight.rows()) {
             let mut raw = raw_logits(self.backend, x, linear, &rows);
-            for (at, row) in rows.iter().enumerate() {
-                let target = targets[*row].expect("only rows with a target are taken");
-                let values = raw.row_mut(at);
-                let log_sum = log_sum(values.iter().map(|raw| rule.apply(*raw)));
-                logs[*row] = f64::from(rule.apply(values[target as usize])) - log_sum;
-                if frozen {
-                    slope(values, target, log_sum, rule, 1.0);
-                }
-            }
+            let found = self.backend.target_logs(&mut raw, &targets_of(targets, &rows), rule, frozen);
+            rows.iter().zip(found).for_each(|(row, log)| logs[*row] = log);
             if let Some(slopes) = &mut slopes {
                 let part = self.backend.grouped_input(&raw, &[Group { rows: 0..rows.len(), weight: &linear.weight }]);
                 rows.iter().enumerate().for_each(|(at, row)| slopes.row_mut(*row).copy_from_slice(part.row(at)));
@@ -125,10 +118,24 @@ fn rows_of(x: &Tensor, rows: &[usize]) -> Tensor {
     Tensor::new(rows.len(), x.cols(), values)
 }
 
-/// `log Σ exp` in f64, safe against overflow.
-fn log_sum(logits: impl Iterator<Item = f32> + Clone) -> f64 {
-    let largest = f64::from(logits.clone().fold(f32::NEG_INFINITY, f32::max));
-    largest + logits.map(|logit| (f64::from(logit) - largest).exp()).sum::<f64>().ln()
+fn targets_of(targets: &[Option<u32>], rows: &[usize]) -> Vec<u32> {
+    rows.iter().map(|row| targets[*row].expect("only rows with a target are taken")).collect()
+}
+
+/// The logarithm of the target's share of a row of raw logits, in f64 and safe against overflow. With `slopes` the row
+/// becomes its gradient: `[target] - softmax(logit)`, through the rule.
+pub(crate) fn row_logs(row: &mut [f32], target: u32, rule: LogitRule, slopes: bool) -> f64 {
+    let logits = || row.iter().map(|raw| rule.apply(*raw));
+    let largest = f64::from(logits().fold(f32::NEG_INFINITY, f32::max));
+    let log_sum = largest + logits().map(|logit| (f64::from(logit) - largest).exp()).sum::<f64>().ln();
+    let log = f64::from(rule.apply(row[target as usize])) - log_sum;
+    if slopes {
+        for (at, raw) in row.iter_mut().enumerate() {
+            let share = (f64::from(rule.apply(*raw)) - log_sum).exp() as f32;
+            *raw = (f32::from(at == target as usize) - share) * rule.slope(*raw);
+        }
+    }
+    log
 }
 
 impl Saved {
@@ -153,10 +160,10 @@ impl Saved {
         let mut dx = Tensor::zeros(x.rows(), x.cols());
         for rows in chunks(targets, weight.rows()) {
             let mut slopes = raw_logits(backend, x, linear, &rows);
+            backend.target_logs(&mut slopes, &targets_of(targets, &rows), *rule, true);
             for (at, row) in rows.iter().enumerate() {
-                let values = slopes.row_mut(at);
-                let log_sum = log_sum(values.iter().map(|raw| rule.apply(*raw)));
-                slope(values, targets[*row].expect("only rows with a target are taken"), log_sum, *rule, seed(*row));
+                let seed = seed(*row);
+                slopes.row_mut(at).iter_mut().for_each(|slope| *slope *= seed);
             }
             let whole = 0..rows.len();
             if gradients.wants(weight.id()) {
@@ -171,14 +178,5 @@ impl Saved {
             rows.iter().enumerate().for_each(|(at, row)| dx.row_mut(*row).copy_from_slice(part.row(at)));
         }
         dx
-    }
-}
-
-/// Turns a row of raw logits into the gradient of its target's log probability, times `seed`.
-fn slope(row: &mut [f32], target: u32, log_sum: f64, rule: LogitRule, seed: f32) {
-    for (at, raw) in row.iter_mut().enumerate() {
-        let share = (f64::from(rule.apply(*raw)) - log_sum).exp() as f32;
-        let hit = f32::from(at == target as usize);
-        *raw = seed * (hit - share) * rule.slope(*raw);
     }
 }

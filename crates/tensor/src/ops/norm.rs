@@ -2,7 +2,7 @@
 //! or over each head of it.
 
 use crate::tape::{self, Gradients};
-use crate::{NodeId, Ops, Tensor, Vector};
+use crate::{Backend, Ops, Tensor, Vector};
 
 /// A norm and its parameters.
 #[derive(Clone)]
@@ -24,6 +24,16 @@ impl Norm {
     pub fn factor(&self, col: usize) -> f32 {
         self.weight.as_ref().map_or(1.0, |weight| weight.values()[col] + self.offset)
     }
+}
+
+/// What a norm passes back.
+pub struct NormGradients {
+    /// The gradient of its input.
+    pub x: Tensor,
+    /// Of its factors, summed over rows.
+    pub weights: Vec<f32>,
+    /// Of its biases.
+    pub biases: Vec<f32>,
 }
 
 pub(crate) struct Saved {
@@ -48,33 +58,37 @@ impl Ops<'_> {
 }
 
 impl Saved {
-    /// With `n` the normed value and `g = dy · factor`: `dx = (g - mean(g) - n · mean(g · n)) / deviation`,
-    /// where the mean of `g` is taken only if the norm is centered.
-    pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
+    pub(crate) fn backward(self, backend: &dyn Backend, dy: &Tensor, gradients: &mut Gradients) {
         let Saved { x, norm, width } = self;
-        let mut dx = Tensor::zeros(x.rows(), x.cols());
-        let mut weight_sum = vec![0.0; width];
-        let mut bias_sum = vec![0.0; width];
-        let rows = x.values().chunks_exact(width).zip(dy.values().chunks_exact(width));
-        for ((x, dy), dx) in rows.zip(dx.values_mut().chunks_exact_mut(width)) {
-            let (mean, inverse) = statistics(x, &norm);
-            let n = |col: usize| (x[col] - mean) * inverse;
-            let g = |col: usize| dy[col] * norm.factor(col);
-            let g_mean = if norm.centered { (0..width).map(g).sum::<f32>() / width as f32 } else { 0.0 };
-            let gn_mean = (0..width).map(|col| g(col) * n(col)).sum::<f32>() / width as f32;
-            for col in 0..width {
-                dx[col] = (g(col) - g_mean - n(col) * gn_mean) * inverse;
-                weight_sum[col] += dy[col] * n(col);
-                bias_sum[col] += dy[col];
-            }
-        }
-        for (parameter, sum) in [(&norm.weight, weight_sum), (&norm.bias, bias_sum)] {
+        let wanted = |vector: &Option<Vector>| vector.as_ref().is_some_and(|vector| gradients.wants(vector.id()));
+        let trained = wanted(&norm.weight) || wanted(&norm.bias);
+        let found = backend.norm_backward(&x, dy, &norm, width, trained);
+        for (parameter, sum) in [(&norm.weight, found.weights), (&norm.bias, found.biases)] {
             if let Some(parameter) = parameter.as_ref().filter(|parameter| gradients.wants(parameter.id())) {
                 add_to(gradients.sum(parameter.id(), width), &sum);
             }
         }
-        let input: Option<NodeId> = x.node();
-        gradients.add(input, dx);
+        gradients.add(x.node(), found.x);
+    }
+}
+
+/// The gradient of one row's input, and its part of the sums of the factors' and the biases' gradients.
+///
+/// With `n` the normed value and `g = dy · factor`: `dx = (g - mean(g) - n · mean(g · n)) / deviation`, where the mean of
+/// `g` is taken only if the norm is centered.
+pub(crate) fn row_backward(x: &[f32], dy: &[f32], norm: &Norm, dx: &mut [f32], sums: Option<[&mut [f32]; 2]>) {
+    let width = x.len();
+    let (mean, inverse) = statistics(x, norm);
+    let n = |col: usize| (x[col] - mean) * inverse;
+    let g = |col: usize| dy[col] * norm.factor(col);
+    let g_mean = if norm.centered { (0..width).map(g).sum::<f32>() / width as f32 } else { 0.0 };
+    let gn_mean = (0..width).map(|col| g(col) * n(col)).sum::<f32>() / width as f32;
+    dx.iter_mut().enumerate().for_each(|(col, dx)| *dx = (g(col) - g_mean - n(col) * gn_mean) * inverse);
+    if let Some([weight_sum, bias_sum]) = sums {
+        for col in 0..width {
+            weight_sum[col] += dy[col] * n(col);
+            bias_sum[col] += dy[col];
+        }
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod attend;
 mod float;
+mod pairs;
 mod vector;
 
 use crate::Format;
 use crate::attend::PageKernels;
+use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
-use crate::linear::{PackedKernels, Section};
+use crate::linear::{Decode, PackedKernels, Section};
 use crate::scalar;
 
 static KERNELS: Kernels = Kernels {
@@ -20,6 +22,7 @@ static KERNELS: Kernels = Kernels {
     interleave: scalar::interleave,
     tile_f32: float::tile_f32,
     packed,
+    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: scalar::PAIRS.join },
     vector: VectorKernels {
         sum: vector::sum,
         sum_squares: vector::sum_squares,
@@ -42,11 +45,11 @@ pub(crate) fn available() -> Option<&'static Kernels> {
 }
 
 fn packed(format: Format) -> Option<PackedKernels> {
-    let float = |tile| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: None };
+    let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
     Some(match format {
-        Format::F32 => float(float::tile_f32),
-        Format::F16 => float(float::tile_f16),
-        Format::BF16 => float(float::tile_bf16),
+        Format::F32 => float(float::tile_f32, scalar::decode_f32 as Decode),
+        Format::F16 => float(float::tile_f16, scalar::decode_f16),
+        Format::BF16 => float(float::tile_bf16, scalar::decode_bf16),
         _ => return None,
     })
 }

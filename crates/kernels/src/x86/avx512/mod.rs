@@ -7,13 +7,16 @@ mod attend;
 mod blocks;
 mod codes;
 mod float;
+mod pairs;
 mod super_blocks;
 mod vector;
 
 use crate::Format;
 use crate::attend::PageKernels;
+use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
-use crate::linear::{PackedKernels, Section};
+use crate::linear::{Decode, PackedKernels, Section};
+use crate::scalar;
 
 static KERNELS: Kernels = Kernels {
     name: "avx512",
@@ -22,6 +25,7 @@ static KERNELS: Kernels = Kernels {
     interleave: float::interleave,
     tile_f32: float::tile_f32,
     packed,
+    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join },
     vector: VectorKernels {
         sum: vector::sum,
         sum_squares: vector::sum_squares,
@@ -49,14 +53,14 @@ pub(crate) fn available() -> Option<&'static Kernels> {
 }
 
 fn packed(format: Format) -> Option<PackedKernels> {
-    let float = |tile| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: None };
+    let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
     Some(match format {
-        Format::F32 => float(float::tile_f32),
-        Format::F16 => float(float::tile_f16),
+        Format::F32 => float(float::tile_f32, scalar::decode_f32 as Decode),
+        Format::F16 => float(float::tile_f16, scalar::decode_f16),
         Format::BF16 => PackedKernels {
             fast: (float::tile_bf16_pairs, Section::Pairs),
             exact: Some(float::tile_bf16),
-            decode: None,
+            decode: Some(scalar::decode_bf16),
         },
         Format::Q8_0 => quantized::<blocks::Q8_0>(),
         Format::Q4_0 => quantized::<blocks::Q4_0>(),

@@ -1,14 +1,15 @@
-//! Frozen weights: of any format and layout, they pass on the gradients that their values pass on, and have none.
+//! Frozen weights: of any format and layout, they pass on the gradients that their values pass on, and have none; in
+//! bf16 what they pass on is rounded, no more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pasture_kernels::Format;
+use pasture_kernels::{Format, Kernels, Pool};
 
 use super::{backends, counts, matrix, numbers, stored};
 use crate::ops::linear::{Linear, Site};
 use crate::tape::Tape;
-use crate::{Adapter, AdapterSite, Backend, Layout, Ops, Route, Tensor, Weight};
+use crate::{Adapter, AdapterSite, Backend, Cpu, Layout, Ops, Precision, Route, Tensor, Weight};
 
 const ROWS: usize = 37;
 const COLS: usize = 256;
@@ -54,6 +55,29 @@ fn frozen_weights_of_every_format_pass_the_gradients_of_their_values_and_have_no
                 let is_far = |(a, b): (&f32, &f32)| (a - b).abs().total_cmp(&(TOLERANCE * largest)).is_gt();
                 let far = found.iter().zip(expected).position(is_far);
                 assert!(far.is_none(), "{} on {name}: {far:?} of {at}", format.name());
+            }
+        }
+    }
+}
+
+/// Relative size of what bf16 rounds away, over all values.
+const ROUNDED: f64 = 1e-2;
+
+#[test]
+fn in_bf16_values_and_gradients_are_those_of_f32_but_for_rounding() {
+    let adapter = [matrix(2, 3, COLS), matrix(3, ROWS, 3)];
+    let adapter = adapter.map(|one| Weight::from_values(one.rows, one.cols, &one.values));
+    for kernels in Kernels::all() {
+        let [exact, rounded] = [Precision::Exact, Precision::Bf16]
+            .map(|precision| Cpu::new(Arc::new(Pool::with_kernels(2, kernels)), precision));
+        for format in [Format::F32, Format::BF16, Format::Q8_0, Format::Q4_K, Format::NF4] {
+            let frozen = stored(&exact, format, ROWS, COLS, &numbers(1, ROWS * COLS));
+            let [found, expected] = [&rounded, &exact].map(|backend| pass(backend, &frozen, &adapter));
+            for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let square = |values: &mut dyn Iterator<Item = f32>| -> f64 { values.map(|x| f64::from(x * x)).sum() };
+                let off = square(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+                let share = (off / square(&mut expected.iter().copied())).sqrt();
+                assert!(share > 0.0 && share <= ROUNDED, "{} {} of {at}: {share}", kernels.name(), format.name());
             }
         }
     }

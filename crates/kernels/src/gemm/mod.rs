@@ -1,0 +1,262 @@
+//! Products of many rows in bf16, summed in f32: what tuning computes with. One tile serves the forward, the input's
+//! gradient and a weight's gradient; they differ in where the columns' side comes from (`source.rs`).
+//!
+//! Invariant: each result sums its steps (pairs of k) in order within blocks of [`BLOCK`] steps, and the blocks in order,
+//! whatever the tile, the stripe and the number of threads; so a row's bits depend on that row alone.
+
+mod source;
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use crate::isa::Kernels;
+use crate::linear::Matrix;
+use crate::pool::{Chunks, Pool, Stripes};
+use source::Source;
+
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 16;
+
+/// Panels of a wide tile.
+pub(crate) const PANELS: usize = 4;
+
+/// Rows of a wide tile, [`PANELS`] panels wide.
+pub(crate) const WIDE: usize = 6;
+
+/// Rows of a tall tile, one panel wide.
+pub(crate) const TALL: usize = WIDE * PANELS;
+
+/// Results of a tile, row after row.
+pub(crate) type Tile = [f32; TALL * PANEL];
+
+/// Steps that are summed before results are written.
+const BLOCK: usize = 256;
+
+/// Columns that a worker takes at once: with a block of steps they stay in its cache while all rows pass.
+const STRIPE: usize = 256;
+
+/// Rows that a worker takes at once where there are few columns.
+const ROWS: usize = 4 * TALL;
+
+/// The rows' side of a tile: words, each a pair of bf16 with the earlier k in its lower half.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    /// From the tile's first row and step on.
+    pub(crate) words: &'a [u32],
+    /// Words from a row to the next.
+    pub(crate) row: usize,
+    /// Words from a step to the next.
+    pub(crate) step: usize,
+}
+
+/// The tile's loops. Panels are `[steps][16]` words.
+pub(crate) struct PairKernels {
+    /// `tile[row][col] = Σ side · panel` for [`WIDE`] rows and [`PANELS`] panels.
+    pub(crate) wide: fn(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile),
+    /// The same for [`TALL`] rows and one panel.
+    pub(crate) tall: fn(side: Side<'_>, panel: &[u32], tile: &mut Tile),
+    /// `out[i]` is the pair of `low[i]` and `high[i]`, rounded to bf16.
+    pub(crate) join: fn(low: &[f32], high: &[f32], out: &mut [u32]),
+}
+
+/// Memory of one worker that lasts between dispatches.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    panels: Vec<u32>,
+    values: Vec<f32>,
+    turned: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    static WORDS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// `out[row] = x[row] · weightᵀ`: `[rows, weight.cols]` to `[rows, weight.rows]`.
+pub fn products(pool: &Pool, x: &[f32], weight: Matrix<'_>, out: &mut [f32]) {
+    weight.check();
+    let rows = x.len() / weight.cols.max(1);
+    assert_eq!((x.len(), out.len()), (rows * weight.cols, rows * weight.rows), "rows of a product");
+    by_rows(pool, x, weight.cols, weight.rows, &Source::Outputs(weight), out);
+}
+
+/// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`.
+pub fn input_gradient(pool: &Pool, dy: &[f32], weight: Matrix<'_>, out: &mut [f32]) {
+    weight.check();
+    let rows = dy.len() / weight.rows.max(1);
+    assert_eq!((dy.len(), out.len()), (rows * weight.rows, rows * weight.cols), "rows of an input's gradient");
+    by_rows(pool, dy, weight.rows, weight.cols, &Source::Inputs(weight), out);
+}
+
+/// `sum += dyᵀ · x` over all rows: `[rows, outputs]` and `[rows, inputs]` to `[outputs, inputs]`.
+pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
+    if rows == 0 || sum.is_empty() {
+        return;
+    }
+    let (outputs, inputs) = (dy.len() / rows, x.len() / rows);
+    assert_eq!((dy.len(), x.len(), sum.len()), (rows * outputs, rows * inputs, outputs * inputs), "an outer product");
+    let (steps, width) = (rows.div_ceil(2), outputs.next_multiple_of(TALL));
+    let prepare = |step: usize, words: &mut [u32]| {
+        if let Some(low) = dy.get(2 * step * outputs..(2 * step + 1) * outputs) {
+            let high = dy.get((2 * step + 1) * outputs..(2 * step + 2) * outputs).unwrap_or(&[]);
+            join(pool.kernels(), low, high, &mut words[..outputs]);
+        }
+    };
+    let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: width, adds: true };
+    run(pool, (steps, width), prepare, &work, &Source::Rows { values: x, cols: inputs, rows }, sum);
+}
+
+/// Rows whose k lie side by side.
+fn by_rows(pool: &Pool, x: &[f32], k: usize, cols: usize, source: &Source<'_>, out: &mut [f32]) {
+    if out.is_empty() || k == 0 {
+        out.fill(0.0);
+        return;
+    }
+    let (rows, steps) = (x.len() / k, k.div_ceil(2));
+    // An odd number of cache lines keeps the rows of a tile out of each other's cache sets.
+    let stride = (steps.div_ceil(PANEL) | 1) * PANEL;
+    let prepare = |row: usize, words: &mut [u32]| {
+        if let Some(x) = x.get(row * k..(row + 1) * k) {
+            (pool.kernels().narrow_pairs)(x, &mut words[..steps]);
+        }
+    };
+    let work = Work { rows, cols, steps, row: stride, step: 1, adds: false };
+    run(pool, (rows.next_multiple_of(TALL), stride), prepare, &work, source, out);
+}
+
+/// One product's shape and how the rows' side lies.
+struct Work {
+    rows: usize,
+    cols: usize,
+    steps: usize,
+    row: usize,
+    step: usize,
+    adds: bool,
+}
+
+/// One dispatch: prepares the rows' side, then works on pieces of the result.
+fn run(
+    pool: &Pool,
+    (pieces, len): (usize, usize),
+    prepare: impl Fn(usize, &mut [u32]) + Sync,
+    work: &Work,
+    source: &Source<'_>,
+    out: &mut [f32],
+) {
+    let kernels = pool.kernels();
+    let mut words = WORDS.take();
+    words.resize(pieces * len, 0);
+    if work.cols <= PANELS * PANEL * pool.threads() {
+        let chunks = Chunks::new(out, ROWS * work.cols);
+        pool.prepare_then(&mut words, len, prepare, |_, words| {
+            with_scratch(|scratch| {
+                while let Some((number, chunk)) = chunks.claim() {
+                    let rows = number * ROWS..number * ROWS + chunk.len() / work.cols;
+                    let mut chunk = chunk.chunks_exact_mut(work.cols).collect::<Vec<_>>();
+                    let first = rows.start;
+                    work.piece(kernels, source, words, (rows, 0..work.cols), scratch, &mut |row, at, values, fresh| {
+                        put(&mut chunk[row - first][at..], values, fresh);
+                    });
+                }
+            });
+        });
+    } else {
+        let stripe = source.stripe(STRIPE.min(work.cols.div_ceil(2 * pool.threads()))).next_multiple_of(PANEL);
+        let stripes = Stripes::new(out, work.cols, stripe);
+        pool.prepare_then(&mut words, len, prepare, |_, words| {
+            with_scratch(|scratch| {
+                while let Some((_, mut stripe)) = stripes.claim() {
+                    let cols = stripe.first()..stripe.first() + stripe.cols();
+                    work.piece(kernels, source, words, (0..work.rows, cols), scratch, &mut |row, at, values, fresh| {
+                        put(&mut stripe.row(row)[at..], values, fresh);
+                    });
+                }
+            });
+        });
+    }
+    // The largest side of a step is not held for ever.
+    words.truncate(KEPT);
+    words.shrink_to(KEPT);
+    WORDS.set(words);
+}
+
+/// Words that a thread keeps between dispatches.
+const KEPT: usize = 8 << 20;
+
+fn put(out: &mut [f32], values: &[f32], fresh: bool) {
+    if fresh {
+        out[..values.len()].copy_from_slice(values);
+    } else {
+        out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
+    }
+}
+
+fn with_scratch(work: impl FnOnce(&mut Scratch)) {
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    work(&mut scratch);
+    SCRATCH.set(Some(scratch));
+}
+
+/// Takes a row, the column within the piece, its values, and whether they are the first.
+type Put<'p> = &'p mut dyn FnMut(usize, usize, &[f32], bool);
+
+impl Work {
+    /// Some rows and columns of the result. `cols` begins at a panel.
+    fn piece(
+        &self,
+        kernels: &Kernels,
+        source: &Source<'_>,
+        words: &[u32],
+        (rows, cols): (Range<usize>, Range<usize>),
+        scratch: &mut Scratch,
+        put: Put<'_>,
+    ) {
+        let panels = cols.len().div_ceil(PANEL);
+        for block in (0..self.steps).step_by(BLOCK) {
+            let steps = BLOCK.min(self.steps - block);
+            let Scratch { panels: memory, values, turned } = &mut *scratch;
+            // Whole groups of panels, so that the last wide tile has something to read.
+            memory.resize(panels.next_multiple_of(PANELS) * BLOCK * PANEL, 0);
+            source.fill(kernels, block..block + steps, cols.clone(), memory, (values, turned));
+            let panel = |number: usize| &memory[number * steps * PANEL..][..steps * PANEL];
+            let fresh = block == 0 && !self.adds;
+            let mut tile: Tile = [0.0; TALL * PANEL];
+            if panels == 1 {
+                for row in rows.clone().step_by(TALL) {
+                    let side =
+                        Side { words: &words[row * self.row + block * self.step..], row: self.row, step: self.step };
+                    (kernels.pairs.tall)(side, panel(0), &mut tile);
+                    for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
+                        put(row + at, 0, &values[..cols.len()], fresh);
+                    }
+                }
+                continue;
+            }
+            for row in rows.clone().step_by(WIDE) {
+                let side = Side { words: &words[row * self.row + block * self.step..], row: self.row, step: self.step };
+                for group in (0..panels).step_by(PANELS) {
+                    let four = std::array::from_fn(|at| panel(group + at));
+                    (kernels.pairs.wide)(side, four, &mut tile);
+                    let first = group * PANEL;
+                    let width = (PANELS * PANEL).min(cols.len() - first);
+                    for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.end - row).enumerate() {
+                        put(row + at, first, &values[..width], fresh);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Pairs of two rows; the second may end earlier, or be missing.
+fn join(kernels: &Kernels, low: &[f32], high: &[f32], out: &mut [u32]) {
+    if low.len() == high.len() {
+        (kernels.pairs.join)(low, high, out);
+    } else {
+        let high: Vec<f32> = high.iter().copied().chain(std::iter::repeat(0.0)).take(low.len()).collect();
+        (kernels.pairs.join)(low, &high, out);
+    }
+}
+
+#[cfg(test)]
+mod tests;

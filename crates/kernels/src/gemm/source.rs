@@ -1,0 +1,152 @@
+//! The columns' side of a product, block by block: panels of 16 columns, each step a word of two neighbors along k for
+//! every column. Weights are decoded here once for all rows, from whatever format and layout they are stored in.
+
+use std::ops::Range;
+
+use super::{BLOCK, PANEL, join};
+use crate::isa::Kernels;
+use crate::linear::{Layout, Matrix, packed_block, unpack_row};
+
+/// Where the columns' side comes from.
+pub(super) enum Source<'a> {
+    /// Columns are a weight's outputs, k its inputs.
+    Outputs(Matrix<'a>),
+    /// Columns are a weight's inputs, k its outputs.
+    Inputs(Matrix<'a>),
+    /// Columns and rows of f32, k is the rows.
+    Rows {
+        /// `[rows, cols]`.
+        values: &'a [f32],
+        cols: usize,
+        rows: usize,
+    },
+}
+
+impl Source<'_> {
+    /// A stripe of about so many columns that begins and ends where the stored blocks do.
+    pub(super) fn stripe(&self, wanted: usize) -> usize {
+        match self {
+            Source::Inputs(weight) => wanted.next_multiple_of(weight.format.block().max(PANEL)),
+            Source::Outputs(_) | Source::Rows { .. } => wanted.next_multiple_of(PANEL),
+        }
+    }
+
+    /// Fills panel after panel, `[steps][16]` words each, with the given steps of the given columns.
+    pub(super) fn fill(
+        &self,
+        kernels: &Kernels,
+        steps: Range<usize>,
+        cols: Range<usize>,
+        out: &mut [u32],
+        scratch: (&mut Vec<f32>, &mut Vec<f32>),
+    ) {
+        match self {
+            Source::Outputs(weight) => outputs(kernels, weight, steps, cols, out, scratch.0),
+            Source::Inputs(weight) => inputs(kernels, weight, steps, cols, out, scratch),
+            Source::Rows { values, cols: width, rows } => {
+                let row = |row: usize, at: &Range<usize>| {
+                    let part = row * width + at.start..row * width + at.end;
+                    if row < *rows { &values[part] } else { &[] }
+                };
+                for (at, col) in cols.clone().step_by(PANEL).enumerate() {
+                    let part = col..(col + PANEL).min(cols.end);
+                    let panel = out[at * steps.len() * PANEL..].chunks_exact_mut(PANEL);
+                    for (step, words) in steps.clone().zip(panel) {
+                        words[part.len()..].fill(0);
+                        join(kernels, row(2 * step, &part), row(2 * step + 1, &part), &mut words[..part.len()]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Panels of outputs: the weight's own panels, as pairs of inputs.
+fn outputs(
+    kernels: &Kernels,
+    weight: &Matrix<'_>,
+    steps: Range<usize>,
+    cols: Range<usize>,
+    out: &mut [u32],
+    values: &mut Vec<f32>,
+) {
+    let block = weight.format.block();
+    let inside = 2 * steps.start..(2 * steps.end).min(weight.cols);
+    // Whole stored blocks around the wanted inputs.
+    let around =
+        inside.start / block * block..inside.end.next_multiple_of(block).min(weight.cols.next_multiple_of(block));
+    for (at, first) in cols.step_by(PANEL).enumerate() {
+        let panel = &mut out[at * steps.len() * PANEL..][..steps.len() * PANEL];
+        if let Some(words) = pairs_of(weight, first / PANEL, &steps) {
+            panel.copy_from_slice(words);
+            continue;
+        }
+        decode(kernels, weight, first / PANEL, &around, values);
+        let values = &values[(inside.start - around.start) * PANEL..(inside.end - around.start) * PANEL];
+        for (words, two) in panel.chunks_exact_mut(PANEL).zip(values.chunks(2 * PANEL)) {
+            let (low, high) = two.split_at(PANEL);
+            join(kernels, low, high, words);
+        }
+    }
+}
+
+/// A packed BF16 panel is words already.
+fn pairs_of<'a>(weight: &Matrix<'a>, number: usize, steps: &Range<usize>) -> Option<&'a [u32]> {
+    let packed = weight.layout == Layout::Packed && weight.format == crate::Format::BF16;
+    let words: &[u32] = bytemuck::try_cast_slice(packed.then(|| weight.panel(number))?).ok()?;
+    Some(&words[steps.start * PANEL..steps.end * PANEL])
+}
+
+/// Panels of inputs: 16 by 16 values of the weight are turned, and pairs are of neighboring outputs.
+fn inputs(
+    kernels: &Kernels,
+    weight: &Matrix<'_>,
+    steps: Range<usize>,
+    cols: Range<usize>,
+    out: &mut [u32],
+    (values, turned): (&mut Vec<f32>, &mut Vec<f32>),
+) {
+    const { assert!(BLOCK.is_multiple_of(PANEL / 2)) };
+    let len = steps.len() * PANEL;
+    turned.resize(PANEL * PANEL, 0.0);
+    let around = cols.start..cols.end.next_multiple_of(weight.format.block());
+    for (at, first) in (2 * steps.start..2 * steps.end).step_by(PANEL).enumerate() {
+        decode(kernels, weight, first / PANEL, &around, values);
+        values.resize(cols.len().next_multiple_of(PANEL).max(around.len()) * PANEL, 0.0);
+        for (panel, square) in values.chunks_exact(PANEL * PANEL).take(cols.len().div_ceil(PANEL)).enumerate() {
+            (kernels.interleave)(square, PANEL, turned);
+            let words = &mut out[panel * len..(panel + 1) * len];
+            let words = words.chunks_exact_mut(PANEL).skip(at * PANEL / 2);
+            for (words, two) in words.zip(turned.chunks_exact(2 * PANEL)) {
+                let (low, high) = two.split_at(PANEL);
+                (kernels.pairs.join)(low, high, words);
+            }
+        }
+    }
+}
+
+/// `[cols][16]` values of a panel of 16 outputs, zeros beyond the last output. `cols` are whole stored blocks.
+fn decode(kernels: &Kernels, weight: &Matrix<'_>, number: usize, cols: &Range<usize>, out: &mut Vec<f32>) {
+    out.resize(cols.len() * PANEL, 0.0);
+    let decode = (kernels.packed)(weight.format).and_then(|packed| packed.decode);
+    if let (Layout::Packed, Some(decode)) = (weight.layout, decode) {
+        // A panel holds its blocks of columns one behind the other.
+        let (block, bytes) = packed_block(weight.format);
+        let part = cols.start / block * bytes * PANEL..cols.end.div_ceil(block) * bytes * PANEL;
+        return decode(&weight.panel(number)[part], cols.len(), out);
+    }
+    let (format, block) = (weight.format, weight.format.block());
+    let mut rows = vec![0.0; PANEL * cols.len()];
+    let mut bytes = vec![0; format.row_bytes(weight.cols)];
+    let part = cols.start / block * format.block_bytes()..cols.end / block * format.block_bytes();
+    for (row, values) in (number * PANEL..weight.rows).zip(rows.chunks_exact_mut(cols.len())) {
+        match weight.layout {
+            Layout::Plain => format.dequantize(&weight.plain_row(row)[part.clone()], values),
+            Layout::Packed => {
+                unpack_row(weight, row, &mut bytes);
+                format.dequantize(&bytes[part.clone()], values);
+            }
+        }
+    }
+    (kernels.interleave)(&rows, cols.len(), out);
+}

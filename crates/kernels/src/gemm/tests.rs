@@ -1,0 +1,168 @@
+//! The loops of every instruction set against sums in f64 of rounded values.
+
+use half::bf16;
+
+use super::*;
+use crate::Format;
+use crate::linear::{Aligned, Layout, layout_on, pack, packed_bytes, row_values};
+
+/// Numbers in -1..1 that look random and are the same everywhere.
+fn numbers(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// A weight in the layout of the kernels, with the values that it stands for as bf16 rounds them.
+struct Stored {
+    format: Format,
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    bytes: Aligned,
+    rounded: Vec<f64>,
+}
+
+impl Stored {
+    fn new(kernels: &Kernels, format: Format, rows: usize, cols: usize, plain: bool) -> Stored {
+        let width = format.row_bytes(cols);
+        let mut bytes = vec![0; rows * width];
+        format.quantize(&numbers(3, rows * cols), None, &mut bytes);
+        let layout = if plain { Layout::Plain } else { layout_on(kernels, format) };
+        let mut stored = match layout {
+            Layout::Plain => Aligned::zeroed(bytes.len()),
+            Layout::Packed => Aligned::zeroed(packed_bytes(format, rows, cols)),
+        };
+        match layout {
+            Layout::Plain => stored.as_mut().copy_from_slice(&bytes),
+            Layout::Packed => {
+                let row = |at: usize| &bytes[at * width..][..width];
+                pack(format, rows, cols, &row, 0..rows.div_ceil(PANEL), stored.as_mut());
+            }
+        }
+        let mut made = Stored { format, layout, rows, cols, bytes: stored, rounded: Vec::new() };
+        let mut values = vec![0.0; cols];
+        for row in 0..rows {
+            row_values(&made.matrix(), row, &mut values);
+            made.rounded.extend(values.iter().map(|value| round(*value)));
+        }
+        made
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        let Stored { format, layout, rows, cols, bytes, .. } = self;
+        Matrix { format: *format, layout: *layout, rows: *rows, cols: *cols, bytes: bytes.as_ref() }
+    }
+}
+
+fn round(value: f32) -> f64 {
+    bf16::from_f32(value).to_f64()
+}
+
+/// Sums of f32 in another order: relative to the sum of sizes.
+fn check(claim: &str, found: &[f32], expected: impl Fn(usize) -> (f64, f64)) {
+    for (at, found) in found.iter().enumerate() {
+        let (sum, size) = expected(at);
+        assert!((f64::from(*found) - sum).abs() <= 3e-6 * size + 1e-30, "{claim}: {found} not {sum} at {at}");
+    }
+}
+
+fn sums(pairs: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    pairs.fold((0.0, 0.0), |(sum, size), (a, b)| (sum + a * b, size + (a * b).abs()))
+}
+
+/// Rows, outputs and inputs: fewer and more than a tile, a stripe and a block of steps have.
+const SHAPES: [(usize, usize, usize); 5] = [(1, 7, 256), (5, 40, 512), (25, 300, 768), (49, 16, 1280), (3, 1100, 256)];
+
+#[test]
+fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instruction_set() {
+    for kernels in Kernels::all() {
+        let pool = Pool::with_kernels(2, kernels);
+        for format in [Format::BF16, Format::F32, Format::F16, Format::Q8_0, Format::Q4_K, Format::Q6_K, Format::NF4] {
+            for (rows, outputs, inputs) in SHAPES {
+                let claim = format!("{} of {} {rows} {outputs} {inputs}", kernels.name(), format.name());
+                let weight = Stored::new(kernels, format, outputs, inputs, false);
+                let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
+                let mut y = vec![f32::NAN; rows * outputs];
+                products(&pool, &x, weight.matrix(), &mut y);
+                check(&claim, &y, |at| {
+                    let (row, output) = (at / outputs, at % outputs);
+                    let weights = weight.rounded[output * inputs..].iter().copied();
+                    sums(x[row * inputs..][..inputs].iter().map(|x| round(*x)).zip(weights))
+                });
+                let mut dx = vec![f32::NAN; rows * inputs];
+                input_gradient(&pool, &dy, weight.matrix(), &mut dx);
+                check(&claim, &dx, |at| {
+                    let (row, input) = (at / inputs, at % inputs);
+                    let weights = weight.rounded[input..].iter().step_by(inputs).copied();
+                    sums(dy[row * outputs..][..outputs].iter().map(|dy| round(*dy)).zip(weights))
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_weights_gradient_is_added_to_its_sum() {
+    for kernels in Kernels::all() {
+        let pool = Pool::with_kernels(2, kernels);
+        for (rows, outputs, inputs) in [(1, 3, 5), (7, 40, 16), (33, 16, 300), (600, 20, 33), (2, 130, 200)] {
+            let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
+            let mut sum = vec![0.5; outputs * inputs];
+            outer(&pool, &dy, &x, rows, &mut sum);
+            check(&format!("{} {rows} {outputs} {inputs}", kernels.name()), &sum, |at| {
+                let (output, input) = (at / inputs, at % inputs);
+                let pairs = (0..rows).map(|row| (round(dy[row * outputs + output]), round(x[row * inputs + input])));
+                sums(pairs.chain([(0.5, 1.0)]))
+            });
+        }
+    }
+}
+
+#[test]
+fn weights_of_any_shape_and_plain_layout_are_taken() {
+    for kernels in Kernels::all() {
+        let pool = Pool::with_kernels(1, kernels);
+        for format in [Format::F32, Format::F16, Format::BF16] {
+            for plain in [false, true] {
+                let (rows, outputs, inputs) = (4, 21, 35);
+                let weight = Stored::new(kernels, format, outputs, inputs, plain);
+                let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
+                let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
+                products(&pool, &x, weight.matrix(), &mut y);
+                input_gradient(&pool, &dy, weight.matrix(), &mut dx);
+                let claim = format!("{} {} {plain}", kernels.name(), format.name());
+                check(&claim, &y, |at| {
+                    let weights = weight.rounded[at % outputs * inputs..].iter().copied();
+                    sums(x[at / outputs * inputs..][..inputs].iter().map(|x| round(*x)).zip(weights))
+                });
+                check(&claim, &dx, |at| {
+                    let weights = weight.rounded[at % inputs..].iter().step_by(inputs).copied();
+                    sums(dy[at / inputs * outputs..][..outputs].iter().map(|dy| round(*dy)).zip(weights))
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rows_bits_depend_on_neither_its_neighbors_nor_the_threads() {
+    for kernels in Kernels::all() {
+        let weight = Stored::new(kernels, Format::Q8_0, 100, 1600, false);
+        let (x, dy) = (numbers(1, 9 * 1600), numbers(2, 9 * 100));
+        let run = |threads: usize, rows: Range<usize>| {
+            let pool = Pool::with_kernels(threads, kernels);
+            let (mut y, mut dx) = (vec![0.0; rows.len() * 100], vec![0.0; rows.len() * 1600]);
+            products(&pool, &x[rows.start * 1600..rows.end * 1600], weight.matrix(), &mut y);
+            input_gradient(&pool, &dy[rows.start * 100..rows.end * 100], weight.matrix(), &mut dx);
+            (y, dx)
+        };
+        let (all, one) = (run(1, 0..9), run(3, 7..8));
+        assert!(all.0[700..800] == one.0 && all.1[7 * 1600..8 * 1600] == one.1, "{}", kernels.name());
+    }
+}

@@ -1,0 +1,43 @@
+//! Plain loops of the tiles of bf16 pairs.
+
+use half::bf16;
+
+use crate::gemm::{PANEL, PANELS, Side, TALL, Tile, WIDE};
+
+fn halves(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+}
+
+fn one(side: Side<'_>, row: usize, panel: &[u32], out: &mut [f32]) {
+    out.fill(0.0);
+    for (step, words) in panel.chunks_exact(PANEL).enumerate() {
+        let [low, high] = halves(side.words[row * side.row + step * side.step]);
+        for (out, word) in out.iter_mut().zip(words) {
+            let [first, second] = halves(*word);
+            *out += low * first;
+            *out += high * second;
+        }
+    }
+}
+
+/// [`WIDE`] rows of [`PANELS`] panels.
+pub(crate) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
+    for (row, out) in tile.chunks_exact_mut(PANELS * PANEL).take(WIDE).enumerate() {
+        for (panel, out) in panels.into_iter().zip(out.chunks_exact_mut(PANEL)) {
+            one(side, row, panel, out);
+        }
+    }
+}
+
+/// [`TALL`] rows of one panel.
+pub(crate) fn tall(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
+    tile.chunks_exact_mut(PANEL).take(TALL).enumerate().for_each(|(row, out)| one(side, row, panel, out));
+}
+
+/// Pairs of two rows.
+pub(crate) fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
+    let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+    for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
+        *out = bits(*low) | bits(*high) << 16;
+    }
+}

@@ -1,0 +1,70 @@
+//! Tiles of bf16 pairs without bf16 products: halves are widened to f32. One row of two panels is in registers at once.
+
+use std::arch::x86_64::*;
+
+use crate::gemm::{PANEL, PANELS, Side, TALL, Tile, WIDE};
+
+/// Lanes of a vector.
+const LANES: usize = 8;
+
+/// [`WIDE`] rows of [`PANELS`] panels.
+pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
+    for (number, panel) in panels.into_iter().enumerate() {
+        for row in (0..WIDE).step_by(3) {
+            // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
+            let sums = unsafe { multiply(side, row, panel) };
+            for (at, sums) in sums.iter().enumerate() {
+                tile[(row + at) * PANELS * PANEL + number * PANEL..][..PANEL].copy_from_slice(sums);
+            }
+        }
+    }
+}
+
+/// [`TALL`] rows of one panel.
+pub(super) fn tall(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
+    for row in (0..TALL).step_by(3) {
+        // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
+        let sums = unsafe { multiply(side, row, panel) };
+        tile[row * PANEL..(row + 3) * PANEL].copy_from_slice(sums.as_flattened());
+    }
+}
+
+/// Three rows of one panel.
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn multiply(side: Side<'_>, first: usize, panel: &[u32]) -> [[f32; PANEL]; 3] {
+    let steps = panel.len() / PANEL;
+    let mut out = [[0.0; PANEL]; 3];
+    if steps == 0 {
+        return out;
+    }
+    assert!((first + 2) * side.row + (steps - 1) * side.step < side.words.len(), "words of {steps} steps");
+    let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+    let mut sums = [[_mm256_setzero_ps(); 2]; 3];
+    // SAFETY: steps below `steps` are inside the panel, and row and step inside the words, as asserted.
+    unsafe {
+        for step in 0..steps {
+            let halves: [__m256i; 2] =
+                std::array::from_fn(|half| _mm256_loadu_si256(panel.as_ptr().add(step * PANEL + half * LANES).cast()));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let word = *side.words.as_ptr().add((first + row) * side.row + step * side.step);
+                let (low, high) = (f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000));
+                for (sum, half) in sums.iter_mut().zip(halves) {
+                    let even = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(half));
+                    let odd = _mm256_castsi256_ps(_mm256_and_si256(half, upper));
+                    *sum = _mm256_fmadd_ps(even, _mm256_set1_ps(low), *sum);
+                    *sum = _mm256_fmadd_ps(odd, _mm256_set1_ps(high), *sum);
+                }
+            }
+        }
+    }
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, sum) in out.chunks_exact_mut(LANES).zip(sums) {
+            // SAFETY: a chunk has a vector's eight places.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
+        }
+    }
+    out
+}

@@ -1,0 +1,104 @@
+//! Gradients over the pool: rows and heads are shared among the threads, each is summed by one of them in order.
+
+use std::sync::Mutex;
+
+use pasture_kernels::{Kernels, Pool};
+
+use super::rows;
+use crate::backend::Precision;
+use crate::ops::activate::{derivative, gated_slope};
+use crate::ops::attend::{AttendGradients, Attended, HeadGradients, group_backward, joined};
+use crate::ops::head::{LogitRule, row_logs};
+use crate::ops::norm::{Norm, NormGradients, row_backward};
+use crate::{Activation, Tensor};
+
+/// Gradients of `activation(gate) · up`.
+pub(super) fn gate(pool: &Pool, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
+    let kernels = pool.kernels();
+    let d_gate = rows::map(pool, dy.rows(), dy.cols(), |row, out| {
+        slopes(kernels, activation, gate.row(row), out);
+        let parts = dy.row(row).iter().zip(up.row(row));
+        out.iter_mut().zip(parts).for_each(|(out, (dy, up))| *out *= dy * activation.gated(*up));
+    });
+    let d_up = rows::map_from(pool, gate, |row, out| {
+        kernels.activate(activation, out);
+        let parts = dy.row(row).iter().zip(up.row(row));
+        out.iter_mut().zip(parts).for_each(|(out, (dy, up))| *out *= dy * gated_slope(activation, *up));
+    });
+    [d_gate, d_up]
+}
+
+/// The derivative of an activation at each value.
+fn slopes(kernels: &Kernels, activation: Activation, x: &[f32], out: &mut [f32]) {
+    if activation != Activation::Silu {
+        return out.iter_mut().zip(x).for_each(|(out, x)| *out = derivative(activation, *x));
+    }
+    // e^-x, of which the rest is made without a function.
+    out.copy_from_slice(x);
+    kernels.scale(out, -1.0);
+    kernels.exp_sum(out, 0.0);
+    for (out, x) in out.iter_mut().zip(x) {
+        let sigmoid = 1.0 / (1.0 + *out);
+        *out = sigmoid * (1.0 + x * (1.0 - sigmoid));
+    }
+}
+
+/// Gradients of a norm. The sums over rows are made by one thread, in order, and only for norms that are trained.
+pub(super) fn norm(pool: &Pool, x: &Tensor, dy: &Tensor, norm: &Norm, width: usize, trained: bool) -> NormGradients {
+    let dx = rows::map(pool, x.rows(), x.cols(), |row, out| {
+        let parts = x.row(row).chunks_exact(width).zip(dy.row(row).chunks_exact(width));
+        for ((x, dy), dx) in parts.zip(out.chunks_exact_mut(width)) {
+            row_backward(x, dy, norm, dx, None);
+        }
+    });
+    let (mut weights, mut biases, mut unused) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
+    let trained = if trained { x.values() } else { &[] };
+    for (x, dy) in trained.chunks_exact(width).zip(dy.values().chunks_exact(width)) {
+        row_backward(x, dy, norm, &mut unused, Some([&mut weights, &mut biases]));
+    }
+    NormGradients { x: dx, weights, biases }
+}
+
+/// Logarithms of the targets' shares.
+pub(super) fn target_logs(
+    pool: &Pool,
+    precision: Precision,
+    raw: &mut Tensor,
+    targets: &[u32],
+    rule: LogitRule,
+    slopes: bool,
+) -> Vec<f64> {
+    let (cols, kernels) = (raw.cols(), pool.kernels());
+    let mut logs = vec![0.0; targets.len()];
+    let out = Mutex::new(&mut logs);
+    pool.for_chunks_mut(raw.values_mut(), cols.max(1), |row, values| {
+        let log = if precision == Precision::Bf16 && rule == LogitRule::default() {
+            quick_logs(kernels, values, targets[row], slopes)
+        } else {
+            row_logs(values, targets[row], rule, slopes)
+        };
+        out.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[row] = log;
+    });
+    logs
+}
+
+/// As `row_logs` without a rule, its exponentials in f32.
+fn quick_logs(kernels: &Kernels, row: &mut [f32], target: u32, slopes: bool) -> f64 {
+    let (largest, own) = (kernels.maximum(row), row[target as usize]);
+    let sum = kernels.exp_sum(row, largest);
+    if slopes {
+        kernels.scale(row, -1.0 / sum);
+        row[target as usize] += 1.0;
+    }
+    f64::from(own - largest) - f64::from(sum).ln()
+}
+
+/// Gradients of an attention: a piece of work is one head of keys of one sequence.
+pub(super) fn attend(pool: &Pool, past: &Attended, dy: &Tensor) -> AttendGradients {
+    let heads = past.attention.kv_heads;
+    let mut parts: Vec<Option<HeadGradients>> = (0..past.spans.len() * heads).map(|_| None).collect();
+    pool.for_chunks_mut(&mut parts, 1, |number, part| {
+        part[0] = Some(group_backward(past, dy, &past.spans[number / heads], number % heads));
+    });
+    joined(past, parts.into_iter().flatten())
+}
