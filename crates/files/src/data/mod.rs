@@ -287,6 +287,36 @@ impl Iterator for Rows {
     }
 }
 
+/// The rows of a file with their lines, whatever their layout: for tasks, whose forms are not those of training.
+pub struct Values(Rows);
+
+/// Opens a file of rows whose layout is for the caller to know; a record of CSV is a list of texts, the first included.
+pub fn values(path: impl AsRef<Path>) -> Result<Values> {
+    open(path, Options::default()).map(Values)
+}
+
+impl Iterator for Values {
+    type Item = Result<(usize, Value)>;
+
+    /// The next row and its line; nothing more comes after an error.
+    fn next(&mut self) -> Option<Result<(usize, Value)>> {
+        if self.0.done {
+            return None;
+        }
+        let row = match &mut self.0.source {
+            Source::Records(records) => {
+                let record = records.record(&self.0.file);
+                let list =
+                    |(line, fields): (usize, Vec<String>)| (line, fields.into_iter().map(Value::String).collect());
+                record.map(|record| record.map(list))
+            }
+            _ => self.0.next_value(),
+        };
+        self.0.done = !matches!(row, Ok(Some(_)));
+        row.transpose()
+    }
+}
+
 /// Lines of plain text up to the size of a row.
 fn next_text(lines: &mut Lines, file: &str) -> Result<Option<(usize, String)>> {
     let mut text = String::new();

@@ -169,7 +169,7 @@ impl Records {
     }
 
     /// The fields of the next record that is not blank.
-    fn record(&mut self, file: &str) -> Result<Option<(usize, Vec<String>)>> {
+    pub(super) fn record(&mut self, file: &str) -> Result<Option<(usize, Vec<String>)>> {
         loop {
             let line = self.letters.line;
             let Some(fields) = self.fields(file)? else { return Ok(None) };
