@@ -105,7 +105,8 @@ impl RopeSpec {
                     } else if wavelength < original / high {
                         *f
                     } else {
-                        let smooth = (original / wavelength - low) / (high - low);
+                        // Where both are equal, only that one wavelength comes here.
+                        let smooth = (original / wavelength - low) / (high - low).max(f32::MIN_POSITIVE);
                         (1.0 - smooth) * f / factor + smooth * f
                     }
                 };

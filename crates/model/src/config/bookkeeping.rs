@@ -40,6 +40,7 @@ const ROWS: &[Row] = &[
     always("export_model_type", WRITER),
     always("unsloth_version", WRITER),
     always("unsloth_fixed", WRITER),
+    always("for_llm_compressor", WRITER),
     always("auto_map", CODE),
     always("custom_pipelines", CODE),
     always("torch_dtype", STORED),

@@ -135,6 +135,9 @@ const KEYS: &[Key] = &[
     key("num_experts", Count(0, EXPERTS_MAX), ZERO),
     key("n_routed_experts", Count(0, EXPERTS_MAX), ZERO),
     key("num_experts_per_tok", Count(0, EXPERTS_MAX), ZERO),
+    // Kinds of routing by name: each page here has its own.
+    key("scoring_func", Any, NEVER),
+    key("topk_method", Any, NEVER),
     key("norm_topk_prob", Any, NEVER),
     key("mlp_only_layers", Any, NEVER),
     key("decoder_sparse_step", Count(1, LAYERS_MAX), NEVER),

@@ -119,8 +119,8 @@ impl Config {
     fn by_wavelength(&self) -> Result<Scaling> {
         let low: f32 = self.need("rope_scaling.low_freq_factor")?;
         let high: f32 = self.need("rope_scaling.high_freq_factor")?;
-        if high <= low {
-            let what = format!("is {high}, it should be above the {low} of \"low_freq_factor\"");
+        if high < low {
+            let what = format!("is {high}, it should not be below the {low} of \"low_freq_factor\"");
             return Err(self.fault("rope_scaling.high_freq_factor", what));
         }
         let original = self.need("rope_scaling.original_max_position_embeddings")?;

@@ -29,10 +29,23 @@ impl Config {
 
     /// The heads, where the reference has numbers of its own for absent keys. GGUF knows only the usual rule.
     pub fn heads_or(&self, kv_heads: Option<usize>, head_dim: Option<usize>) -> Result<Heads> {
+        let heads = self.need("num_attention_heads")?;
+        self.heads_of(heads, kv_heads, head_dim)
+    }
+
+    /// The same where the reference has a number for the heads of queries too, and published files leave it out.
+    pub fn heads_or_all(&self, heads: usize, kv_heads: usize, head_dim: usize) -> Result<Heads> {
+        let heads = match self.container() {
+            Container::HuggingFace => self.or("num_attention_heads", heads)?,
+            _ => self.need("num_attention_heads")?,
+        };
+        self.heads_of(heads, Some(kv_heads), Some(head_dim))
+    }
+
+    fn heads_of(&self, heads: usize, kv_heads: Option<usize>, head_dim: Option<usize>) -> Result<Heads> {
         let own = self.container() == Container::HuggingFace;
         let (kv_default, dim_default) = (kv_heads.filter(|_| own), head_dim.filter(|_| own));
         let hidden: usize = self.need("hidden_size")?;
-        let heads: usize = self.need("num_attention_heads")?;
         let kv_heads = self.or("num_key_value_heads", kv_default.unwrap_or(heads))?;
         if !heads.is_multiple_of(kv_heads) {
             let what = format!("is {kv_heads}, which does not divide the {heads} heads of queries");

@@ -69,7 +69,7 @@ fn spec(config: &Config) -> Result<Spec> {
     let masks = config.masks(layers, window, |layer| if layer % 2 == 0 { window } else { Mask::Causal })?;
     let attentions = masks.into_iter().map(|mask| AttentionSpec { mask, ..attention.clone() });
     let rule = LogitRule { scale: None, softcap: config.or_off("final_logit_softcapping", 30.0)? };
-    layered(config, attentions.collect(), rule, 8192)
+    layered(config, attentions.collect(), rule, (256_000, 8192))
 }
 
 /// Layers of the given attentions with norms before and after each mixer; `context` is for a file without one.
@@ -77,7 +77,7 @@ pub(super) fn layered(
     config: &Config,
     attentions: Vec<AttentionSpec>,
     rule: LogitRule,
-    context: usize,
+    (vocab, context): (usize, usize),
 ) -> Result<Spec> {
     let hidden: usize = config.need("hidden_size")?;
     let eps = config.or("rms_norm_eps", 1e-6)?;
@@ -99,7 +99,7 @@ pub(super) fn layered(
         ]
     };
     Ok(Spec {
-        vocab: config.need("vocab_size")?,
+        vocab: config.or("vocab_size", vocab)?,
         hidden,
         context: config.or("max_position_embeddings", context)?,
         // The reference rounds this factor as its weights are stored; here it is exact.

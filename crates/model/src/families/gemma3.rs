@@ -14,7 +14,7 @@ pub(super) const FAMILY: Family = Family {
     name: "Gemma 3",
     models: "Gemma 3 270M and 1B, larger ones as text models",
     licence: "Gemma Terms of Use",
-    runs: "text, no pictures",
+    runs: "text; folders of the text model, and GGUF",
     architectures: &["Gemma3ForCausalLM"],
     model_types: &["gemma3_text"],
     gguf: &["gemma3"],
@@ -28,7 +28,7 @@ pub(super) const FAMILY: Family = Family {
 const LAYERS_OF_27B: usize = 62;
 
 fn spec(config: &Config) -> Result<Spec> {
-    let heads = config.heads_or(Some(4), Some(256))?;
+    let heads = config.heads_or_all(8, 4, 256)?;
     let layers: usize = config.need("num_hidden_layers")?;
     let eps = config.or("rms_norm_eps", 1e-6)?;
     let norm = |slot| NormSpec { slot, kind: NormKind::RmsOffset, eps };
@@ -65,7 +65,7 @@ fn spec(config: &Config) -> Result<Spec> {
         AttentionSpec { mask, rope: Some(rope.clone()), ..attention.clone() }
     });
     let rule = LogitRule { scale: None, softcap: config.get("final_logit_softcapping")? };
-    gemma2::layered(config, attentions.collect(), rule, 131_072)
+    gemma2::layered(config, attentions.collect(), rule, (262_208, 131_072))
 }
 
 fn names(spec: &Spec) -> Names {

@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
     name: "Llama 4",
     models: "Llama 4 Scout and Maverick as text models",
     licence: "Llama 4 Community License",
-    runs: "text, no pictures",
+    runs: "text; folders of the text model, and GGUF",
     architectures: &["Llama4ForCausalLM"],
     model_types: &["llama4_text"],
     gguf: &["llama4"],
