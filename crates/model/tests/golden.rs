@@ -13,7 +13,7 @@ use model::Outcome;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Groups of whole models.
-const GROUPS: [&str; 5] = ["text", "arctic", "embed", "gguf", "pth"];
+const GROUPS: [&str; 6] = ["text", "arctic", "embed", "gguf", "pth", "prequantized"];
 
 /// Every case below a folder, in the order of names.
 fn cases(root: &Path) -> Vec<PathBuf> {
@@ -46,7 +46,7 @@ fn check(root: &Path) {
 fn a_committed_case_of_each_family_is_right_however_it_is_cut() {
     let committed = Path::new(ROOT).join("tests/golden");
     check(&committed);
-    assert_eq!(cases(&committed).len(), 22, "one for each page and layout");
+    assert_eq!(cases(&committed).len(), 28, "one for each page and layout, and for each kind of quantized folder");
 }
 
 #[test]

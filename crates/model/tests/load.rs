@@ -1,70 +1,20 @@
 //! Loading is closed, and layouts do not matter: a committed case is written again with one thing changed, and either the
 //! error names that thing, or the model is the same to the bit.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod changed;
 
-use pasture_files::durable::Sink;
-use pasture_files::outline::Outline;
-use pasture_files::{Dtype, Tensors, safetensors};
-use pasture_kernels::{Format, Pool};
+use changed::{Numbers, backend, case, named, open, tensors_of, written};
+use pasture_files::Dtype;
+use pasture_kernels::Format;
 use pasture_model::names::{Names, Place, Row, Stored, fused, row};
-use pasture_model::{Batch, Decoder, LoadOptions, Loaded, Result, Source, build, families, load};
+use pasture_model::{Batch, Decoder, Source, build, families};
+use pasture_tensor::Ops;
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Ops, Precision};
 
 const F32: Dtype = Dtype::Number(Format::F32);
 
-/// A tensor of a checkpoint, in the host's memory.
-#[derive(Clone)]
-struct Numbers {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-/// A committed case.
-fn case(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden")).join(name)
-}
-
 const PLAIN: &str = "pth/bin_base";
 const EXPERTS: &str = "arctic/arctic_freq2";
-
-fn tensors_of(case_name: &str) -> Vec<Numbers> {
-    let open = Tensors::open(&case(case_name)).expect("a committed case opens");
-    let read = |(name, entry): (&str, &pasture_files::Entry)| Numbers {
-        name: name.to_owned(),
-        dtype: entry.dtype,
-        shape: entry.shape.clone(),
-        bytes: open.bytes(name).expect("its bytes are there").to_vec(),
-    };
-    open.iter().map(read).collect()
-}
-
-/// Writes tensors beside the configuration of a case.
-fn written(case_name: &str, tensors: &[Numbers], change: impl Fn(String) -> String) -> tempfile::TempDir {
-    let root = tempfile::tempdir().expect("a folder for the test");
-    let config = std::fs::read_to_string(case(case_name).join("config.json")).expect("the case has one");
-    std::fs::write(root.path().join("config.json"), change(config)).expect("it can be written");
-    let outline = |it: &Numbers| Outline { name: it.name.clone(), dtype: it.dtype, shape: it.shape.clone() };
-    let outlines: Vec<Outline> = tensors.iter().map(outline).collect();
-    let fill = |outline: &Outline, sink: &mut Sink| {
-        let found = tensors.iter().find(|it| it.name == outline.name).expect("it was outlined");
-        sink.put(&found.bytes)
-    };
-    safetensors::write(&root.path().join("model.safetensors"), &[], &outlines, fill).expect("it can be written");
-    root
-}
-
-fn backend() -> Arc<dyn Backend> {
-    Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact))
-}
-
-fn open(folder: &Path) -> Result<Loaded> {
-    load(&Source::open(folder)?, &backend(), &LoadOptions::default(), &mut |_, _| ())
-}
 
 fn logits(decoder: &Decoder) -> Vec<f32> {
     let backend = decoder.backend().clone();
@@ -82,10 +32,6 @@ fn refuses(change: impl Fn(&mut Vec<Numbers>), words: &[&str]) {
     let root = written(PLAIN, &tensors, |config| config);
     let shown = open(root.path()).err().map_or_else(|| "it loaded".to_owned(), |fault| fault.to_string());
     assert!(words.iter().all(|word| shown.contains(word)), "{shown}: not {words:?}");
-}
-
-fn named<'t>(tensors: &'t mut [Numbers], name: &str) -> &'t mut Numbers {
-    tensors.iter_mut().find(|it| it.name == name).expect("the case has it")
 }
 
 const UP: &str = "model.layers.0.mlp.up_proj.weight";

@@ -21,12 +21,13 @@ use model::Outcome;
 type Runner = fn(&Path) -> Result<Outcome>;
 
 /// Runners by group.
-const GROUPS: [(&str, Runner); 6] = [
+const GROUPS: [(&str, Runner); 7] = [
     ("text", model::run),
     ("arctic", model::run),
     ("embed", model::run),
     ("gguf", model::run),
     ("pth", model::run),
+    ("prequantized", model::run),
     ("train", tuned),
 ];
 

@@ -89,6 +89,7 @@ const ROWS: &[Row] = &[
     always("chunk_size_feed_forward", "it cuts products into parts without changing them"),
     always("max_batch_size", "batches are the scheduler's"),
     always("quantization_config.modules_to_not_convert", STORED),
+    always("quantization_config.kv_cache_scheme", "keys and values are kept in the format that is asked for"),
     always("quantization_config.ignored_layers", STORED),
     always("quantization_config.ignore", STORED),
     always("quantization_config.llm_int8_skip_modules", STORED),

@@ -170,7 +170,7 @@ const KEYS: &[Key] = &[
     key("quantization_config.load_in_4bit", Any, NEVER),
     key("quantization_config.load_in_8bit", Any, NEVER),
     key("quantization_config.bnb_4bit_quant_type", Any, NEVER),
-    key("quantization_config.kv_cache_scheme", Any, NEVER),
+    key("quantization_config.moe_sparsity_config", Any, NEVER),
     key("quantization", Any, NEVER),
 ];
 
