@@ -116,11 +116,6 @@ fn an_unknown_kind_is_refused_with_the_nearest_known() {
             json!({"quantization_config": {"quant_method": "gptq", "bits": 0}}),
             &["\"gptq\" (GPTQ)", "unquantized", "GGUF"],
         ),
-        (json!({"quantization_config": {"quant_method": "awq"}}), &["\"awq\" (AWQ)", "unquantized", "GGUF"]),
-        (json!({"quantization_config": {"quant_method": "zz"}}), &["\"zz\"", "read are mxfp4, fp8", "GGUF"]),
-        (json!({"quantization_config": {"bits": 4, "group_size": 64}}), &["\"quantization_config\"", "MLX", "GGUF"]),
-        (json!({"quantization": {"bits": 4, "group_size": 64}}), &["\"quantization\"", "MLX", "unquantized", "GGUF"]),
-        (json!({"quantization_config": 3}), &["\"quantization_config\"", "an object"]),
         (json!({"quantization_config": {}}), &["\"unnamed\""]),
     ] {
         if changes == json!({"architectures": []}) {

@@ -185,6 +185,18 @@ fn keys_that_say_something_else_are_refused_by_name() {
         let shown = told(name, &|_| (), &change);
         assert!(words.iter().all(|word| shown.contains(word)), "{name}: {shown}: not {words:?}");
     }
+    for (to, words) in [
+        ("\"quant_method\": \"awq\"", &["\"awq\" (AWQ)", "unquantized"][..]),
+        ("\"quant_method\": \"hqq\"", &["\"hqq\" (HQQ)", "unquantized"]),
+        ("\"quant_method\": \"zz\"", &["\"zz\"", "read are mxfp4, fp8"]),
+        ("\"bits\": 4, \"group_size\": 64", &["\"quantization_config\"", "MLX"]),
+    ] {
+        let shown = told(WHOLE, &|_| (), &|config| config.replace("\"quant_method\": \"fp8\"", to));
+        assert!(words.iter().all(|word| shown.contains(word)) && shown.contains("GGUF"), "{shown}: not {words:?}");
+    }
+    let mlx = |config: String| config.replacen('{', "{\"quantization\": {\"bits\": 4, \"group_size\": 64},", 1);
+    let shown = told(WHOLE, &|_| (), &mlx);
+    assert!(["\"quantization\"", "MLX", "GGUF"].iter().all(|word| shown.contains(word)), "{shown}");
     let shown = told(WHOLE, &extra("model.layers.0.self_attn.k_scale"), &|config| {
         config.replace("\"activation_scheme\"", "\"kv_cache_scheme\": \"static\", \"activation_scheme\"")
     });

@@ -142,6 +142,23 @@ fn the_starter_has_a_name() {
 }
 
 #[test]
+fn a_quantized_folder_is_shown_with_its_method_and_its_numbers() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/prequantized");
+    for (case, method) in [
+        ("fp8_block", "fp8: E4M3 under a scale for each 32x64"),
+        ("fp8_tensor", "fp8: E4M3 under a scale of the tensor or of each row"),
+        ("compressed_fp8", "compressed-tensors: E4M3 under a scale of the tensor or of each row"),
+        ("bnb_nf4", "bitsandbytes: NF4"),
+        ("bnb_fp4", "bitsandbytes: FP4"),
+        ("bnb_int8", "bitsandbytes: INT8 under a scale for each row"),
+    ] {
+        let folder = format!("{root}/{case}");
+        check(&[], &["show", &folder], 0, &format!("quantization  {method}\n"), "");
+        check(&[], &["show", &folder, "--strict", "--json"], 0, "\"parameters\":106816,", "");
+    }
+}
+
+#[test]
 fn an_answer_that_does_not_end_by_itself_says_so() {
     check(&[], &["generate", "starter", "hi", "--ignore-eos"], 0, "", "ended after 256 tokens; --max-tokens N");
     let cut = ["generate", "starter", "hi", "--ignore-eos", "--context", "40"];
