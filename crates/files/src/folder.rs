@@ -133,6 +133,12 @@ pub fn map_file(path: &Path) -> Result<Bytes> {
     Bytes::map(&file).map_err(|fault| Error::read(path, fault))
 }
 
+/// Opens a file of a checkpoint whose path is known; links are followed.
+pub(crate) fn open_named(path: &Path) -> Result<File> {
+    let real = fs::canonicalize(path).map_err(|fault| Error::read(path, fault))?;
+    open_regular(&real, &file_name(path))
+}
+
 /// Reads a file that the user named, of at most `bytes_max` bytes; links are followed.
 pub fn read_file(path: &Path, bytes_max: Size) -> Result<Vec<u8>> {
     let real = fs::canonicalize(path).map_err(|fault| Error::read(path, fault))?;

@@ -8,6 +8,7 @@ pub mod data;
 pub mod dtype;
 pub mod durable;
 pub mod error;
+pub mod extent;
 pub mod folder;
 pub mod gguf;
 pub mod guard;

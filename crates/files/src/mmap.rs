@@ -59,6 +59,11 @@ impl Bytes {
         Some(Bytes { storage: self.storage.clone(), start: self.start + range.start, length })
     }
 
+    /// Where the range begins in what was mapped, a whole file, and how long it is.
+    pub(crate) fn place(&self) -> (usize, usize) {
+        (self.start, self.length)
+    }
+
     /// Whether the bytes lie in a mapped file, so that the system may drop and fetch them again.
     pub fn is_mapped(&self) -> bool {
         matches!(self.storage, Storage::Mapped(_))

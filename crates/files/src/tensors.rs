@@ -197,6 +197,19 @@ impl Tensors {
         }
     }
 
+    /// The file in which a tensor's bytes lie as they are wanted, where they begin, and how many they are.
+    pub(crate) fn stored_at(&self, name: &str) -> Result<Option<(&Path, u64, u64)>> {
+        let missing = || Error::NoTensor { name: quoted(name), file: self.name.clone() };
+        let entry = self.get(name).ok_or_else(missing)?;
+        Ok(match &entry.source {
+            Source::Stored(bytes) if bytes.is_mapped() && !self.pytorch => {
+                let (start, length) = bytes.place();
+                Some((&self.files[entry.file], start as u64, length as u64))
+            }
+            _ => None,
+        })
+    }
+
     /// How many bytes a tensor has.
     pub fn byte_count(&self, name: &str) -> Option<u64> {
         let entry = self.get(name)?;

@@ -2,6 +2,7 @@
 //! no file and no request; its weights are put in place by `assemble.rs`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::ops::add::Factors;
@@ -9,8 +10,9 @@ use pasture_tensor::{Backend, Linear, Norm, Ops, RopeTable, Route, Tensor, Weigh
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::expert_cache::ExpertCache;
 use crate::kv::{Kv, KvShape};
-use crate::mixers::{Mixed, Mixer, Pages};
+use crate::mixers::{Experts, Held, Mixed, Mixer, Pages};
 use crate::rope::RopeSpec;
 use crate::sites::{Parameter, Sites};
 use crate::spec::{From, Spec};
@@ -29,6 +31,8 @@ pub struct Decoder {
     pub(crate) kv_shapes: Vec<KvShape>,
     pub(crate) sites: Sites,
     pub(crate) parameters: Vec<Parameter>,
+    /// Where experts stay on disk.
+    pub(crate) expert_cache: Option<Arc<ExpertCache>>,
 }
 
 /// What turns ids into the first stream.
@@ -58,6 +62,8 @@ pub(crate) struct Step<'b> {
     /// Angles of the batch's rows, for each of the decoder's rotations.
     pub(crate) ropes: Vec<RopeTable>,
     pub(crate) routers: Vec<(usize, Tensor)>,
+    /// What went wrong in a mixer: experts on disk could not be read.
+    pub(crate) fault: Option<Error>,
 }
 
 /// What a forward gives.
@@ -91,6 +97,50 @@ impl Decoder {
         &self.parameters
     }
 
+    /// The cache of experts that stay on disk, where the model was loaded so.
+    pub fn expert_cache(&self) -> Option<&Arc<ExpertCache>> {
+        self.expert_cache.as_ref()
+    }
+
+    /// Bytes read for a token that finds none of its experts in the cache; none where they are in memory.
+    pub fn expert_bytes_a_token(&self) -> Option<u64> {
+        self.expert_cache.as_ref()?;
+        let mixers = self.layers.iter().flat_map(|layer| &layer.0).map(|branch| &branch.mixer);
+        let bytes = mixers.map(|mixer| match mixer {
+            Mixer::Experts(Experts { experts: Held::OnDisk(disk), rule, .. }) => disk.bytes_a_row(rule.top),
+            _ => 0,
+        });
+        Some(bytes.sum())
+    }
+
+    /// Reads experts on disk, past the cache, until so many bytes were read: the bytes and the time that it took.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn time_expert_reads(&self, bytes_max: u64) -> Result<(u64, Duration)> {
+        let begun = Instant::now();
+        let mut bytes = 0;
+        for branch in self.layers.iter().flat_map(|layer| &layer.0) {
+            if let Mixer::Experts(Experts { experts: Held::OnDisk(disk), .. }) = &branch.mixer {
+                bytes += disk.read_some(bytes_max - bytes)?;
+            }
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok((bytes, begun.elapsed()))
+    }
+
+    /// Bytes of all experts that stay on disk.
+    pub fn expert_bytes(&self) -> u64 {
+        let mixers = self.layers.iter().flat_map(|layer| &layer.0).map(|branch| &branch.mixer);
+        let bytes = mixers.map(|mixer| match mixer {
+            Mixer::Experts(Experts { experts: Held::OnDisk(disk), .. }) => disk.bytes(),
+            _ => 0,
+        });
+        bytes.sum()
+    }
+
     /// Memory for keys and values of this model's sequences, without pages yet.
     pub fn kv(&self, backend: &dyn Backend, format: KvFormat) -> Kv {
         Kv::new(backend, &self.kv_shapes, format)
@@ -102,13 +152,17 @@ impl Decoder {
     /// The batch's sequences must then begin in it, and nothing joins `kv`: no later forward can go on from them.
     pub fn forward(&self, ops: &mut Ops, batch: &Batch, kv: &mut Kv) -> Result<Hidden> {
         self.check(batch)?;
+        if ops.remembers() && self.expert_cache.is_some() {
+            let what = "a gradient needs them in memory".to_owned();
+            return Err(Error::ExpertCache { what });
+        }
         let replays = ops.replays();
         if !replays {
             extend(ops.backend(), batch, kv)?;
         }
         ops.set_routes(routes(batch));
         let ropes = self.ropes.iter().map(|rope| rope.table(batch.positions())).collect();
-        let mut step = Step { batch, ropes, routers: Vec::new() };
+        let mut step = Step { batch, ropes, routers: Vec::new(), fault: None };
         let mut stream = self.embed(ops, batch);
         let mut outputs = Vec::new();
         let shared = replays.then(|| Arc::new((batch.clone(), step.ropes.clone())));
@@ -118,6 +172,10 @@ impl Decoder {
                 Some(shared) => layer.run_apart(ops, &stream, shared, (at, &mut step.routers)),
                 None => layer.run(ops, &stream, &mut step, &mut Pages::Kept(kv)),
             };
+            if let Some(fault) = step.fault.take() {
+                batch.spans.iter().for_each(|span| kv.truncate(span.sequence, span.start));
+                return Err(fault);
+            }
         }
         keep(batch, self.layers.len(), &stream, &mut outputs);
         let rows = self.norm.as_ref().map_or_else(|| stream.clone(), |norm| ops.norm(&stream, norm));
@@ -201,7 +259,7 @@ impl Layer {
             input,
             Arc::new(move |ops, input| {
                 let (batch, ropes) = &*shared;
-                let mut step = Step { batch, ropes: ropes.clone(), routers: Vec::new() };
+                let mut step = Step { batch, ropes: ropes.clone(), routers: Vec::new(), fault: None };
                 let stream = layer.run(ops, input, &mut step, &mut Pages::Fresh);
                 std::iter::once(stream).chain(step.routers.into_iter().map(|(_, logits)| logits)).collect()
             }),

@@ -99,6 +99,18 @@ pub enum Error {
         /// What is wrong with it, as the end of the sentence.
         what: String,
     },
+    /// Experts that cannot stay on disk.
+    #[error("experts cannot stay on disk: {what}")]
+    ExpertCache {
+        /// Why.
+        what: String,
+    },
+    /// Memory for an expert cannot be had.
+    #[error("no memory for an expert of {bytes} bytes; ask for a smaller expert cache")]
+    ExpertMemory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
     /// An adapter that does not fit.
     #[error("adapter {file:?} {what}")]
     Adapter {

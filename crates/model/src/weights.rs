@@ -9,7 +9,7 @@ use pasture_tensor::ops::experts::Expert;
 use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
 
 use crate::decoder::Decoder;
-use crate::mixers::Mixer;
+use crate::mixers::{Held, Mixer};
 
 /// A weight in its place.
 enum Slot<'s> {
@@ -91,8 +91,15 @@ fn each_of_mixer(mixer: &mut Mixer, visit: &mut dyn FnMut(Slot)) {
         }
         Mixer::Experts(it) => {
             each_of_linear(&mut it.router, visit);
-            for Expert { gate, up, down } in &mut it.experts {
-                gate.iter_mut().chain([up, down]).for_each(|linear| each_of_linear(linear, visit));
+            // Experts on disk are read, never tuned.
+            if let Held::InMemory(experts) = &mut it.experts {
+                for Expert { gate, up, down } in experts {
+                    gate.iter_mut().chain([up, down]).for_each(|linear| each_of_linear(linear, visit));
+                }
+            }
+            if let Some(shared) = &mut it.shared {
+                let linears = shared.gate.iter_mut().chain([&mut shared.up, &mut shared.down]);
+                linears.for_each(|linear| each_of_linear(linear, visit));
             }
         }
     }

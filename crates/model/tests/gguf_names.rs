@@ -14,7 +14,7 @@ use pasture_files::{Dtype, Tensors};
 use pasture_kernels::{Format, Pool};
 use pasture_model::names::{self, GgufOrder, Names, Order, Part, Place, Stored};
 use pasture_model::spec::{MixerSpec, NormKind, NormSpec, Spec};
-use pasture_model::{Batch, Decoder, Source, build, families};
+use pasture_model::{Batch, Decoder, LoadOptions, Source, build, families, load};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Ops, Precision};
 
@@ -157,4 +157,26 @@ fn every_family_is_the_same_model_under_ggufs_names() {
         let far = rows(&plain).iter().zip(rows(&again)).any(|(a, b)| (a - b).abs() > 1e-5 * a.abs().max(1.0));
         assert!(!far, "{case}");
     }
+}
+
+/// A stacked tensor is read expert by expert: from the GGUF file the same rows come as from the folder.
+#[test]
+fn experts_of_a_gguf_file_may_stay_on_disk() {
+    let case = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/text/mixtral"));
+    let mut source = Source::open(case).expect("a committed case opens");
+    let families::Blueprint { family, spec, .. } = families::blueprint(&source.config).expect("it has a page");
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path().join("model.gguf");
+    write(&path, &turned(&source, &spec, &(family.names)(&spec)));
+    let loaded = |source: &Source, expert_cache: Option<u64>| {
+        let options = LoadOptions { expert_cache, ..LoadOptions::default() };
+        load(source, &backend(), &options, &mut |_, _| ()).expect("it loads").decoder
+    };
+    let limit = Some(3 * 64 * 72 * 4);
+    let expected = rows(&loaded(&source, limit));
+    source.tensors = Tensors::open(&path).expect("it was just written");
+    let decoder = loaded(&source, limit);
+    assert_eq!(rows(&decoder), expected);
+    let counts = decoder.expert_cache().expect("its experts are on disk").counts();
+    assert!(counts.misses > 4 && Some(counts.held_bytes_max) == limit, "{counts:?}");
 }

@@ -103,7 +103,8 @@ fn of_model(error: &pasture_model::Error) -> Status {
     match error {
         E::File(error) => of_file(error),
         E::Missing { .. } => Status::NoInput,
-        E::Memory { .. } => Status::Unavailable,
+        E::Memory { .. } | E::ExpertMemory { .. } => Status::Unavailable,
+        E::ExpertCache { .. } => Status::Usage,
         E::Token { .. } | E::Context { .. } | E::NoHead => Status::Usage,
         _ => Status::Data,
     }

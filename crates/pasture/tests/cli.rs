@@ -229,3 +229,33 @@ fn embed_says_what_it_lacks_and_gives_one_object() {
     let cut = ["embed", "starter", "--ids", "1,2,3", "--pooling", "last", "--context", "2", "--truncate", "--json"];
     check(&[], &cut, 0, "\"tokens\":[2]", "");
 }
+
+/// A committed mixture of two layers with four experts each, two of them for a token.
+const MIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/text/mixtral");
+
+#[test]
+fn experts_on_disk_change_no_token_and_show_says_what_they_cost() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let run = |more: &[&str]| {
+        let arguments =
+            ["generate", MIXTURE, "--ids", "1,7,3", "-n", "6", "--temperature", "0", "--exact", "--ignore-eos"];
+        let output = pasture_with(folder.path(), &[], &[&arguments[..], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(run(&["--expert-cache", "60kB"]), run(&[]));
+    // Two experts of three products of 64x72 numbers in each of two layers.
+    check(&[], &["show", MIXTURE, "--json"], 0, "\"read_bytes_per_token_max\":221184", "");
+    check(&[], &["show", MIXTURE, "--time-disk"], 0, "GB/s of one timed read", "");
+    for (arguments, status, err) in [
+        (&["generate", "starter", "hi", "--expert-cache", "1GiB"][..], 2, "this model has none"),
+        (&["generate", MIXTURE, "--ids", "1", "--expert-cache", "1kB"], 2, "one has 55296 bytes"),
+        (&["generate", MIXTURE, "--ids", "1", "--expert-cache", "much"], 2, "as 800MB or 2GiB"),
+        (&["show", "starter", "--time-disk"], 2, "`--time-disk` has no effect"),
+    ] {
+        check(&[], arguments, status, "", err);
+    }
+    // What speaks of every model is no mistake where a model is dense.
+    let dense = ["generate", "starter", "A token is", "--temperature", "0", "-n", "1"];
+    check(&[("PASTURE_EXPERT_CACHE", "1GiB")], &dense, 0, " a", "");
+}

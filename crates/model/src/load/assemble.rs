@@ -11,7 +11,7 @@ use super::parts::Parts;
 use crate::decoder::{Branch, Decoder, Embed, Layer};
 use crate::error::Result;
 use crate::kv::KvShape;
-use crate::mixers::{Attention, Experts, Mixer, Mlp, QkNorms};
+use crate::mixers::{Attention, Experts, Held, Mixer, Mlp, QkNorms};
 use crate::names::{Part, Place};
 use crate::rope::RopeSpec;
 use crate::sites::Kind;
@@ -47,6 +47,7 @@ pub(super) fn assemble(spec: &Spec, parts: &mut Parts, backend: Arc<dyn Backend>
         kv_shapes: shared.kv_shapes,
         sites: std::mem::take(&mut parts.sites),
         parameters: std::mem::take(&mut parts.parameters),
+        expert_cache: parts.disk.as_ref().map(|disk| disk.cache.clone()),
     })
 }
 
@@ -141,8 +142,13 @@ fn mlp(spec: &Spec, it: &MlpSpec, layer: usize, parts: &mut Parts) -> Result<Mlp
 
 fn experts(spec: &Spec, it: &ExpertsSpec, layer: usize, parts: &mut Parts) -> Result<Experts> {
     let router = parts.linear(Place::layer("router", layer), it.experts, spec.hidden, it.router_bias)?;
-    let one = |expert| feed_forward(spec, &it.expert, parts, |slot| Place::expert(slot, layer, expert));
-    let experts = (0..it.experts).map(one).collect::<Result<Vec<_>>>()?;
+    let experts = match parts.experts_on_disk(it, layer)? {
+        Some(disk) => Held::OnDisk(disk),
+        None => {
+            let one = |expert| feed_forward(spec, &it.expert, parts, |slot| Place::expert(slot, layer, expert));
+            Held::InMemory((0..it.experts).map(one).collect::<Result<Vec<_>>>()?)
+        }
+    };
     let shared = it.shared.as_ref().map(|shared| mlp(spec, shared, layer, parts)).transpose()?;
     Ok(Experts { layer, router, rule: it.router, experts, activation: it.expert.activation, shared })
 }

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod joined;
+mod on_disk;
 mod parts;
 mod shape;
 mod source;
@@ -53,12 +54,32 @@ pub fn build_quantized(
     backend: Arc<dyn Backend>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Decoder, Vec<Unused>)> {
+    build_so(tensors, How { quantization, expert_cache: None }, spec, own, backend, progress)
+}
+
+/// How weights lie in the files, and which stay there.
+#[derive(Clone, Copy)]
+pub(crate) struct How<'a> {
+    pub(crate) quantization: Option<&'a Quantization>,
+    /// Bytes of experts in memory, where they stay on disk.
+    pub(crate) expert_cache: Option<u64>,
+}
+
+pub(crate) fn build_so(
+    tensors: &Tensors,
+    how: How,
+    spec: &Spec,
+    own: &Names,
+    backend: Arc<dyn Backend>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Decoder, Vec<Unused>)> {
     joined::refuse_foreign(tensors)?;
     let shared = shared_names(tensors, own);
     let total = tensors.names().filter_map(|name| tensors.byte_count(name)).sum();
     let mut parts = Parts {
         tensors,
-        quantization,
+        quantization: how.quantization,
+        disk: on_disk::Disk::new(spec, how.expert_cache)?,
         names: shared.as_ref().unwrap_or(own),
         own,
         spec,

@@ -13,6 +13,7 @@ use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
 
 use super::Unused;
 use super::joined::Joined;
+use super::on_disk::Disk;
 use super::shape::{SlotShape, Source, wanted};
 use crate::config::Quantization;
 use crate::error::{Error, Result};
@@ -24,6 +25,8 @@ use crate::spec::{NormKind, NormSpec, Spec};
 pub(crate) struct Parts<'a> {
     pub(super) tensors: &'a Tensors,
     pub(super) quantization: Option<&'a Quantization>,
+    /// Where experts stay on disk.
+    pub(super) disk: Option<Disk>,
     /// The names in this file.
     pub(super) names: &'a Names,
     /// The family's own names, by which adapters call its modules.
@@ -42,14 +45,14 @@ pub(crate) struct Parts<'a> {
 }
 
 /// A slot's tensor, found.
-struct Found<'a> {
-    name: String,
-    row: &'a Row,
-    format: Format,
-    source: Source,
+pub(super) struct Found<'a> {
+    pub(super) name: String,
+    pub(super) row: &'a Row,
+    pub(super) format: Format,
+    pub(super) source: Source,
     bytes: Bytes,
     /// For a weight whose numbers lie in several tensors.
-    joined: Option<Joined>,
+    pub(super) joined: Option<Joined>,
 }
 
 impl<'a> Parts<'a> {
@@ -173,7 +176,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The first candidate in the file whose shape fits; a candidate of another shape is an error, as is none.
-    fn find(&mut self, place: Place, part: Part, slot: SlotShape) -> Result<Found<'a>> {
+    pub(super) fn find(&mut self, place: Place, part: Part, slot: SlotShape) -> Result<Found<'a>> {
         let (names, tensors): (&'a Names, &'a Tensors) = (self.names, self.tensors);
         let mut misfit = None;
         for (name, row) in names.candidates(place, part) {
@@ -190,7 +193,9 @@ impl<'a> Parts<'a> {
                 let own = joined.as_ref().map(|joined| joined.format);
                 let format = own.or(entry.dtype.format()).ok_or_else(unusable)?;
                 let bytes = tensors.bytes(&name)?;
-                bytes.prefetch();
+                if self.disk.is_none() || place.expert.is_none() {
+                    bytes.prefetch();
+                }
                 self.used.insert(name.clone());
                 joined.iter().for_each(|joined| self.add_beside(joined));
                 return Ok(Found { name, row, format, source, bytes, joined });
@@ -249,7 +254,7 @@ impl<'a> Parts<'a> {
         Ok(turned)
     }
 
-    fn finish(&mut self, name: &str, bytes: usize) {
+    pub(super) fn finish(&mut self, name: &str, bytes: usize) {
         self.tensors.release(name);
         self.done = (self.done + bytes as u64).min(self.total);
         (self.progress)(self.done, self.total);

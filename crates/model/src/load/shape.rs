@@ -60,6 +60,13 @@ impl Source {
         }
     }
 
+    /// The rows of the slot's matrix that are its own, in order, and the first and the end of those in the tensor.
+    pub(super) fn picked(&self, rows: usize) -> (Vec<u32>, std::ops::Range<usize>) {
+        let places: Vec<usize> = (0..rows).map(|row| self.row(row)).collect();
+        let (first, end) = (places.iter().min().copied().unwrap_or(0), places.iter().max().map_or(0, |last| last + 1));
+        (places.iter().map(|place| (place - first) as u32).collect(), first..end)
+    }
+
     /// Whether a tensor of that shape holds the slot.
     pub(super) fn fits(&self, row: &Row, part: Part, slot: SlotShape, shape: &[usize]) -> bool {
         self.shapes(row, part, slot).iter().any(|wanted| wanted == shape)

@@ -7,7 +7,7 @@ use pasture_files::folder::Folder;
 use pasture_files::{Bytes, Tensors};
 use pasture_tensor::Backend;
 
-use super::{Unused, build_quantized};
+use super::{How, Unused, build_so};
 use crate::config::{Config, Report};
 use crate::decoder::Decoder;
 use crate::error::Result;
@@ -28,6 +28,8 @@ pub struct Source {
 pub struct LoadOptions {
     /// What to do with keys of the configuration that nobody knows.
     pub unknown: UnknownKeys,
+    /// Keeps a mixture's experts on disk, and so many bytes of the latest used in memory; all are in memory where absent.
+    pub expert_cache: Option<u64>,
 }
 
 /// What to do with keys of a configuration that nobody knows.
@@ -86,7 +88,7 @@ pub fn load(
         return Err(source.config.fault(key, "is a key that nobody knows; loading without \"strict\" leaves it out"));
     }
     let names = (family.names)(&spec);
-    let (decoder, unused) =
-        build_quantized(&source.tensors, quantization.as_ref(), &spec, &names, backend.clone(), progress)?;
+    let how = How { quantization: quantization.as_ref(), expert_cache: options.expert_cache };
+    let (decoder, unused) = build_so(&source.tensors, how, &spec, &names, backend.clone(), progress)?;
     Ok(Loaded { decoder, family, report, unused })
 }

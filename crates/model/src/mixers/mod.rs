@@ -6,7 +6,7 @@ mod experts;
 mod mlp;
 
 pub(crate) use attention::{Attention, QkNorms};
-pub(crate) use experts::Experts;
+pub(crate) use experts::{Experts, Held};
 pub(crate) use mlp::Mlp;
 
 use pasture_tensor::{Linear, Norm, Ops, Tensor};

@@ -26,6 +26,8 @@ pub enum Kind {
     Sampling(Range),
     /// A whole number from the first to the second.
     Whole(u64, u64),
+    /// A number of bytes, with or without a unit.
+    Bytes,
     /// One of some words.
     Word(&'static [&'static str]),
     /// Any text.
@@ -56,7 +58,7 @@ pub struct Key {
 }
 
 /// Name, scope, values, meaning of the settings that are not sampling.
-const OWN: [(&str, Scope, Kind, &str); 8] = [
+const OWN: [(&str, Scope, Kind, &str); 9] = [
     ("color", Scope::Program, Kind::Word(&["auto", "always", "never"]), "Colors and bars on a terminal"),
     ("threads", Scope::Run, Kind::Whole(1, 1024), "Threads that compute (default: the processors at hand)"),
     ("context", Scope::Run, Kind::Whole(1, 1 << 32), "Longest context in tokens (default: the model's own)"),
@@ -71,6 +73,12 @@ const OWN: [(&str, Scope, Kind, &str); 8] = [
         Scope::Run,
         Kind::Whole(1, 1 << 20),
         "Feeds a prompt in pieces of so many tokens; the result is the same",
+    ),
+    (
+        "expert_cache",
+        Scope::Run,
+        Kind::Bytes,
+        "Keeps a mixture's experts on disk and so many bytes of them in memory, as 2GiB; slow",
     ),
     ("max_tokens", Scope::Sampling, Kind::Whole(1, 1 << 32), "Makes at most so many new tokens"),
     ("stop", Scope::Sampling, Kind::Texts, "Ends an answer before this text; may be given several times"),
@@ -130,6 +138,7 @@ impl Key {
             Kind::Text => json!(text),
             Kind::Texts => json!([text]),
             Kind::Word(_) => json!(text),
+            Kind::Bytes => json!(text),
             Kind::Whole(..) => number(text)?,
             Kind::Sampling(range) => match range {
                 Range::Steps => json!(text),
@@ -151,6 +160,7 @@ impl Key {
             Kind::Text => value.is_string(),
             Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(is_stop)),
             Kind::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
+            Kind::Bytes => bytes(value).is_some(),
             Kind::Whole(low, high) => value.as_u64().is_some_and(|number| (low..=high).contains(&number)),
             Kind::Sampling(_) => {
                 let set = sampling::SamplingOptions::default().set(self.name, value);
@@ -166,6 +176,7 @@ impl Key {
             Kind::Sampling(range) => range.to_string(),
             Kind::Whole(low, high) => format!("a whole number from {low} to {high}"),
             Kind::Word(words) => words.join(", "),
+            Kind::Bytes => "a number of bytes, as 800MB or 2GiB".into(),
             Kind::Text => "a text".into(),
             Kind::Texts => format!("texts of 1 to {TEXT_BYTES_MAX} bytes"),
         }
@@ -179,6 +190,7 @@ impl Key {
             Kind::Sampling(Range::Tokens(_)) => "ID,ID",
             Kind::Sampling(_) | Kind::Whole(..) => "N",
             Kind::Word(_) => "WORD",
+            Kind::Bytes => "SIZE",
             Kind::Text | Kind::Texts => "TEXT",
         }
     }
@@ -193,6 +205,29 @@ fn is_stop(text: &Value) -> bool {
 
 fn number(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).ok().filter(Value::is_number).ok_or_else(|| format!("{text:?} is no number"))
+}
+
+/// A number of bytes above 0: `1500000000`, `800MB` (thousands), `2GiB` (1024 each); none where it is no such text.
+pub fn bytes(value: &Value) -> Option<u64> {
+    const UNITS: [(&str, u64); 8] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+        ("kb", 1000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+    ];
+    if let Some(number) = value.as_u64() {
+        return Some(number).filter(|number| *number > 0);
+    }
+    let text = value.as_str()?.trim().to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((text.as_str(), 1));
+    let number: f64 = number.trim().parse().ok()?;
+    let bytes = number * unit as f64;
+    (bytes >= 1.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
 /// `7:-100,12:0.5`.
@@ -232,6 +267,24 @@ mod tests {
         check_parse("samplers", "top_q", Err("names of steps"));
         check_parse("stop", "###", Ok(json!(["###"])));
         check_parse("stop", "", Err("1 to 256 bytes"));
+        check_parse("expert_cache", "2GiB", Ok(json!("2GiB")));
+        check_parse("expert_cache", "0", Err("as 800MB or 2GiB"));
+        check_parse("expert_cache", "2 sheep", Err("as 800MB or 2GiB"));
+    }
+
+    #[test]
+    fn bytes_have_units_of_1000_and_of_1024() {
+        for (value, wanted) in [
+            (json!("2GiB"), Some(2 << 30)),
+            (json!("1.5 gb"), Some(1_500_000_000)),
+            (json!("4096"), Some(4096)),
+            (json!(7), Some(7)),
+            (json!("-1MB"), None),
+            (json!("GiB"), None),
+            (json!(1.5), None),
+        ] {
+            assert_eq!(bytes(&value), wanted, "{value}");
+        }
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Settings {
         self.get(name).and_then(|(value, _)| value.as_u64()).and_then(|number| usize::try_from(number).ok())
     }
 
+    /// A number of bytes.
+    pub fn bytes(&self, name: &str) -> Option<u64> {
+        self.get(name).and_then(|(value, _)| keys::bytes(value))
+    }
+
     /// A text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(|(value, _)| value.as_str())

@@ -14,13 +14,14 @@ use pasture_files::size::Size;
 use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Format;
 use pasture_model::families;
+use pasture_model::spec::{MixerSpec, Spec};
 use pasture_model::{Loaded, Source, UnknownKeys};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Layout, Precision, Weight};
 
 use crate::exit::{Failure, Status, of_io};
 use crate::output;
-use crate::settings::{Given, Settings};
+use crate::settings::{Given, Origin, Settings};
 
 /// Longest text that is read from a file or a pipe.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
@@ -66,14 +67,18 @@ pub fn place(name: Option<&str>) -> Result<Place, Failure> {
 /// Loads a model, the starter if none is named.
 pub fn open(name: Option<&str>, given: &Given, exact: bool, strict: bool) -> Result<Opened, Failure> {
     let settings = Settings::resolve(given)?;
-    let options = options(&settings, exact, strict);
+    let mut options = options(&settings, exact, strict);
     let place = place(name)?;
     let model = match &place {
-        Place::Starter => Model::starter_with(&options)?,
+        Place::Starter => {
+            expert_cache(&settings, &Model::starter_source()?, &mut options)?;
+            Model::starter_with(&options)?
+        }
         Place::At(path) => {
             let name = name.unwrap_or(STARTER);
             let bar = bar(name, output::decorated(settings.text("color")));
             let source = Source::open(path)?;
+            expert_cache(&settings, &source, &mut options)?;
             let model = Model::from_source(name, &source, &options, &mut |done, total| advance(&bar, done, total));
             bar.finish_and_clear();
             model?
@@ -83,6 +88,20 @@ pub fn open(name: Option<&str>, given: &Given, exact: bool, strict: bool) -> Res
         eprintln!("note: configuration key {key:?} has no effect: no page knows it");
     }
     Ok(Opened { model, settings, place })
+}
+
+/// A cache of experts is for mixtures: the loader refuses it elsewhere, but files and variables speak of every model.
+fn expert_cache(settings: &Settings, source: &Source, options: &mut LoadOptions) -> Result<(), Failure> {
+    let is_flag = matches!(settings.get("expert_cache"), Some((_, Origin::Flag)));
+    if settings.get("expert_cache").is_some() && (is_flag || mixes(&families::blueprint(&source.config)?.spec)) {
+        options.files.expert_cache = settings.bytes("expert_cache");
+    }
+    Ok(())
+}
+
+/// Whether a model has experts.
+pub fn mixes(spec: &Spec) -> bool {
+    spec.layers.iter().flatten().any(|branch| matches!(branch.mixer, MixerSpec::Experts(_)))
 }
 
 fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
@@ -98,7 +117,7 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
 
 fn file_options(strict: bool) -> pasture_model::LoadOptions {
     let unknown = if strict { UnknownKeys::Refuse } else { UnknownKeys::Report };
-    pasture_model::LoadOptions { unknown }
+    pasture_model::LoadOptions { unknown, expert_cache: None }
 }
 
 fn bar(name: &str, decorated: bool) -> ProgressBar {
@@ -177,6 +196,13 @@ impl Backend for Hollow {
 pub fn hollow(source: &Source, strict: bool) -> Result<Loaded, Failure> {
     let backend: Arc<dyn Backend> = Arc::new(Hollow);
     Ok(pasture_model::load(source, &backend, &file_options(strict), &mut |_, _| {})?)
+}
+
+/// The same of a mixture, whose experts stay on disk and could be read from there.
+pub fn hollow_mixture(source: &Source) -> Result<Loaded, pasture_model::Error> {
+    let backend: Arc<dyn Backend> = Arc::new(Hollow);
+    let options = pasture_model::LoadOptions { expert_cache: Some(u64::MAX), ..pasture_model::LoadOptions::default() };
+    pasture_model::load(source, &backend, &options, &mut |_, _| {})
 }
 
 /// Says what a model's files hold, or what is wrong with them.

@@ -83,6 +83,17 @@ struct Slots {
     groups: Vec<(usize, Range<usize>)>,
 }
 
+/// A batch on its way through experts.
+struct Sorted {
+    /// The rows as experts see them.
+    x: Tensor,
+    /// Which row of the batch each is.
+    rows: Vec<u32>,
+    /// What each choice of each row counts for.
+    weights: Tensor,
+    slots: Slots,
+}
+
 impl Slots {
     fn new(choices: &[Choice], experts: usize) -> Slots {
         let mut by_expert = vec![Vec::new(); experts];
@@ -111,19 +122,7 @@ impl Ops<'_> {
         experts: &[Expert],
         activation: Activation,
     ) -> Tensor {
-        assert_eq!((logits.rows(), logits.cols()), (x.rows(), experts.len()));
-        assert!((1..=experts.len()).contains(&router.top));
-        let choices = self.backend.route(logits, router);
-        let slots = Slots::new(&choices, experts.len());
-        let weights = self.weigh(logits, router, &choices);
-        let rows: Vec<u32> = slots.places.iter().map(|(row, _)| *row).collect();
-        let (sorted, weights) = match router.routing {
-            Routing::SigmoidOfInput => {
-                let ones = Tensor::new(weights.rows(), weights.cols(), vec![1.0; weights.values().len()]);
-                (self.spread(x, &weights, &slots), ones)
-            }
-            _ => (self.gather(x, &rows), weights),
-        };
+        let Sorted { x: sorted, rows, weights, slots } = self.sort(x, logits, router, experts.len());
         let part = |of: fn(&Expert) -> &Linear| -> Vec<_> {
             slots.groups.iter().map(|(expert, rows)| (rows.clone(), of(&experts[*expert]))).collect()
         };
@@ -137,6 +136,62 @@ impl Ops<'_> {
         };
         let outputs = self.grouped_linear(&hidden, &part(|expert| &expert.down), &rows);
         self.mix(&outputs, &weights, slots)
+    }
+
+    /// The same with experts that are fetched when their turn comes, one at a time, and only the chosen ones. Not for a
+    /// tape, which would keep them all.
+    ///
+    /// # Errors
+    /// The first that `fetch` gives.
+    pub fn fetched_experts<E>(
+        &mut self,
+        x: &Tensor,
+        logits: &Tensor,
+        router: &Router,
+        count: usize,
+        activation: Activation,
+        mut fetch: impl FnMut(usize) -> Result<Expert, E>,
+    ) -> Result<Tensor, E> {
+        assert!(!self.remembers(), "a tape would keep every expert");
+        let Sorted { x: sorted, rows, weights, slots } = self.sort(x, logits, router, count);
+        let mut outputs = Tensor::zeros(rows.len(), x.cols());
+        for (expert, places) in &slots.groups {
+            let Expert { gate, up, down } = fetch(*expert)?;
+            let (all, rows) = (0..places.len(), &rows[places.clone()]);
+            let values = sorted.values()[places.start * x.cols()..places.end * x.cols()].to_vec();
+            let part = Tensor::new(places.len(), x.cols(), values);
+            let up = self.grouped_linear(&part, &[(all.clone(), &up)], rows);
+            let hidden = match &gate {
+                Some(gate) => {
+                    let gate = self.grouped_linear(&part, &[(all.clone(), gate)], rows);
+                    self.gate(&gate, &up, activation)
+                }
+                None => self.activate(&up, activation),
+            };
+            let made = self.grouped_linear(&hidden, &[(all, &down)], rows);
+            for (at, place) in places.clone().enumerate() {
+                outputs.row_mut(place).copy_from_slice(made.row(at));
+            }
+        }
+        Ok(self.mix(&outputs, &weights, slots))
+    }
+
+    /// Chooses experts for each row, and puts the rows in the order in which experts see them.
+    fn sort(&mut self, x: &Tensor, logits: &Tensor, router: &Router, count: usize) -> Sorted {
+        assert_eq!((logits.rows(), logits.cols()), (x.rows(), count));
+        assert!((1..=count).contains(&router.top));
+        let choices = self.backend.route(logits, router);
+        let slots = Slots::new(&choices, count);
+        let weights = self.weigh(logits, router, &choices);
+        let rows: Vec<u32> = slots.places.iter().map(|(row, _)| *row).collect();
+        let (x, weights) = match router.routing {
+            Routing::SigmoidOfInput => {
+                let ones = Tensor::new(weights.rows(), weights.cols(), vec![1.0; weights.values().len()]);
+                (self.spread(x, &weights, &slots), ones)
+            }
+            _ => (self.gather(x, &rows), weights),
+        };
+        Sorted { x, rows, weights, slots }
     }
 
     fn weigh(&mut self, logits: &Tensor, router: &Router, choices: &[Choice]) -> Tensor {

@@ -10,8 +10,8 @@ use pasture_model::families;
 use pasture_model::spec::{Mask, MixerSpec, Spec};
 use serde_json::{Value, json};
 
-use super::license;
-use crate::exit::Failure;
+use super::{license, model};
+use crate::exit::{Failure, Status};
 use crate::output::{bytes, count};
 
 /// Bytes of a stored key or value: f16.
@@ -34,14 +34,61 @@ pub struct Facts {
     formats: BTreeMap<&'static str, (usize, u64)>,
     prompt: Prompt,
     license: Option<(String, &'static str)>,
+    /// What a mixture's experts cost where they stay on disk, or why they cannot.
+    experts: Option<Result<Experts, String>>,
+}
+
+/// A mixture's experts on disk.
+struct Experts {
+    bytes: u64,
+    /// Bytes read for a token of which no expert is in memory.
+    a_token: u64,
+    /// Bytes a second of one timed read, where it was asked for.
+    measured: Option<f64>,
+}
+
+/// Bytes of the timed read.
+const TIMED_BYTES: u64 = 256 << 20;
+
+impl Experts {
+    fn of(source: &Source, timed: bool) -> Result<Experts, String> {
+        let told = |error: pasture_model::Error| error.to_string();
+        let decoder = model::hollow_mixture(source).map_err(told)?.decoder;
+        let measured = timed.then(|| decoder.time_expert_reads(TIMED_BYTES)).transpose().map_err(told)?;
+        Ok(Experts {
+            bytes: decoder.expert_bytes(),
+            a_token: decoder.expert_bytes_a_token().unwrap_or(0),
+            measured: measured.map(|(bytes, time)| bytes as f64 / time.as_secs_f64().max(1e-9)),
+        })
+    }
+
+    /// One line for people.
+    fn text(&self) -> String {
+        let Experts { bytes: all, a_token, measured } = self;
+        let tokens = |speed: f64| speed / (*a_token).max(1) as f64;
+        let read =
+            format!("{} in all; with --expert-cache SIZE at most {} are read a token", bytes(*all), bytes(*a_token));
+        match measured {
+            Some(speed) => format!(
+                "{read}: {:.2} tokens/s at the {:.2} GB/s of one timed read, which the system may have had in memory",
+                tokens(*speed),
+                speed / 1e9
+            ),
+            None => format!("{read}: {:.2} tokens/s at 1 GB/s; --time-disk measures", tokens(1e9)),
+        }
+    }
 }
 
 impl Facts {
     /// Reads headers, configuration and prompt.
-    pub fn gather(name: Option<&str>, source: &Source, strict: bool) -> Result<Facts, Failure> {
+    pub fn gather(name: Option<&str>, source: &Source, strict: bool, time_disk: bool) -> Result<Facts, Failure> {
         let families::Blueprint { family, spec, quantization, report } = families::blueprint(&source.config)?;
         if strict {
             report.strict(&source.config)?;
+        }
+        let experts = model::mixes(&spec).then(|| Experts::of(source, time_disk));
+        if time_disk && experts.is_none() {
+            return Err(Failure::new(Status::Usage, "`--time-disk` has no effect: this model has no experts"));
         }
         let parameters = pasture_model::parameters(&source.tensors, quantization.as_ref());
         let mut weights = 0u64;
@@ -64,6 +111,7 @@ impl Facts {
             architecture: source.config.architecture().unwrap_or(family.name).to_owned(),
             prompt: pasture::prompt_of(source, family)?,
             license: license::find(source),
+            experts,
             spec,
             quantization: quantization.map(|quantization| quantization.describe()),
             report,
@@ -115,6 +163,14 @@ impl Facts {
                 "kv_bytes_per_1000_tokens": self.kv_bytes(1000),
                 "kv_bytes_full_context": self.kv_bytes(self.spec.context),
             },
+            "experts": self.experts.as_ref().map(|experts| match experts {
+                Ok(experts) => json!({
+                    "bytes": experts.bytes,
+                    "read_bytes_per_token_max": experts.a_token,
+                    "measured_bytes_per_second": experts.measured.map(f64::round),
+                }),
+                Err(why) => json!({"not_on_disk": why}),
+            }),
             "tokenizer": self.prompt.tokenizer().is_some(),
             "template": self.prompt.template_origin().map(|origin| json!({
                 "from": origin,
@@ -154,6 +210,11 @@ impl Facts {
         let (some, full) = (self.kv_bytes(1000), self.kv_bytes(spec.context));
         let kv = format!("{} for each 1000 tokens, {} for a full context", bytes(some), bytes(full));
         line("memory", format!("{} of weights; keys and values: {kv}", bytes(self.weights)));
+        match &self.experts {
+            Some(Ok(experts)) => line("experts", experts.text()),
+            Some(Err(why)) => line("experts", why.clone()),
+            None => {}
+        }
         match (self.prompt.template_origin(), self.prompt.template_hash()) {
             (Some(origin), Some(hash)) => line("template", format!("{origin} (sha256 {}…)", &hash[..16])),
             _ => line("template", "none: it goes on with texts and holds no conversations".into()),

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Refuse configuration keys that nobody knows
     #[arg(long, conflicts_with = "tensors")]
     strict: bool,
+    /// Time one read of a mixture's experts, to say how fast it runs with --expert-cache
+    #[arg(long, conflicts_with_all = ["tensors", "graph"])]
+    time_disk: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -52,7 +55,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         }
         _ => failure,
     })?;
-    let facts = Facts::gather(name, &source, arguments.strict)?;
+    let facts = Facts::gather(name, &source, arguments.strict, arguments.time_disk)?;
     if arguments.graph {
         let drawing = pasture_model::graph(&facts.spec);
         return if arguments.json { output::json(&json!({"graph": drawing})) } else { output::print(&drawing) };
