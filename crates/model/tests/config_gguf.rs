@@ -158,6 +158,44 @@ fn limited_gates_and_every_second_window_are_the_pages_own() {
 }
 
 #[test]
+fn factors_come_from_keys_of_which_one_divides() {
+    let mut keys = sizes();
+    keys.extend([
+        ("attention.head_count_kv", Stored::U32(2)),
+        ("attention.layer_norm_rms_epsilon", Stored::F32(1e-5)),
+        ("attention.scale", Stored::F32(0.125)),
+        ("embedding_scale", Stored::F32(12.0)),
+        ("residual_scale", Stored::F32(0.25)),
+        ("logit_scale", Stored::F32(8.0)),
+    ]);
+    let config = json!({
+        "architectures": ["GraniteForCausalLM"], "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+        "attention_multiplier": 0.125, "embedding_multiplier": 12.0, "residual_multiplier": 0.25, "logits_scaling": 8.0,
+    });
+    assert_eq!(from_gguf("granite", &keys, &[EMBEDDING, HEAD]), from_json(json_sizes(config)));
+}
+
+#[test]
+fn a_shared_expert_and_layers_without_rope_are_the_pages_own() {
+    let mut keys = sizes();
+    keys.extend([
+        ("attention.head_count_kv", Stored::U32(2)),
+        ("attention.layer_norm_rms_epsilon", Stored::F32(1e-5)),
+        ("attention.key_length", Stored::U32(16)),
+        ("rope.freq_base", Stored::F32(5e5)),
+        ("expert_count", Stored::U32(4)),
+        ("expert_used_count", Stored::U32(1)),
+        ("expert_feed_forward_length", Stored::U32(48)),
+        ("interleave_moe_layer_step", Stored::U32(2)),
+    ]);
+    let config = json!({
+        "architectures": ["Llama4ForCausalLM"], "num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 4,
+        "intermediate_size": 48, "intermediate_size_mlp": 96, "interleave_moe_layer_step": 2,
+    });
+    assert_eq!(from_gguf("llama4", &keys, &[EMBEDDING, HEAD]), from_json(json_sizes(config)));
+}
+
+#[test]
 fn an_encoders_tables_come_from_its_tensors() {
     let mut keys = sizes();
     keys.extend([
