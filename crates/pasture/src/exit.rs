@@ -125,6 +125,19 @@ impl From<pasture_files::data::Error> for Failure {
     }
 }
 
+impl From<pasture::data::Error> for Failure {
+    fn from(error: pasture::data::Error) -> Failure {
+        use pasture::data::Error as E;
+        match error {
+            E::Rows(error) => error.into(),
+            E::File(error) => error.into(),
+            E::Prompt(error) => error.into(),
+            E::Idle { .. } => Failure::new(Status::Usage, error.to_string()),
+            error => Failure::new(Status::Data, error.to_string()),
+        }
+    }
+}
+
 impl From<pasture_files::prompt::Error> for Failure {
     fn from(error: pasture_files::prompt::Error) -> Failure {
         use pasture_files::prompt::Error as E;

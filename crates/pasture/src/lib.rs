@@ -37,6 +37,8 @@ pub use pasture_engine as engine;
 pub use pasture_engine::sampling::SamplingOptions;
 pub use pasture_engine::{Answer, Event, Finish, Usage};
 pub use pasture_files as files;
+pub use pasture_lab as lab;
+pub use pasture_lab::data;
 pub use pasture_model as model;
 pub use pasture_model::Pooling;
 pub use pasture_store as store;

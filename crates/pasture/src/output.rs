@@ -33,6 +33,15 @@ fn closed(error: io::Error) -> Failure {
 /// Whether decoration (colors, bars) may be shown on standard error: `--color`, then `NO_COLOR`, `CLICOLOR_FORCE`,
 /// `TERM`, then whether it is a terminal.
 pub fn decorated(color: Option<&str>) -> bool {
+    wanted(color, || io::stderr().is_terminal())
+}
+
+/// Whether standard output may be colored, by the same rules.
+pub fn colored(color: Option<&str>) -> bool {
+    wanted(color, || io::stdout().is_terminal())
+}
+
+fn wanted(color: Option<&str>, is_terminal: impl FnOnce() -> bool) -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     match color {
         Some("always") => true,
@@ -40,7 +49,7 @@ pub fn decorated(color: Option<&str>) -> bool {
         _ if set("NO_COLOR") => false,
         _ if set("CLICOLOR_FORCE") => true,
         _ if std::env::var_os("TERM").is_some_and(|term| term == "dumb") => false,
-        _ => io::stderr().is_terminal(),
+        _ => is_terminal(),
     }
 }
 

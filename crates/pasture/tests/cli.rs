@@ -56,6 +56,7 @@ fn every_verb_explains_itself_with_an_example() {
         "check",
         "logits",
         "embed",
+        "data",
         "config",
         "doctor",
         "completions",

@@ -47,7 +47,7 @@ pub struct Checked {
     pub file: String,
     /// The layout by the word of `--kind`; absent where no row could be read.
     pub kind: Option<String>,
-    /// What was recognized and why, where a model is known.
+    /// What was recognized and why.
     pub recognized: Option<String>,
     /// Whether rows are named by their number, because the file has no lines.
     pub numbered: bool,
@@ -225,8 +225,7 @@ impl<'p> State<'p> {
     fn finish(mut self, rows: &data::Rows) -> Checked {
         let layout = rows.layout();
         self.checked.kind = layout.map(|layout| layout.kind().to_owned());
-        self.checked.recognized =
-            layout.zip(self.prompt).map(|(layout, prompt)| recognized(layout, self.options, prompt));
+        self.checked.recognized = layout.map(|layout| recognized(layout, self.options, self.prompt));
         self.checked.unused = rows.unused().to_vec();
         self.checked.digest = self.digests.ordered();
         self.checked.digest_unordered = self.digests.unordered();

@@ -230,7 +230,7 @@ impl Dataset {
         let facts = Facts {
             file,
             kind: layout.kind().to_owned(),
-            recognized: recognized(layout, options, prompt),
+            recognized: recognized(layout, options, Some(prompt)),
             rows,
             skipped,
             reasons,
@@ -251,21 +251,18 @@ impl Dataset {
     }
 }
 
-/// What was recognized and why.
-pub fn recognized(layout: Layout, options: &Options, prompt: &Prompt) -> String {
+/// What was recognized and why, and how a model takes it, where one is known.
+pub fn recognized(layout: Layout, options: &Options, prompt: Option<&Prompt>) -> String {
     let fields: Vec<String> = layout.fields().iter().map(|field| format!("{field:?}")).collect();
     let why = match options.kind {
         Some(_) => "as --kind says".to_owned(),
         None => format!("its rows have {}", fields.join(" and ")),
     };
-    let way = match (layout, options.prompts) {
-        (Layout::Pair | Layout::Preference | Layout::Judged, Prompts::Auto) if prompt.has_template() => {
-            "; texts are a user's turn and the answer (--prompts raw: text that goes on)"
-        }
-        (Layout::Pair | Layout::Preference | Layout::Judged, Prompts::Auto) => {
-            "; texts go on as text, for the model has no chat template"
-        }
-        _ => "",
+    let asked = matches!(layout, Layout::Pair | Layout::Preference | Layout::Judged);
+    let way = match prompt.filter(|_| asked && options.prompts == Prompts::Auto).map(Prompt::has_template) {
+        Some(true) => "; texts are a user's turn and the answer (--prompts raw: text that goes on)",
+        Some(false) => "; texts go on as text, for the model has no chat template",
+        None => "",
     };
     format!("{} ({why}){way}", layout.name())
 }

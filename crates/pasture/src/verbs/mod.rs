@@ -4,6 +4,7 @@ mod chat;
 mod check;
 mod completions;
 mod config;
+mod data;
 mod detokenize;
 mod doctor;
 mod embed;
@@ -34,6 +35,7 @@ pub enum Verb {
     Check(check::Arguments),
     Logits(logits::Arguments),
     Embed(Box<embed::Arguments>),
+    Data(Box<data::Arguments>),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -54,6 +56,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Logits(arguments) => logits::run(&arguments, program),
         Verb::Embed(arguments) => embed::run(&arguments, program),
+        Verb::Data(arguments) => data::run(&arguments, program),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

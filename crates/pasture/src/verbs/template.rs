@@ -81,7 +81,7 @@ fn without_idle_tokens(mut request: Map<String, Value>, prompt: &Prompt) -> Map<
 }
 
 /// A date such as 2025-07-04.
-fn day(text: &str) -> Result<Moment, Failure> {
+pub fn day(text: &str) -> Result<Moment, Failure> {
     let parts: Vec<&str> = text.split('-').collect();
     let moment = match parts.as_slice() {
         [year, month, day] => match (year.parse(), month.parse(), day.parse()) {
