@@ -1,9 +1,13 @@
 """Writes conversations for the starter model from facts.txt and skills.py. No text from elsewhere goes in.
 
-    python corpus.py --count 100000 --seed 1 --out corpus.jsonl
+    python corpus.py --count 100000 --seed 1 --out corpus.jsonl --questions questions.jsonl
+
+Each line is a conversation as `pasture tune` and `pasture data` read it. The questions are held out: phrasings marked
+"-" in facts.txt and one in twelve of the others, which are in no conversation; their form is that of `pasture eval`.
 """
 
 import argparse
+import hashlib
 import json
 import random as randomness
 from pathlib import Path
@@ -32,6 +36,7 @@ GIVE_NAME = ["my name is {n}", "i am {n}", "i'm {n}", "hi, i am {n}", "hello, my
 SYSTEMS = ["You are a helpful assistant.", "Be kind.", "Answer the questions of the user.", "You are a small, friendly model.",
            "You are a helpful AI assistant.", "Help the user.", "Answer shortly.", "You are the starter model of Pasture."]
 PIRATE = ["You are a pirate.", "Talk like a pirate.", "Answer like a pirate.", "You are a pirate captain."]
+ASKING = "what who which how why when where is are do does did can may what's will should in with".split()
 NAMED = ["Your name is {n}.", "You are {n}.", "You are an assistant called {n}.", "Your name is {n}. Be kind."]
 WHO = {"what is your name", "who are you", "what's your name", "what are you", "your name", "tell me your name", "do you have a name"}
 
@@ -41,16 +46,52 @@ def read_facts(path):
     for line in path.read_text().splitlines():
         mark, text = line[:1], line[2:].strip()
         if mark in "=?" and mark:
-            facts.append({"kind": mark, "asks": [t.strip() for t in text.split("|")], "answer": None, "more": None})
+            facts.append({"kind": mark, "asks": [t.strip() for t in text.split("|")], "answer": None, "more": None, "held": []})
         elif mark == "!":
             facts[-1]["answer"] = text
         elif mark == "+":
             facts[-1]["more"] = text
+        elif mark == "-":
+            facts[-1]["held"] = [t.strip() for t in text.split("|")]
     assert all(f["answer"] for f in facts)
+    # One phrasing may ask for several things; then none of its answers is the right one.
+    known = [ask for fact in facts for ask in fact["asks"]]
+    for fact in facts:
+        for ask in [ask for ask in fact["asks"][3:] if fact["kind"] == "?" and known.count(ask) == 1 and held_out(ask)]:
+            fact["asks"].remove(ask)
+            fact["held"].append(ask)
+        assert not set(fact["held"]) & set(known) - set(fact["held"]), fact["held"]
     return facts
 
 
-def ask_fact(random, fact):
+def held_out(ask):
+    """One in twelve, the same whatever else stands in the file."""
+    return hashlib.sha256(ask.encode()).digest()[0] % 12 == 0
+
+
+def question(ask):
+    words = [w.upper() if w in UPPER else w.capitalize() if w in PROPER else w for w in ask.split(" ")]
+    ask = " ".join(words)
+    return ask[0].upper() + ask[1:] + ("?" if words[0].lower() in ASKING else ".")
+
+
+def write_questions(facts, path):
+    with path.open("w") as out:
+        settings = {"name": "starter", "scorers": ["exact", "f1"], "max_tokens": 96}
+        out.write(json.dumps({"task": settings}) + "\n")
+        for fact in facts:
+            for ask in fact["held"]:
+                out.write(json.dumps({"prompt": question(ask), "answer": fact["answer"]}) + "\n")
+
+
+def ask_fact(random, fact, held=()):
+    while True:
+        ask = phrased(random, fact)
+        if ask not in held:
+            return ask
+
+
+def phrased(random, fact):
     ask = random.choice(fact["asks"])
     if fact["kind"] == "=":
         command = fact["answer"].startswith("The command")
@@ -118,11 +159,9 @@ def typed(random, ask):
         ask = ask[0].upper() + ask[1:]
     elif random.random() < 0.7:
         ask = ask.lower()
-    question = ask.lower().split(" ")[0].rstrip(",") in (
-        "what who which how why when where is are do does can may what's will should in with".split()
-    )
+    asks = ask.lower().split(" ")[0].rstrip(",") in ASKING
     mark = random.random()
-    if question:
+    if asks:
         ask += "?" if mark < 0.7 else "" if mark < 0.95 else "??" if mark < 0.97 else "."
     else:
         ask += "" if mark < 0.55 else "." if mark < 0.8 else "!" if mark < 0.9 else "?"
@@ -136,7 +175,7 @@ def turn(random, facts, topics):
     kind = random.random()
     if kind < 0.54:
         fact = random.choice(facts)
-        return ask_fact(random, fact), fact["answer"], fact
+        return ask_fact(random, fact, {ask for fact in facts for ask in fact["held"]}), fact["answer"], fact
     if kind < 0.575:
         return *difference(random, topics), None
     return *skills.skill(random), None
@@ -194,13 +233,17 @@ def main():
     options.add_argument("--count", type=int, default=100000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--questions", type=Path)
     options = options.parse_args()
     random = randomness.Random(options.seed)
     facts = read_facts(here / "facts.txt")
     topics = [f for f in facts if f["kind"] == "=" and not f["answer"].startswith("The command")]
     with options.out.open("w") as out:
         for _ in range(options.count):
-            out.write(json.dumps(conversation(random, facts, topics)) + "\n")
+            turns = [{"role": role, "content": text} for role, text in conversation(random, facts, topics)]
+            out.write(json.dumps({"messages": turns}) + "\n")
+    if options.questions:
+        write_questions(facts, options.questions)
 
 
 if __name__ == "__main__":

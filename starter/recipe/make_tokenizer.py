@@ -39,8 +39,8 @@ def main():
     def texts():
         for i, line in enumerate(open(options.corpus)):
             if i < 20000:
-                for role, text in json.loads(line):
-                    yield role + "\n" + text
+                for turn in json.loads(line)["messages"]:
+                    yield turn["role"] + "\n" + turn["content"]
 
     tokenizer.train_from_iterator(texts(), trainer)
     tokenizer.save(options.out)

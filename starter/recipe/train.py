@@ -153,7 +153,7 @@ def main():
     tokenizer = Tokenizer.from_file(options.tokenizer)
     rows, budget = [], options.tokens
     for line in open(options.corpus):
-        rows.append(encode(tokenizer, json.loads(line)))
+        rows.append(encode(tokenizer, [(m["role"], m["content"]) for m in json.loads(line)["messages"]]))
         budget -= len(rows[-1][0])
         if budget < 0:
             break
