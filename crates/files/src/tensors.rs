@@ -119,6 +119,15 @@ impl Tensors {
         Ok(open)
     }
 
+    /// A GGUF checkpoint that is still to be written, by its metadata and its tensors: bytes of those that nobody asks
+    /// for may be left empty. `name` is what messages call it.
+    pub fn planned(name: &str, metadata: gguf::Metadata, tensors: Vec<Found>) -> Result<Tensors> {
+        let mut planned = Tensors::empty(name.to_owned());
+        planned.add(PathBuf::from(name), tensors)?;
+        planned.gguf = Some(metadata);
+        Ok(planned)
+    }
+
     /// Opens the checkpoint of a folder, as [`Tensors::open`] says.
     pub fn open_folder(folder: &Folder) -> Result<Tensors> {
         let names = folder.names()?;

@@ -141,6 +141,14 @@ pub enum Error {
         /// Pages asked for.
         pages: usize,
     },
+    /// What a container has no way to say.
+    #[error("{container} cannot express {what}")]
+    CannotExpress {
+        /// The container, or the architecture in it.
+        container: String,
+        /// What would be lost.
+        what: String,
+    },
     /// The model has no output head.
     #[error("this model is an encoder: it has no output head")]
     NoHead,

@@ -17,6 +17,7 @@ mod mixers;
 pub mod names;
 mod pool;
 mod rope;
+pub mod save;
 mod sites;
 pub mod spec;
 mod weights;
@@ -29,7 +30,9 @@ pub use error::{Error, Result};
 pub use expert_cache::{ExpertCache, ExpertCounts};
 pub use graph::graph;
 pub use kv::{Kv, PageCount, SequenceId};
-pub use load::{LoadOptions, Loaded, Source, UnknownKeys, Unused, build, build_quantized, load, parameters};
+pub use load::{
+    LoadOptions, Loaded, Slot, Source, Survey, UnknownKeys, Unused, build, build_quantized, load, parameters, survey,
+};
 pub use pool::{EmbedRules, Pooling, normalize};
 pub use rope::{RopeSpec, Scaling};
 pub use sites::{Kind, Module, Parameter, Sites};

@@ -121,6 +121,17 @@ impl RopeSpec {
         }
     }
 
+    /// The length that the model was first trained for, where the scaling depends on it.
+    pub fn original(&self) -> Option<usize> {
+        match &self.scaling {
+            Scaling::None | Scaling::Linear { .. } => None,
+            Scaling::DynamicNtk { original, .. }
+            | Scaling::Yarn { original, .. }
+            | Scaling::ByWavelength { original, .. }
+            | Scaling::PerDimension { original, .. } => Some(*original),
+        }
+    }
+
     /// Which of several sets of factors a sequence of that length has.
     pub fn regime(&self, length: usize) -> usize {
         match &self.scaling {

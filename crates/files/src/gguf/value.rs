@@ -135,6 +135,11 @@ impl Value {
         Value::Numbers(Numbers { kind: Kind::I32, stored: stored(values, i32::to_le_bytes) })
     }
 
+    /// A list of bytes.
+    pub fn bytes(values: Vec<u8>) -> Value {
+        Value::Numbers(Numbers { kind: Kind::U8, stored: Bytes::from(values) })
+    }
+
     /// A list of unsigned 32-bit integers.
     pub fn counts(values: &[u32]) -> Value {
         Value::Numbers(Numbers { kind: Kind::U32, stored: stored(values, u32::to_le_bytes) })

@@ -95,6 +95,21 @@ const BOOKKEEPING: [&str; 24] = [
     "chat_format",
 ];
 
+/// GGUF's names behind `general.sampling.`, and ours.
+pub(super) const SAMPLING_NAMES: [(&str, &str); 11] = [
+    ("temp", "temperature"),
+    ("top_k", "top_k"),
+    ("top_p", "top_p"),
+    ("min_p", "min_p"),
+    ("typ_p", "typical_p"),
+    ("xtc_probability", "xtc_probability"),
+    ("xtc_threshold", "xtc_threshold"),
+    ("penalty_last_n", "repeat_last_n"),
+    ("penalty_repeat", "repetition_penalty"),
+    ("mirostat_tau", "mirostat_tau"),
+    ("mirostat_eta", "mirostat_eta"),
+];
+
 impl Defaults {
     /// Reads `generation_config.json`; the ends it lists come second.
     pub(super) fn from_generation_config(config: &Value, file: &str) -> Result<(Defaults, Ends)> {
@@ -138,19 +153,6 @@ impl Defaults {
 
     /// Reads the keys `general.sampling.*` of a GGUF file.
     pub(super) fn from_gguf(metadata: &Metadata) -> Result<Defaults> {
-        const NAMES: [(&str, &str); 11] = [
-            ("temp", "temperature"),
-            ("top_k", "top_k"),
-            ("top_p", "top_p"),
-            ("min_p", "min_p"),
-            ("typ_p", "typical_p"),
-            ("xtc_probability", "xtc_probability"),
-            ("xtc_threshold", "xtc_threshold"),
-            ("penalty_last_n", "repeat_last_n"),
-            ("penalty_repeat", "repetition_penalty"),
-            ("mirostat_tau", "mirostat_tau"),
-            ("mirostat_eta", "mirostat_eta"),
-        ];
         let mut defaults = Defaults::default();
         let mut mirostat = 0;
         for (key, value) in metadata.iter() {
@@ -159,7 +161,7 @@ impl Defaults {
                 mirostat = value.integer().ok_or_else(|| metadata.invalid(key, "is no integer"))?;
                 continue;
             }
-            let Some((_, ours)) = NAMES.into_iter().find(|(known, _)| *known == name) else {
+            let Some((_, ours)) = SAMPLING_NAMES.into_iter().find(|(known, _)| *known == name) else {
                 let known = name == "sequence";
                 match known {
                     true => defaults.ignored.push((key.into(), "the order of steps is the engine's".into())),

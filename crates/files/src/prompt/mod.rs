@@ -4,6 +4,7 @@
 //! What is printed for a conversation is decided by the template alone, and marks in messages stay text.
 #![forbid(unsafe_code)]
 
+mod carry;
 mod conversation;
 mod defaults;
 mod error;

@@ -40,6 +40,13 @@ impl Charsmap {
         Ok(map)
     }
 
+    /// The map as files hold it.
+    pub(super) fn stored(&self) -> Vec<u8> {
+        let trie = self.units.iter().flat_map(|unit| unit.to_le_bytes());
+        let size = (self.units.len() as u32).saturating_mul(4).to_le_bytes();
+        size.into_iter().chain(trie).chain(self.texts.bytes()).collect()
+    }
+
     /// Every value that a leaf can hold must be the start of a text.
     fn check(&self, what: &str) -> Result<()> {
         for (at, &unit) in self.units.iter().enumerate() {

@@ -281,6 +281,12 @@ impl Pairs {
         self.slots[slot] = (key, rank, merged);
     }
 
+    /// Rank, left and right of every pair, in no order.
+    pub(super) fn listed(&self) -> Vec<(u32, u32, u32)> {
+        let pairs = self.slots.iter().filter(|(key, _, _)| *key != NO_PAIR);
+        pairs.map(|(key, rank, _)| (*rank, (key >> 32) as u32, *key as u32)).collect()
+    }
+
     pub(super) fn find(&self, left: u32, right: u32) -> Option<(u32, u32)> {
         let key = u64::from(left) << 32 | u64::from(right);
         let mask = self.slots.len() - 1;

@@ -12,14 +12,19 @@ const ACTIVATIONS: &[(&str, Activation)] = &[
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
     ("gelu", Activation::Gelu),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
     ("gelu_new", Activation::GeluTanh),
     ("gelu_fast", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
     ("quick_gelu", Activation::GeluQuick),
     ("relu", Activation::Relu),
     ("relu2", Activation::ReluSquared),
     ("tanh", Activation::Tanh),
 ];
+
+/// The usual name of an activation.
+pub(crate) fn activation_name(activation: Activation) -> Option<&'static str> {
+    ACTIVATIONS.iter().find(|(_, found)| *found == activation).map(|(name, _)| *name)
+}
 
 impl Config {
     /// The activation that a key names, else the reference's.

@@ -60,6 +60,15 @@ const FACTORS_LONG: &str = "rope_factors_long.weight";
 /// The most divisors, and the most layers that a list of sizes may be for.
 const LIST_MAX: usize = 4096;
 
+/// The key of a GGUF file, behind the architecture's word and a dot, for a key under Hugging Face's name.
+pub(crate) fn gguf_key(name: &str) -> Option<&'static str> {
+    let (table, name) = match name.strip_prefix("rope_scaling.") {
+        Some(inner) => (SCALING, inner),
+        None => (NAMES, name),
+    };
+    table.iter().find(|(_, other)| *other == name).map(|(key, _)| *key)
+}
+
 impl Config {
     /// The configuration in GGUF metadata, completed from the file's tensors.
     pub fn from_gguf(metadata: &Metadata, tensors: &Tensors) -> Result<Config> {

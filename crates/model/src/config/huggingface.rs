@@ -30,6 +30,11 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("num_experts_per_tok", "experts_per_token"),
 ];
 
+/// The path of a key in files that keep it in an object.
+pub(crate) fn nested_key(key: &str) -> Option<&'static str> {
+    SPELLINGS.iter().find(|(usual, path)| *usual == key && path.contains('.')).map(|(_, path)| *path)
+}
+
 pub(super) fn read(mut config: Config) -> Result<Config> {
     let architectures: Option<Vec<String>> = config.get("architectures")?;
     config.architecture = match architectures.unwrap_or_default().as_slice() {

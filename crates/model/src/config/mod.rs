@@ -26,7 +26,10 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
+pub(crate) use activation::activation_name;
 pub use finish::{Ignored, Report};
+pub(crate) use gguf::gguf_key;
+pub(crate) use huggingface::nested_key;
 pub use quantization::{Quantization, Scheme};
 pub use read::FromValue;
 pub use rope::RopeDefaults;
@@ -133,6 +136,13 @@ impl Config {
                 None => return key.to_owned(),
             }
         }
+    }
+
+    /// Whether a page has read a key, or one inside it.
+    pub(crate) fn is_used(&self, path: &str) -> bool {
+        let inner = format!("{path}.");
+        let used = self.used.borrow();
+        used.contains(path) || used.iter().any(|used| used.starts_with(&inner))
     }
 
     /// Sets what the tensors show.

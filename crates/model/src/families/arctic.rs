@@ -118,4 +118,11 @@ fn names(_: &Spec) -> Names {
     ])
     .ignoring(&[ignored("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "computed from the configuration")])
     .gguf_interleaved()
+    .gguf_slots(&[
+        ("blk.{layer}.ffn_norm", &["residual.norm"]),
+        ("blk.{layer}.ffn_gate", &["residual.gate"]),
+        ("blk.{layer}.ffn_up", &["residual.up"]),
+        ("blk.{layer}.ffn_down", &["residual.down"]),
+        ("blk.{layer}.ffn_norm_exps", &["experts.norm"]),
+    ])
 }

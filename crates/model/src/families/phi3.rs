@@ -65,4 +65,8 @@ fn names(_: &Spec) -> Names {
         row("model.layers.{layer}.mlp.down_proj", "mlp.down"),
     ])
     .ignoring(&[ignored("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "computed from the configuration")])
+    .gguf_slots(&[
+        ("blk.{layer}.attn_qkv", &["attention.q", "attention.k", "attention.v"]),
+        ("blk.{layer}.ffn_up", &["mlp.gate", "mlp.up"]),
+    ])
 }

@@ -5,8 +5,9 @@ mod assemble;
 mod joined;
 mod on_disk;
 mod parts;
-mod shape;
+pub(crate) mod shape;
 mod source;
+pub(crate) mod survey;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::spec::Spec;
 pub use joined::parameters;
 use parts::Parts;
 pub use source::{LoadOptions, Loaded, Source, UnknownKeys, load};
+pub use survey::{Slot, Survey, survey};
 
 /// A tensor of the file that fills no slot, and why nothing is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +94,7 @@ pub(crate) fn build_so(
         norms: HashMap::new(),
         sites: Sites::default(),
         parameters: Vec::new(),
+        survey: None,
     };
     let decoder = assemble::assemble(spec, &mut parts, backend.clone())?;
     let unused = unused(&parts)?;

@@ -9,12 +9,13 @@ use pasture_files::error::file_name;
 use pasture_files::{Bytes, Tensors};
 use pasture_kernels::Format;
 use pasture_tensor::ops::linear::Site;
-use pasture_tensor::{Backend, Linear, Norm, Vector, Weight, WeightId};
+use pasture_tensor::{Backend, Layout, Linear, Norm, Vector, Weight, WeightId};
 
 use super::Unused;
 use super::joined::Joined;
 use super::on_disk::Disk;
 use super::shape::{SlotShape, Source, wanted};
+use super::survey::Slot;
 use crate::config::Quantization;
 use crate::error::{Error, Result};
 use crate::names::{Names, Part, Place, Row, Stored};
@@ -42,6 +43,8 @@ pub(crate) struct Parts<'a> {
     pub(super) norms: HashMap<Place, Norm>,
     pub(super) sites: Sites,
     pub(super) parameters: Vec<Parameter>,
+    /// Where each slot stands, where that is all that is asked for.
+    pub(super) survey: Option<Vec<Slot>>,
 }
 
 /// A slot's tensor, found.
@@ -73,6 +76,9 @@ impl<'a> Parts<'a> {
         let slot = SlotShape { rows, cols: Some(cols) };
         let found = self.find(place, Part::Weight, slot)?;
         let Found { format, source, bytes, .. } = &found;
+        if self.survey.is_some() {
+            return Ok(Weight::new(*format, Layout::Plain, rows, cols, Arc::new([])));
+        }
         let made = match (&found.joined, found.row.stored) {
             (None, Stored::Plain | Stored::Stacked) => None,
             (None, Stored::Transposed | Stored::StackedTransposed) => Some(self.turn(&found, rows, cols)?),
@@ -198,6 +204,10 @@ impl<'a> Parts<'a> {
                 }
                 self.used.insert(name.clone());
                 joined.iter().for_each(|joined| self.add_beside(joined));
+                if let Some(slots) = &mut self.survey {
+                    let slot = Slot { place, part, rows: slot.rows, cols: slot.cols, tensor: name.clone(), format };
+                    slots.push(slot);
+                }
                 return Ok(Found { name, row, format, source, bytes, joined });
             }
             let needs = source.shown(row, part, slot);

@@ -5,22 +5,23 @@ use crate::spec::{AttentionSpec, MixerSpec, Spec};
 
 /// What a slot needs.
 #[derive(Clone, Copy)]
-pub(super) struct SlotShape {
-    pub(super) rows: usize,
+pub(crate) struct SlotShape {
+    pub(crate) rows: usize,
     /// None for a vector.
-    pub(super) cols: Option<usize>,
+    pub(crate) cols: Option<usize>,
 }
 
 /// Where a slot's rows lie in a tensor.
-pub(super) struct Source {
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
     /// The slot's first row among those of all slots that share the tensor.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// Rows of all slots that share it.
-    pub(super) total: usize,
+    pub(crate) total: usize,
     /// Which of several stacked matrices.
-    pub(super) stack: usize,
+    pub(crate) stack: usize,
     /// How many are stacked.
-    stacks: usize,
+    pub(crate) stacks: usize,
     order: Order,
     head_dim: usize,
     /// The slot's number among those that share the tensor, and how many they are.
@@ -29,7 +30,7 @@ pub(super) struct Source {
 
 impl Source {
     /// The place of a slot of `rows` rows in the tensor of a row of the name table.
-    pub(super) fn of(spec: &Spec, place: Place, row: &Row, rows: usize) -> Source {
+    pub(crate) fn of(spec: &Spec, place: Place, row: &Row, rows: usize) -> Source {
         let size = |slot: &&'static str| if *slot == place.slot { rows } else { slot_rows(spec, place.layer, slot) };
         let first = row.slots.iter().take_while(|slot| **slot != place.slot).map(&size).sum();
         let total = row.slots.iter().map(size).sum();
@@ -49,7 +50,7 @@ impl Source {
     }
 
     /// The same within its own matrix of the stack.
-    pub(super) fn within(&self, row: usize) -> usize {
+    pub(crate) fn within(&self, row: usize) -> usize {
         match self.order {
             Order::Plain => self.first + row,
             Order::Interleaved => {
@@ -78,7 +79,7 @@ impl Source {
     }
 
     /// The shapes that hold the slot; stacked matrices may also be written as one.
-    fn shapes(&self, row: &Row, part: Part, slot: SlotShape) -> Vec<Vec<usize>> {
+    pub(crate) fn shapes(&self, row: &Row, part: Part, slot: SlotShape) -> Vec<Vec<usize>> {
         let Source { total, stacks, .. } = *self;
         match (slot.cols, row.stored) {
             (None, Stored::Plain | Stored::Transposed) => vec![vec![total]],

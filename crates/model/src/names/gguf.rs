@@ -1,5 +1,5 @@
 //! The one table of GGUF names. They are uniform over families: what a page says of its own files is only whether
-//! their converter reorders the rows of queries and keys.
+//! their converter reorders the rows of queries and keys, and which of several rows for a module is theirs.
 
 use super::{GgufOrder, Names, Order, Row, Stored, fused, ignored, row};
 
@@ -52,6 +52,13 @@ pub fn gguf(own: &Names) -> Names {
         ("expert.down", "blk.{layer}.ffn_down_exps", "blk.{layer}.ffn_down.{expert}"),
     ] {
         rows.extend([row(stacked, slot).stored(Stored::Stacked), row(single, slot)]);
+    }
+    // A row of slots that the family does not have would only make the way back ambiguous.
+    let has = |slot: &&'static str| own.rows.iter().any(|row| row.slots.contains(slot));
+    rows.retain(|row| row.slots.iter().all(|slot| has(&slot)));
+    for (module, slots) in own.gguf_slots {
+        rows.retain(|row| row.module != *module || row.slots == *slots);
+        rows.sort_by_key(|row| row.module != *module);
     }
     let factors = "factors of the rotary frequencies, read with the configuration";
     Names { norms_plus_one: true, ..Names::new(rows) }.ignoring(&[

@@ -82,6 +82,8 @@ pub struct Names {
     pub prefixes: &'static [&'static str],
     /// How GGUF files of this family store the rows of queries and keys.
     pub gguf_order: GgufOrder,
+    /// What modules of GGUF files hold in this family, where the shared table has several rows for a module or a slot.
+    pub gguf_slots: &'static [(&'static str, &'static [&'static str])],
     /// Whether norms that are stored less one have the one added in the file.
     pub norms_plus_one: bool,
 }
@@ -175,6 +177,11 @@ impl Names {
     /// The same table for a family whose GGUF files keep queries and keys as they are.
     pub fn gguf_plain(self) -> Names {
         Names { gguf_order: GgufOrder::Plain, ..self }
+    }
+
+    /// The same table for a family whose GGUF files have these slots in these modules.
+    pub fn gguf_slots(self, gguf_slots: &'static [(&'static str, &'static [&'static str])]) -> Names {
+        Names { gguf_slots, ..self }
     }
 
     /// The rows that may fill a slot.

@@ -29,15 +29,19 @@ pub fn run(folder: &Path) -> Result<Outcome> {
         return all_refused(folder).map(|()| Outcome::Passed);
     }
     let alone = folder.join("model.gguf");
-    let place = if alone.is_file() { &alone } else { folder };
-    let decoder = match open(place) {
+    run_as(if alone.is_file() { &alone } else { folder }, folder)
+}
+
+/// Runs a checkpoint against the results of a case's folder.
+pub fn run_as(model: &Path, folder: &Path) -> Result<Outcome> {
+    let decoder = match open(model) {
         Err(Error::Architecture { name, .. }) => return Ok(Outcome::NotCovered(name)),
         decoder => decoder?,
     };
     let golden = play::Golden::open(&results(folder)?)?;
     match decoder.head() {
         Some(_) => play::check(&decoder, &golden)?,
-        None => encode::check(&decoder, &golden, &EmbedRules::of(&Source::open(place)?, decoder.spec().hidden)?)?,
+        None => encode::check(&decoder, &golden, &EmbedRules::of(&Source::open(model)?, decoder.spec().hidden)?)?,
     }
     Ok(Outcome::Passed)
 }
