@@ -197,7 +197,9 @@ impl Lists<'_> {
     }
 
     fn unigram(&self) -> Result<Inner> {
-        let (vocabulary, added) = self.tables(|text| Some(text.as_bytes().to_vec()))?;
+        let (mut vocabulary, added) = self.tables(|text| Some(text.as_bytes().to_vec()))?;
+        // The table of prefixes is made here: what a user writes must not find a mark in it.
+        added.iter().filter(|added| added.is_mark()).for_each(|added| vocabulary.conceal(added.id));
         let scores = self.scores()?;
         let normal = self.types.iter().zip(&scores).filter(|(kind, _)| **kind == Type::Normal);
         let least = normal.fold(f32::INFINITY, |least, (_, &score)| least.min(score));
@@ -367,7 +369,10 @@ impl Lists<'_> {
             template.pair = Some(vec![cls, Slot::First, sep, Slot::Second, sep]);
         }
         if self.metadata.text("general.architecture")? == Some("phi3") && is_piece {
-            added.strip_right(|added| added.content.starts_with("<|") && added.content != "<|endoftext|>");
+            added.strip_right(|added| match added.content.as_str() {
+                "<|endoftext|>" => false,
+                content => content.starts_with("<|") || content == "</s>",
+            });
         }
         Ok(Inner {
             vocabulary,

@@ -42,6 +42,10 @@ fn from_document(document: &Document, more: &[Added]) -> Result<Inner> {
         push_missing(&mut added, token)?;
     }
     add_to(&mut vocabulary, &added, has_alphabet)?;
+    if document.tokens.scores.is_some() {
+        // Unigram looks tokens up by their prefixes: what a user writes must not find a mark among them.
+        added.iter().filter(|added| added.is_mark()).for_each(|added| vocabulary.conceal(added.id));
+    }
     let (model, unknown) = model::build(document, &vocabulary, has_alphabet)?;
     let template = template::read(&document.post_processor, &vocabulary)?;
     let roles = roles(&template, &added, unknown);
