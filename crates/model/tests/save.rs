@@ -23,7 +23,7 @@ use serde_json::Value;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Cases that GGUF cannot hold, and a word of the reason.
-const REFUSED: [(&str, &str); 11] = [
+const REFUSED: [(&str, &str); 14] = [
     // GGUF's word of these families knows no window.
     ("mistral_v01_swa", "Window"),
     ("ministral", "Window"),
@@ -35,6 +35,9 @@ const REFUSED: [(&str, &str); 11] = [
     // It has the factor of scores of the published models, and their layers.
     ("gemma2", "scale"),
     ("gemma3_text", "scale"),
+    ("llama4_text", "Chunk"),
+    ("llama4_text_rope", "Chunk"),
+    ("phi35_moe", "rotary"),
     ("arctic_freq2", "mlp"),
     ("qwen3_moe_nonorm", "Mlp"),
     ("qwen3_moe", "Mlp"),
@@ -74,6 +77,8 @@ fn round(case: &Path) -> Result<Option<String>, String> {
     let (file, again) = (folder.path().join("model.gguf"), folder.path().join("again"));
     match to_gguf(case, &file) {
         Err(Error::Architecture { .. }) => return Ok(None),
+        // Numbers that are not read yet.
+        Err(Error::Key { key, .. }) if key == "quantization_config" => return Ok(None),
         Err(error @ Error::CannotExpress { .. }) => return Ok(Some(error.to_string())),
         Err(error) => return Err(format!("to GGUF: {error}")),
         Ok(()) => {}
@@ -157,6 +162,8 @@ fn families_whose_cases_gguf_cannot_hold_pass_in_shapes_that_it_can() {
         ("text/gemma2", 2, vec![("query_pre_attn_scalar", Value::from(16))]),
         ("text/gemma3_text", 6, vec![("query_pre_attn_scalar", Value::from(16))]),
         ("text/qwen3_moe", 1, vec![]),
+        ("text/llama4_text", 4, vec![("attention_chunk_size", Value::from(8192)), ("floor_scale", Value::from(8192))]),
+        ("text/phi35_moe", 2, vec![("rope_scaling", Value::Null)]),
         ("text/mistral_v01_swa", 2, vec![("sliding_window", Value::Null)]),
     ] {
         let folder = tempfile::tempdir().expect("a folder for the test");

@@ -37,8 +37,19 @@ const PROBES: [&str; 18] = [
     "",
 ];
 
+/// A text that two tokenizers turn into different ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The text.
+    pub text: &'static str,
+    /// The ids of the first.
+    pub one: Vec<u32>,
+    /// The ids of the second.
+    pub other: Vec<u32>,
+}
+
 /// The first text of a set of probes to which two tokenizers give different ids, with the ids of both.
-pub fn first_difference(one: &Tokenizer, other: &Tokenizer) -> Result<Option<(&'static str, Vec<u32>, Vec<u32>)>> {
+pub fn first_difference(one: &Tokenizer, other: &Tokenizer) -> Result<Option<Difference>> {
     for text in PROBES {
         for specials in [Specials::AsText, Specials::Parse] {
             let ids = |tokenizer: &Tokenizer| tokenizer.encode_with_special(text, specials);
@@ -48,7 +59,7 @@ pub fn first_difference(one: &Tokenizer, other: &Tokenizer) -> Result<Option<(&'
                 (one, other) => (one.unwrap_or_default(), other.unwrap_or_default()),
             };
             if one != other {
-                return Ok(Some((text, one, other)));
+                return Ok(Some(Difference { text, one, other }));
             }
         }
     }
@@ -218,7 +229,7 @@ fn unigrams(tokenizer: &Tokenizer, scores: &[f32]) -> Value {
         }
     }
     if collapse {
-        normalizers.push(json!({ "type": "Strip", "strip_left": true, "strip_right": true }));
+        normalizers.push(json!({ "type": "Replace", "pattern": { "Regex": "^ +| +$" }, "content": "" }));
         normalizers.push(json!({ "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " }));
     }
     let token = |id: usize| String::from_utf8_lossy(inner.vocabulary.get(id as u32).unwrap_or_default()).into_owned();
@@ -263,13 +274,19 @@ fn sentence_piece(inner: &Inner, metadata: &Metadata) -> Result<Vec<u8>> {
     let scores = metadata.floats("tokenizer.ggml.scores")?.unwrap_or_default();
     let types = metadata.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
     let texts = metadata.texts("tokenizer.ggml.tokens")?;
+    let is_unknown = |id: &u32| inner.vocabulary.get(*id).is_some_and(|bytes| bytes == b"<unk>");
+    let unknown = inner.roles.unknown.or((0..inner.vocabulary.size() as u32).find(is_unknown));
+    let none =
+        || Error::Unsupported { what: "in SentencePiece: a vocabulary without", name: "an unknown token".into() };
+    let unknown = unknown.ok_or_else(none)?;
     let mut file = Vec::new();
     for (id, text) in texts.into_iter().flat_map(|texts| texts.iter()).enumerate() {
         let mut piece = Vec::new();
         put_bytes(&mut piece, 1, text);
         piece.push(2 << 3 | 5);
         piece.extend(scores.get(id).copied().unwrap_or(0.0).to_le_bytes());
-        put_number(&mut piece, 3, types.get(id).copied().filter(|kind| *kind > 0).unwrap_or(1) as u64);
+        let kind = types.get(id).copied().filter(|kind| *kind > 0).unwrap_or(1) as u64;
+        put_number(&mut piece, 3, if id == unknown as usize { 2 } else { kind });
         put_bytes(&mut file, 1, &piece);
     }
     let mut trainer = Vec::new();
@@ -278,7 +295,7 @@ fn sentence_piece(inner: &Inner, metadata: &Metadata) -> Result<Vec<u8>> {
         .any(|id| inner.vocabulary.get(id).is_some_and(|bytes| byte_of(bytes).is_some()));
     put_number(&mut trainer, 35, u64::from(has_bytes));
     let none = u64::MAX;
-    let roles = [(40, inner.roles.unknown), (41, inner.roles.bos), (42, inner.roles.eos), (43, inner.roles.pad)];
+    let roles = [(40, Some(unknown)), (41, inner.roles.bos), (42, inner.roles.eos), (43, inner.roles.pad)];
     for (field, id) in roles {
         put_number(&mut trainer, field, id.map_or(none, u64::from));
     }

@@ -38,7 +38,7 @@ use bpe::{Ids, Scratch};
 pub use decode::TextStream;
 use decode::{Decoder, byte_of};
 pub use error::{Error, Result};
-pub use into_files::{Files, first_difference};
+pub use into_files::{Difference, Files, first_difference};
 use model::Model;
 use stage::Stage;
 use text::Text;

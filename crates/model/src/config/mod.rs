@@ -33,6 +33,7 @@ pub(crate) use huggingface::nested_key;
 pub use quantization::{Quantization, Scheme};
 pub use read::FromValue;
 pub use rope::RopeDefaults;
+pub(crate) use rope::{BY_WAVELENGTH, GROWTH};
 pub use sizes::Heads;
 
 /// Characters of a key that messages show.

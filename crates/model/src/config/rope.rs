@@ -25,7 +25,10 @@ impl Default for RopeDefaults {
 }
 
 /// The published name of [`Scaling::ByWavelength`].
-pub(super) const BY_WAVELENGTH: &str = "llama3";
+pub(crate) const BY_WAVELENGTH: &str = "llama3";
+
+/// The key of queries that grow with their position.
+pub(crate) const GROWTH: &str = "llama_4_scaling_beta";
 
 const TYPES: [&str; 7] = ["default", "linear", "dynamic", "yarn", BY_WAVELENGTH, "longrope", "su"];
 

@@ -108,10 +108,6 @@ fn names(_: &Spec) -> Names {
         row("encoder.layer.{layer}.output.LayerNorm", "mlp.output_norm"),
     ])
     .prefixed(&["bert.", "roberta."])
-    .gguf_slots(&[
-        ("blk.{layer}.attn_output_norm", &["attention.norm"]),
-        ("blk.{layer}.layer_output_norm", &["mlp.norm"]),
-    ])
     .ignoring(&[
         ignored("embeddings.position_ids", "the numbers of the positions, in order"),
         ignored("pooler.dense.weight", "embedding takes a row or a mean, not the pooler's output"),

@@ -95,8 +95,5 @@ fn names(_: &Spec) -> Names {
         stacked("transformer.blocks.{layer}.ffn.experts.mlp.v1", "expert.up", Stored::Stacked),
         stacked("transformer.blocks.{layer}.ffn.experts.mlp.w2", "expert.down", Stored::StackedTransposed),
     ])
-    .gguf_slots(&[
-        ("blk.{layer}.attn_qkv", &["attention.q", "attention.k", "attention.v"]),
-        ("blk.{layer}.attn_output_norm", &["experts.norm"]),
-    ])
+    .gguf_slots(&[("blk.{layer}.attn_qkv", &["attention.q", "attention.k", "attention.v"])])
 }

@@ -103,7 +103,7 @@ fn rope(config: &Config, head_dim: usize) -> Result<RopeSpec> {
 }
 
 fn names(spec: &Spec) -> Names {
-    let mut names = llama::names(spec).gguf_plain();
+    let mut names = llama::names(spec).gguf_plain().gguf_slots(&[("blk.{layer}.post_attention_norm", &["mlp.norm"])]);
     names.rows.retain(|row| !row.module.contains(".mlp."));
     let sinks = "model.layers.{layer}.self_attn.sinks";
     names

@@ -55,7 +55,7 @@ pub fn gguf(own: &Names) -> Names {
     }
     // A row of slots that the family does not have would only make the way back ambiguous.
     let has = |slot: &&'static str| own.rows.iter().any(|row| row.slots.contains(slot));
-    rows.retain(|row| row.slots.iter().all(|slot| has(&slot)));
+    rows.retain(|row| row.slots.iter().all(has));
     for (module, slots) in own.gguf_slots {
         rows.retain(|row| row.module != *module || row.slots == *slots);
         rows.sort_by_key(|row| row.module != *module);

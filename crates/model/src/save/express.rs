@@ -19,7 +19,8 @@ use crate::names::Names;
 use crate::spec::Spec;
 
 /// Keys whose null says that something is off; elsewhere null says nothing.
-const NULL_COUNTS: [&str; 4] = ["sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "clip_qkv"];
+const NULL_COUNTS: [&str; 5] =
+    ["attention_chunk_size", "sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "clip_qkv"];
 
 /// What a container calls the model, and the page that reads it there.
 pub(super) struct Expressed<T> {
@@ -54,6 +55,12 @@ fn config_of(spec: &Spec, family: &'static Family) -> Result<Expressed<Value>> {
     all.extend(keys::keys(spec, Container::HuggingFace));
     let config = Config::from_json("config.json", Value::Object(all.clone()))?;
     (family.spec)(&config)?;
+    if config.is_used("intermediate_size_mlp")
+        && let Some(width) = all.get("moe_intermediate_size").cloned()
+    {
+        // Such a page has the experts' width under the plain name.
+        all.insert("intermediate_size".to_owned(), width);
+    }
     let named = ["architectures", "model_type"];
     let mut kept = Keys::new();
     for (key, value) in all {

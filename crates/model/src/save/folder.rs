@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use pasture_files::dtype::Dtype;
 use pasture_files::durable;
 use pasture_files::folder::Folder;
+use pasture_files::gguf::Metadata;
 use pasture_files::outline::Outline;
 use pasture_files::prompt::Prompt;
 use pasture_files::safetensors;
 use pasture_files::size::Size;
+use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Format;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Progress;
 use super::express::{Expressed, as_config};
 use super::targets::{Content, Encode, Target, targets};
+use super::tokens::{check_ids, of_tokenizer, tokenizer_of};
 use crate::config::Container;
 use crate::error::{Error, Result};
 use crate::load::{Source, Survey};
@@ -51,7 +54,9 @@ pub fn plan_folder<'a>(source: &'a Source, survey: &Survey) -> Result<FolderPlan
         let targets = targets(&survey.spec, &survey.slots, &survey.own, "a folder")?;
         let beside = |outline: &Outline| {
             let known = survey.unused.iter().find(|unused| unused.tensor == outline.name);
-            known.filter(|_| quantized.is_none()).is_some_and(|unused| !unused.reason.contains("configuration") && !unused.reason.contains("copy"))
+            known
+                .filter(|_| quantized.is_none())
+                .is_some_and(|unused| !unused.reason.contains("configuration") && !unused.reason.contains("copy"))
         };
         (config, targets, source.tensors.outlines().into_iter().filter(beside).collect())
     } else {
@@ -92,6 +97,8 @@ impl FolderPlan<'_> {
         std::fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?;
         self.say_dtype();
         carry(self.source, folder)?;
+        let again = Tokenizer::in_folder(&Folder::open(folder)?).map_err(of_tokenizer)?;
+        check_ids(tokenizer_of(self.source)?.as_ref(), again.as_ref(), "a folder")?;
         let (total, mut done) = (self.byte_count(), 0);
         let by_name: std::collections::HashMap<&str, &Target> =
             self.targets.iter().map(|target| (target.outline.name.as_str(), target)).collect();
@@ -106,6 +113,7 @@ impl FolderPlan<'_> {
         };
         let most = shard_bytes_max.unwrap_or(Size::new(SHARD_BYTES_MAX));
         let metadata = [("format".to_owned(), "pt".to_owned())];
+        write_pooling(source, metadata, to)?;
         let files = safetensors::write_sharded(folder, "model", &metadata, &self.outlines(), most, fill)?;
         // A folder without config.json is no model yet: it comes last.
         write_json(&folder.join("config.json"), &self.config)?;
@@ -140,7 +148,10 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
 }
 
 /// Files of a folder that belong to the prompt, by their names.
-const PROMPT: [&str; 14] = [
+const PROMPT: [&str; 17] = [
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -171,6 +182,7 @@ fn carry(source: &Source, to: &Path) -> Result<()> {
         return Ok(());
     }
     let Some(folder) = &source.folder else { return Ok(()) };
+    carry_pooling(folder, to)?;
     let same = to.canonicalize().is_ok_and(|to| to == folder.path());
     for name in folder.names()?.iter().filter(|_| !same) {
         if is_carried(name)
@@ -180,6 +192,36 @@ fn carry(source: &Source, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The layout of sentence-transformers, for a file that says how rows become one vector: GGUF's are normalized.
+fn write_pooling(source: &Source, metadata: &Metadata, to: &Path) -> Result<()> {
+    let key = format!("{}.pooling_type", source.config.architecture().unwrap_or_default());
+    let Some(number) = metadata.count(&key)? else { return Ok(()) };
+    let width = source.config.get::<usize>("hidden_size")?;
+    let config = json!({
+        "word_embedding_dimension": width, "pooling_mode_mean_tokens": number == 1, "pooling_mode_cls_token": number == 2,
+        "pooling_mode_lasttoken": number == 3, "pooling_mode_max_tokens": false,
+    });
+    let module = |at: usize, path: &str, kind: &str| json!({ "idx": at, "name": at.to_string(), "path": path, "type": format!("sentence_transformers.models.{kind}") });
+    let modules =
+        [module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling"), module(2, "2_Normalize", "Normalize")];
+    let inner = to.join("1_Pooling");
+    std::fs::create_dir_all(&inner).map_err(|fault| pasture_files::Error::write(&inner, fault))?;
+    write_json(&inner.join("config.json"), &config)?;
+    write_json(&to.join("modules.json"), &json!(modules))
+}
+
+/// Carries the one file that stands in a folder of its own.
+fn carry_pooling(folder: &Folder, to: &Path) -> Result<()> {
+    let inner = folder.path().join("1_Pooling");
+    if !inner.is_dir() {
+        return Ok(());
+    }
+    let Some(config) = pasture_files::json::read_in(&Folder::open(&inner)?, "config.json")? else { return Ok(()) };
+    let to = to.join("1_Pooling");
+    std::fs::create_dir_all(&to).map_err(|fault| pasture_files::Error::write(&to, fault))?;
+    write_json(&to.join("config.json"), &config)
 }
 
 fn is_carried(name: &str) -> bool {

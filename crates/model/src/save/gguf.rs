@@ -7,12 +7,14 @@ use pasture_files::gguf::{self, Metadata, Value};
 use pasture_files::outline::Outline;
 use pasture_files::prompt::Prompt;
 use pasture_files::size::Size;
+use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Format;
 
 use super::Progress;
 use super::express::{Expressed, as_gguf, in_gguf};
 use super::folder::of_prompt;
 use super::targets::{Content, Encode, Target, targets};
+use super::tokens::{check_ids, of_tokenizer, tokenizer_of};
 use crate::config::Container;
 use crate::error::Result;
 use crate::load::{Source, Survey};
@@ -81,6 +83,8 @@ pub fn plan_gguf(source: &Source, survey: &Survey) -> Result<GgufPlan> {
         put(&format!("{word}.pooling_type"), Value::U32(pooling))?;
     }
     put("tokenizer.ggml.model", Value::text("none"))?;
+    let again = Tokenizer::from_gguf(&metadata).map_err(of_tokenizer)?;
+    check_ids(tokenizer_of(source)?.as_ref(), again.as_ref(), "GGUF")?;
     Ok(GgufPlan { metadata, targets })
 }
 

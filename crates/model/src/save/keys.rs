@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Container, activation_name};
+use crate::config::{BY_WAVELENGTH, Container, GROWTH, activation_name};
 use crate::rope::{RopeSpec, Scaling, yarn_attention};
 use crate::spec::{AttentionSpec, Biases, ExpertsSpec, Mask, MixerSpec, MlpSpec, NormKind, NormSpec, Spec};
+use pasture_tensor::Activation;
 use pasture_tensor::ops::experts::Routing;
 
 /// Keys and values on their way into a configuration.
@@ -49,7 +50,8 @@ pub(super) fn keys(spec: &Spec, container: Container) -> Keys {
         set("lm_head_bias", json!(head.bias));
         set("final_logit_softcapping", head.rule.softcap.map_or(Value::Null, float));
         if let Some(scale) = head.rule.scale {
-            set("logit_scale", float(scale));
+            // GGUF has the divisor under the name of the factor.
+            set("logit_scale", float(if container == Container::Gguf { 1.0 / scale } else { scale }));
             set("logits_scaling", float(1.0 / scale));
         }
     }
@@ -114,7 +116,12 @@ fn feed_forward(spec: &Spec, keys: &mut Keys) {
     let any: Option<&MlpSpec> = dense.or(experts.map(|experts| &experts.expert));
     if let Some(mlp) = any {
         set("intermediate_size", json!(mlp.width));
+        set("intermediate_size_mlp", json!(mlp.width));
         set("mlp_bias", json!(mlp.bias));
+        if let Activation::SwishLimited { slope, limit } = mlp.activation {
+            set("swiglu_alpha", float(slope));
+            set("swiglu_limit", float(limit));
+        }
         if let Some(name) = activation_name(mlp.activation) {
             set("hidden_act", json!(name));
             set("hidden_activation", json!(name));
@@ -141,6 +148,8 @@ fn mixture(spec: &Spec, experts: &ExpertsSpec, keys: &mut Keys) {
     set("mlp_only_layers", json!(plain));
     set("decoder_sparse_step", json!(1));
     set("moe_layer_frequency", json!(every.unwrap_or(1)));
+    set("interleave_moe_layer_step", json!(every.unwrap_or(1)));
+    set("moe_layers", json!((0..spec.layers.len()).filter(|at| !plain.contains(at)).collect::<Vec<_>>()));
     let residual = spec.layers.iter().flatten().any(|branch| match &branch.mixer {
         MixerSpec::Mlp(mlp) => mlp.slots.gate == "residual.gate",
         _ => false,
@@ -160,9 +169,26 @@ fn masks(spec: &Spec, keys: &mut Keys) {
     let mut set = |key: &str, value: Value| keys.insert(key.to_owned(), value);
     set("sliding_window", window.map_or(Value::Null, |window| json!(window)));
     set("use_sliding_window", json!(window.is_some()));
+    let chunk = masks.iter().find_map(|mask| match mask {
+        Mask::Chunk(keys) => Some(*keys),
+        _ => None,
+    });
+    set("attention_chunk_size", chunk.map_or(Value::Null, |chunk| json!(chunk)));
+    let turns: Vec<u8> = attentions(spec).map(|attention| u8::from(attention.rope.is_some())).collect();
+    set("no_rope_layers", json!(turns));
+    let growth = attentions(spec).find_map(|attention| attention.growth);
+    set("attn_temperature_tuning", json!(growth.is_some()));
+    if let Some(growth) = growth {
+        set("attn_scale", float(growth.factor));
+        set("floor_scale", json!(growth.every));
+    }
     let first = masks.iter().position(|mask| matches!(mask, Mask::Window(_)));
     set("max_window_layers", json!(first.unwrap_or(masks.len())));
-    let kind = |mask: &Mask| if matches!(mask, Mask::Window(_)) { "sliding_attention" } else { "full_attention" };
+    let kind = |mask: &Mask| match mask {
+        Mask::Window(_) => "sliding_attention",
+        Mask::Chunk(_) => "chunked_attention",
+        _ => "full_attention",
+    };
     set("layer_types", json!(masks.iter().map(kind).collect::<Vec<_>>()));
 }
 
@@ -171,7 +197,9 @@ fn ropes(spec: &Spec, container: Container, keys: &mut Keys) {
         attentions(spec).find(|attention| wanted(&attention.mask)).and_then(|attention| attention.rope.as_ref())
     };
     let local = of(|mask| matches!(mask, Mask::Window(_)));
-    let Some(rope) = of(|mask| !matches!(mask, Mask::Window(_))).or(local) else { return };
+    let chunked = of(|mask| matches!(mask, Mask::Chunk(_)));
+    let global = of(|mask| !matches!(mask, Mask::Window(_) | Mask::Chunk(_)));
+    let Some(rope) = global.or(chunked).or(local) else { return };
     keys.insert("rope_theta".to_owned(), float(rope.base));
     let head_dim = attentions(spec).next().map_or(rope.dims, |attention| attention.head_dim);
     let (key, value) = match container {
@@ -184,8 +212,8 @@ fn ropes(spec: &Spec, container: Container, keys: &mut Keys) {
     }
     let growth = attentions(spec).find_map(|attention| attention.growth);
     let mut scaling = scaling(rope, spec, container, keys);
-    if let Some(growth) = growth {
-        scaling.insert("llama_4_scaling_beta".to_owned(), float(growth.factor));
+    if let Some(growth) = growth.filter(|growth| growth.shift == 0) {
+        scaling.insert(GROWTH.to_owned(), float(growth.factor));
         scaling.insert("original_max_position_embeddings".to_owned(), json!(growth.every));
     }
     if !scaling.is_empty() {
@@ -217,7 +245,7 @@ fn scaling(rope: &RopeSpec, spec: &Spec, container: Container, keys: &mut Keys) 
         }
         Scaling::ByWavelength { .. } | Scaling::PerDimension { .. } if gguf && factors(rope).one.is_some() => json!({}),
         Scaling::ByWavelength { factor, low, high, original } => json!({
-            "rope_type": "llama3", "factor": float(*factor), "low_freq_factor": float(*low),
+            "rope_type": BY_WAVELENGTH, "factor": float(*factor), "low_freq_factor": float(*low),
             "high_freq_factor": float(*high), "original_max_position_embeddings": original,
         }),
         Scaling::PerDimension { short, long, original, short_attention, long_attention } => {

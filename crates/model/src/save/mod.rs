@@ -8,6 +8,7 @@ mod gguf;
 mod keys;
 mod same;
 mod targets;
+mod tokens;
 
 pub use folder::{FolderPlan, plan_folder};
 pub use gguf::{GgufPlan, plan_gguf};

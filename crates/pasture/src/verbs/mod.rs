@@ -8,6 +8,7 @@ mod data;
 mod detokenize;
 mod doctor;
 mod embed;
+mod export;
 mod generate;
 mod list;
 mod logits;
@@ -36,6 +37,7 @@ pub enum Verb {
     Logits(logits::Arguments),
     Embed(Box<embed::Arguments>),
     Data(Box<data::Arguments>),
+    Export(export::Arguments),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -57,6 +59,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Logits(arguments) => logits::run(&arguments, program),
         Verb::Embed(arguments) => embed::run(&arguments, program),
         Verb::Data(arguments) => data::run(&arguments, program),
+        Verb::Export(arguments) => export::run(&arguments, program),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

@@ -121,13 +121,19 @@ fn file_options(strict: bool) -> pasture_model::LoadOptions {
 }
 
 fn bar(name: &str, decorated: bool) -> ProgressBar {
+    progress("loading", name, decorated)
+}
+
+/// A bar of bytes; hidden where decoration is not wanted.
+pub fn progress(what: &str, name: &str, decorated: bool) -> ProgressBar {
     let target = if decorated { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("loading {msg} {bar:30} {bytes}/{total_bytes} {eta}");
+    let style = ProgressStyle::with_template(&format!("{what} {{msg}} {{bar:30}} {{bytes}}/{{total_bytes}} {{eta}}"));
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(0), target).with_style(style).with_message(name.to_owned())
 }
 
-fn advance(bar: &ProgressBar, done: u64, total: u64) {
+/// Moves a bar.
+pub fn advance(bar: &ProgressBar, done: u64, total: u64) {
     bar.set_length(total);
     bar.set_position(done);
 }

@@ -24,6 +24,7 @@ pub enum Outcome {
 }
 
 /// Runs a case: a folder with a checkpoint and its reference results.
+#[allow(dead_code, reason = "the test of saving brings checkpoints of its own")]
 pub fn run(folder: &Path) -> Result<Outcome> {
     if folder.file_name().is_some_and(|name| name == "hostile") {
         return all_refused(folder).map(|()| Outcome::Passed);
@@ -74,6 +75,7 @@ fn results(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Files of which every one must be an error.
+#[allow(dead_code, reason = "see its caller")]
 fn all_refused(folder: &Path) -> Result<()> {
     let mut refused = 0;
     for entry in fs::read_dir(folder)? {
