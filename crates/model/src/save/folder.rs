@@ -113,7 +113,6 @@ impl FolderPlan<'_> {
         };
         let most = shard_bytes_max.unwrap_or(Size::new(SHARD_BYTES_MAX));
         let metadata = [("format".to_owned(), "pt".to_owned())];
-        write_pooling(source, metadata, to)?;
         let files = safetensors::write_sharded(folder, "model", &metadata, &self.outlines(), most, fill)?;
         // A folder without config.json is no model yet: it comes last.
         write_json(&folder.join("config.json"), &self.config)?;
@@ -174,6 +173,7 @@ const CARRIED_BYTES_MAX: Size = Size::new(256 << 20);
 /// Carries along what belongs to a model beside its weights: prompt, card, licence, notices.
 fn carry(source: &Source, to: &Path) -> Result<()> {
     if let Some(metadata) = source.tensors.gguf().filter(|_| source.config.container() == Container::Gguf) {
+        write_pooling(source, metadata, to)?;
         for (name, bytes) in
             Prompt::from_gguf(metadata, None).and_then(|prompt| prompt.to_files(metadata)).map_err(of_prompt)?
         {
