@@ -94,6 +94,7 @@ fn parts<'a>(
     Parts {
         tensors: &source.tensors,
         quantization,
+        disk: None,
         names,
         own,
         spec,
