@@ -25,8 +25,9 @@ impl Decoder {
         let (mut matrices, mut vectors) = (HashMap::new(), HashMap::new());
         self.each_weight(&mut |slot| match slot {
             Slot::Matrix(weight) => {
-                let made =
-                    matrices.entry(weight.id()).or_insert_with(|| replaced(&*backend, weight, values(weight.id())?));
+                let made = matrices
+                    .entry(weight.id())
+                    .or_insert_with(|| Some(replaced(&*backend, weight, values(weight.id())?)));
                 *weight = made.clone().unwrap_or_else(|| weight.clone());
             }
             Slot::Vector(vector) => {
@@ -36,18 +37,43 @@ impl Decoder {
         });
     }
 
+    /// Lets the numbers of the weights that `wanted` names be changed, one weight at a time, so that no second copy of all
+    /// of them is made. They are f32 from then on; what [`Decoder::set_parameters`] asserts holds here too.
+    pub fn change_parameters(
+        &mut self,
+        wanted: &dyn Fn(WeightId) -> bool,
+        change: &mut dyn FnMut(WeightId, &mut Vec<f32>),
+    ) {
+        let backend = self.backend.clone();
+        let (mut matrices, mut vectors) = (HashMap::new(), HashMap::new());
+        self.each_weight(&mut |slot| match slot {
+            Slot::Matrix(weight) if wanted(weight.id()) => {
+                let made = matrices.entry(weight.id()).or_insert_with(|| {
+                    let mut values = weight.values();
+                    change(weight.id(), &mut values);
+                    replaced(&*backend, weight, values)
+                });
+                *weight = made.clone();
+            }
+            Slot::Vector(vector) if wanted(vector.id()) => {
+                let made = vectors.entry(vector.id()).or_insert_with(|| {
+                    let mut values = vector.values().to_vec();
+                    change(vector.id(), &mut values);
+                    vector.replaced(values)
+                });
+                *vector = made.clone();
+            }
+            _ => {}
+        });
+    }
+
     /// The numbers of the parameters that `wanted` names, in f32. As [`Decoder::set_parameters`] it needs the decoder for
     /// itself.
     pub fn parameter_values(&mut self, wanted: &dyn Fn(WeightId) -> bool) -> HashMap<WeightId, Vec<f32>> {
         let mut found = HashMap::new();
         self.each_weight(&mut |slot| match slot {
             Slot::Matrix(weight) if wanted(weight.id()) => {
-                found.entry(weight.id()).or_insert_with(|| {
-                    let mut values = vec![0.0; weight.rows() * weight.cols()];
-                    let rows = values.chunks_exact_mut(weight.cols().max(1)).enumerate();
-                    rows.for_each(|(row, out)| weight.row_values(row, out));
-                    values
-                });
+                found.entry(weight.id()).or_insert_with(|| weight.values());
             }
             Slot::Vector(vector) if wanted(vector.id()) => {
                 found.entry(vector.id()).or_insert_with(|| vector.values().to_vec());
@@ -114,11 +140,11 @@ fn each_of_norm(norm: &mut Norm, visit: &mut dyn FnMut(Slot)) {
     norm.weight.iter_mut().chain(&mut norm.bias).for_each(|vector| visit(Slot::Vector(vector)));
 }
 
-fn replaced(backend: &dyn Backend, weight: &Weight, values: Vec<f32>) -> Option<Weight> {
+fn replaced(backend: &dyn Backend, weight: &Weight, values: Vec<f32>) -> Weight {
     let (rows, cols) = (weight.rows(), weight.cols());
     assert_eq!(values.len(), rows * cols, "a weight keeps its size");
     let bytes: &[u8] = bytemuck::cast_slice(&values);
     let width = cols * size_of::<f32>();
     let made = backend.weight(Format::F32, rows, cols, &|row| &bytes[row * width..][..width]);
-    Some(made.with_id_of(weight))
+    made.with_id_of(weight)
 }

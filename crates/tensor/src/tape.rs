@@ -144,6 +144,11 @@ impl Gradients {
         self.weights.get(&id).map(Vec::as_slice)
     }
 
+    /// Takes the gradient of a trainable weight out; None where nothing reached it.
+    pub fn take_weight(&mut self, id: WeightId) -> Option<Vec<f32>> {
+        self.weights.remove(&id)
+    }
+
     pub(crate) fn wants(&self, id: WeightId) -> bool {
         self.trainable.contains(&id)
     }

@@ -101,6 +101,13 @@ impl Weight {
         pasture_kernels::linear::row_values(&self.matrix(), row, out);
     }
 
+    /// All values, row after row.
+    pub fn values(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows * self.cols];
+        values.chunks_exact_mut(self.cols.max(1)).enumerate().for_each(|(row, out)| self.row_values(row, out));
+        values
+    }
+
     /// The sum of squares of each row, computed once for all clones.
     pub fn row_squares(&self) -> &[f64] {
         self.squares.get_or_init(|| {
