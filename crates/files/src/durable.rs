@@ -47,6 +47,11 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     open.sync_all().map_err(|fault| Error::write(folder, fault))
 }
 
+/// A file that grows at its end, for logs whose last lines may be lost; made where there is none.
+pub fn append_to(path: &Path) -> Result<File> {
+    OpenOptions::new().append(true).create(true).open(path).map_err(|fault| Error::write(path, fault))
+}
+
 /// An empty temporary file in the folder of `path`, under a name nobody else has. Readers skip names that begin with
 /// a dot; whoever finds one that is old may delete it.
 pub fn create_beside(path: &Path) -> Result<(File, PathBuf)> {

@@ -5,3 +5,4 @@ pub mod data;
 pub mod evaluate;
 pub mod export;
 pub mod receipt;
+pub mod tune;

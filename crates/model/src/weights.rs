@@ -67,6 +67,31 @@ impl Decoder {
         });
     }
 
+    /// Keeps the linear layers' weights in another number format from now on; embedding and head stay as they are. Needs
+    /// the decoder for itself, as [`Decoder::set_parameters`].
+    ///
+    /// # Errors
+    /// With a module's name, when its rows are not whole blocks of the format; nothing is changed then.
+    pub fn store_linears(&mut self, format: Format) -> std::result::Result<(), String> {
+        let mut uneven = None;
+        self.each_linear(&mut |linear| {
+            if !linear.weight.cols().is_multiple_of(format.block()) {
+                uneven.get_or_insert_with(|| linear.site.tensor.to_string());
+            }
+        });
+        if let Some(module) = uneven {
+            return Err(module);
+        }
+        let mut linears = std::collections::HashSet::new();
+        self.each_linear(&mut |linear| linears.extend([linear.weight.id()]));
+        let backend = self.backend.clone();
+        self.each_weight(&mut |slot| match slot {
+            Slot::Matrix(weight) if linears.contains(&weight.id()) => *weight = stored(&*backend, weight, format),
+            _ => {}
+        });
+        Ok(())
+    }
+
     /// The numbers of the parameters that `wanted` names, in f32. As [`Decoder::set_parameters`] it needs the decoder for
     /// itself.
     pub fn parameter_values(&mut self, wanted: &dyn Fn(WeightId) -> bool) -> HashMap<WeightId, Vec<f32>> {
@@ -81,6 +106,33 @@ impl Decoder {
             _ => {}
         });
         found
+    }
+
+    /// The length of each row of a module's tensor: what the magnitudes of an adapter without effect are. None where
+    /// the model has no such module.
+    pub fn row_lengths(&self, module: &str) -> Option<Vec<f32>> {
+        let mut lengths = vec![0.0; self.sites.get(module)?.outputs];
+        self.each_linear(&mut |linear| {
+            if &*linear.site.tensor == module {
+                let rows = lengths[linear.site.rows.clone()].iter_mut();
+                rows.zip(linear.weight.row_squares()).for_each(|(length, squares)| *length = squares.sqrt() as f32);
+            }
+        });
+        Some(lengths)
+    }
+
+    fn each_linear(&self, visit: &mut dyn FnMut(&Linear)) {
+        for branch in self.layers.iter().flat_map(|layer| &layer.0) {
+            match &branch.mixer {
+                Mixer::Attention(it) => [&it.q, &it.k, &it.v, &it.o].into_iter().for_each(&mut *visit),
+                Mixer::Mlp(it) => it.gate.iter().chain([&it.up, &it.down]).for_each(&mut *visit),
+                Mixer::Experts(it) => {
+                    visit(&it.router);
+                    let experts = it.experts.iter();
+                    experts.for_each(|one| one.gate.iter().chain([&one.up, &one.down]).for_each(&mut *visit));
+                }
+            }
+        }
     }
 
     fn each_weight(&mut self, visit: &mut dyn FnMut(Slot)) {
@@ -146,5 +198,18 @@ fn replaced(backend: &dyn Backend, weight: &Weight, values: Vec<f32>) -> Weight 
     let bytes: &[u8] = bytemuck::cast_slice(&values);
     let width = cols * size_of::<f32>();
     let made = backend.weight(Format::F32, rows, cols, &|row| &bytes[row * width..][..width]);
+    made.with_id_of(weight)
+}
+
+/// A weight's numbers in another format; its name stays.
+fn stored(backend: &dyn Backend, weight: &Weight, format: Format) -> Weight {
+    let width = format.row_bytes(weight.cols());
+    let mut bytes = vec![0; weight.rows() * width];
+    let mut values = vec![0.0; weight.cols()];
+    for (row, out) in bytes.chunks_exact_mut(width.max(1)).enumerate() {
+        weight.row_values(row, &mut values);
+        format.quantize(&values, None, out);
+    }
+    let made = backend.weight(format, weight.rows(), weight.cols(), &|row| &bytes[row * width..][..width]);
     made.with_id_of(weight)
 }

@@ -147,6 +147,11 @@ impl Model {
         Ok(Source::of_gguf_bytes("starter.gguf", Bytes::from(STARTER.to_vec()))?)
     }
 
+    /// The bytes of the small model's file.
+    pub fn starter_bytes() -> &'static [u8] {
+        STARTER
+    }
+
     /// Loads a model whose files are open already.
     ///
     /// # Errors

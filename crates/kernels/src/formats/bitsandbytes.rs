@@ -191,6 +191,22 @@ pub fn dynamic_levels() -> [f32; 256] {
     levels
 }
 
+/// The eight-bit dynamic levels of values that are never negative: the sign's bit goes to the fraction.
+pub fn dynamic_levels_unsigned() -> [f32; 256] {
+    let mut levels = [0.0; 256];
+    let mut next = 1;
+    for exponent in 0..7 {
+        let (count, power) = (2 << exponent, 10f64.powi(exponent - 6));
+        for at in 0..count {
+            levels[next] = (power * (0.1 + 0.9 * (f64::from(at) + 0.5) / f64::from(count))) as f32;
+            next += 1;
+        }
+    }
+    levels[next] = 1.0;
+    levels.sort_by(f32::total_cmp);
+    levels
+}
+
 /// The code of the level nearest to a scaled value; half way counts as the lower.
 pub fn nearest_eight_bit(levels: &[f32; 256], value: f32) -> u8 {
     let above = levels.partition_point(|level| *level < value).clamp(1, 255);

@@ -17,6 +17,7 @@ mod model;
 mod show;
 mod template;
 mod tokenize;
+mod tune;
 
 use clap::Subcommand;
 
@@ -38,6 +39,7 @@ pub enum Verb {
     Embed(Box<embed::Arguments>),
     Data(Box<data::Arguments>),
     Export(export::Arguments),
+    Tune(Box<tune::Arguments>),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -60,6 +62,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Embed(arguments) => embed::run(&arguments, program),
         Verb::Data(arguments) => data::run(&arguments, program),
         Verb::Export(arguments) => export::run(&arguments, program),
+        Verb::Tune(arguments) => tune::run(&arguments, program),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

@@ -115,12 +115,14 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
     }
 }
 
-fn file_options(strict: bool) -> pasture_model::LoadOptions {
+/// How files are read.
+pub fn file_options(strict: bool) -> pasture_model::LoadOptions {
     let unknown = if strict { UnknownKeys::Refuse } else { UnknownKeys::Report };
     pasture_model::LoadOptions { unknown, expert_cache: None }
 }
 
-fn bar(name: &str, decorated: bool) -> ProgressBar {
+/// A bar of the bytes of a model that is read.
+pub fn bar(name: &str, decorated: bool) -> ProgressBar {
     progress("loading", name, decorated)
 }
 

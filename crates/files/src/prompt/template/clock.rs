@@ -68,6 +68,11 @@ impl Moment {
         Self::from_unix(i64::try_from(seconds).unwrap_or(0))
     }
 
+    /// The date as `2026-11-24`.
+    pub fn to_date(self) -> String {
+        format!("{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+
     /// Days since 1970 began.
     fn days(self) -> i64 {
         let (month, day) = (i64::from(self.month), i64::from(self.day));

@@ -1,7 +1,7 @@
 //! `pasture show`: what a model is, from its files alone; no weight is read. The facts are gathered in `facts.rs`.
 
 mod facts;
-mod license;
+pub mod license;
 
 use std::path::Path;
 
