@@ -128,8 +128,11 @@ impl Decoder {
                 Mixer::Mlp(it) => it.gate.iter().chain([&it.up, &it.down]).for_each(&mut *visit),
                 Mixer::Experts(it) => {
                     visit(&it.router);
-                    let experts = it.experts.iter();
-                    experts.for_each(|one| one.gate.iter().chain([&one.up, &one.down]).for_each(&mut *visit));
+                    if let Held::InMemory(experts) = &it.experts {
+                        let experts = experts.iter();
+                        experts.for_each(|one| one.gate.iter().chain([&one.up, &one.down]).for_each(&mut *visit));
+                    }
+                    it.shared.iter().for_each(|one| one.gate.iter().chain([&one.up, &one.down]).for_each(&mut *visit));
                 }
             }
         }

@@ -110,19 +110,6 @@ fn of_model(error: &pasture_model::Error) -> Status {
     }
 }
 
-impl From<pasture_lab::data::Error> for Failure {
-    fn from(error: pasture_lab::data::Error) -> Failure {
-        use pasture_lab::data::Error as E;
-        match error {
-            E::Rows(error) => error.into(),
-            E::File(error) => error.into(),
-            E::Prompt(error) => error.into(),
-            E::Idle { .. } => Failure::new(Status::Usage, error.to_string()),
-            error => Failure::new(Status::Data, error.to_string()),
-        }
-    }
-}
-
 impl From<pasture_lab::tune::Error> for Failure {
     fn from(error: pasture_lab::tune::Error) -> Failure {
         use pasture_lab::tune::Error as E;
