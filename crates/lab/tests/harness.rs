@@ -138,3 +138,26 @@ fn a_model_does_not_differ_from_itself_and_its_batches_do_not_matter() {
     let flat: Vec<f32> = said.iter().flat_map(|said| said.logprobs.clone()).collect();
     assert_eq!(flat, found.model, "one by one and in batches");
 }
+
+#[test]
+fn a_change_is_measured_on_both_sides_and_the_rest_is_named() {
+    use pasture_lab::receipt::{Level, Measures, Plan, Side, measure};
+    let Some(subject) = subject() else { return };
+    let side = Side { subject, bytes: Some(1_000_000) };
+    let tasks = [task("names.jsonl")];
+    let plan = |level| Plan { level, text: None, tasks: &tasks };
+    let found = measure(Some(&side), &side, &plan(Level::Quick), &mut |_, _, _| {}).unwrap();
+    assert_eq!(found.before.perplexity, found.after.perplexity);
+    assert_eq!(found.before.tasks["names/exact"].value, 0.15);
+    let divergence = found.after.divergence.unwrap();
+    assert_eq!((divergence.kl, divergence.top1), (0.0, 1.0));
+    assert!(found.after.new_tokens_per_second.unwrap() > 0.0);
+    assert_eq!(found.unmeasured, []);
+    let nothing = measure(Some(&side), &side, &plan(Level::None), &mut |_, _, _| {}).unwrap();
+    assert_eq!(nothing.after, Measures { bytes: Some(1_000_000), ..Measures::default() });
+    let names: Vec<&str> = nothing.unmeasured.iter().map(|left| left.what.as_str()).collect();
+    assert_eq!(names, ["perplexity", "divergence", "speed", "names"]);
+    let alone = measure(None, &side, &plan(Level::Full), &mut |_, _, _| {}).unwrap();
+    assert!(alone.before.perplexity.is_none() && alone.after.perplexity.is_some());
+    assert_eq!(alone.unmeasured[0].what, "before");
+}

@@ -95,6 +95,9 @@ pub enum Error {
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] pasture_model::Error),
+    /// The model cannot be measured.
+    #[error(transparent)]
+    Evaluate(#[from] pasture_lab::evaluate::Error),
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] pasture_files::Error),

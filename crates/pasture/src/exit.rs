@@ -179,6 +179,21 @@ impl From<pasture_store::Error> for Failure {
     }
 }
 
+impl From<pasture::lab::evaluate::Error> for Failure {
+    fn from(error: pasture::lab::evaluate::Error) -> Failure {
+        use pasture::lab::evaluate::Error as E;
+        match error {
+            E::Model(error) => error.into(),
+            E::File(error) => error.into(),
+            E::Data(error) => error.into(),
+            E::Tokenizer(error) => error.into(),
+            E::Engine(error) => error.into(),
+            E::NoTokenizer | E::Unlike { .. } | E::Task { .. } => Failure::new(Status::Usage, error.to_string()),
+            _ => Failure::new(Status::Data, error.to_string()),
+        }
+    }
+}
+
 impl From<pasture::engine::Error> for Failure {
     fn from(error: pasture::engine::Error) -> Failure {
         pasture::Error::from(error).into()
@@ -194,6 +209,7 @@ impl From<pasture::Error> for Failure {
             E::Tokenizer(error) => error.into(),
             E::Prompt(error) => error.into(),
             E::Store(error) => error.into(),
+            E::Evaluate(error) => error.into(),
             E::Engine(error) => Failure::new(of_engine(&error), error.to_string()),
             E::NoTokenizer { .. } | E::NoQuestion => Failure::new(Status::Usage, error.to_string()),
             E::NoPrompt { .. } | E::EmptyText { .. } => Failure::new(Status::Usage, error.to_string()),

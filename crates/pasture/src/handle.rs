@@ -10,6 +10,7 @@ use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Pool;
+use pasture_lab::evaluate::Subject;
 use pasture_model::config::Report;
 use pasture_model::families::Family;
 use pasture_model::{Decoder, EmbedRules, Loaded, Source, Unused};
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use crate::completion::Completion;
 use crate::error::{Error, Result};
+use crate::evaluation::Evaluation;
 use crate::session::{Message, Session};
 
 /// The small model that is part of this library.
@@ -242,6 +244,20 @@ impl Model {
     pub(crate) fn vectors(&self, ids: &[&[u32]], how: Embedding, progress: &mut dyn FnMut(usize)) -> Result<Tensor> {
         let Inner { decoder, kv, chunk, .. } = &*self.inner;
         Ok(pasture_engine::embed(decoder, *kv, ids, *chunk, how, progress)?)
+    }
+
+    /// The model as it is measured.
+    pub fn subject(&self) -> Subject {
+        let Inner { decoder, prompt, kv, engine, .. } = &*self.inner;
+        Subject::new(decoder.clone(), prompt.tokenizer().cloned(), *kv).with_context(engine.context())
+    }
+
+    /// A task to measure the model with: a file, or `FORM:FILE`.
+    ///
+    /// # Errors
+    /// When there is no such file, or its rows have no known form.
+    pub fn eval(&self, task: &str) -> Result<Evaluation> {
+        Evaluation::open(self.clone(), task)
     }
 
     /// The name that it was loaded by.

@@ -26,12 +26,14 @@
 mod completion;
 mod embed;
 mod error;
+mod evaluation;
 mod handle;
 mod session;
 
 pub use completion::Completion;
 pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};
+pub use evaluation::Evaluation;
 pub use handle::{LoadOptions, Model, prompt_of};
 pub use pasture_engine as engine;
 pub use pasture_engine::sampling::SamplingOptions;

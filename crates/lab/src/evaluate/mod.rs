@@ -19,7 +19,7 @@ pub use compare::{Comparison, Verdict, compare, decide};
 pub use divergence::{Differences, differences};
 pub use error::{Error, Result};
 pub use extract::Extract;
-pub use forms::{Form, of_text, open, open_as};
+pub use forms::{Form, of_texts, open, open_as};
 pub use likelihood::{Ask, Said, continuation, likelihoods, windows};
 pub use report::{Against, Metric, Report, TaskReport, TextDetail, figure};
 pub use run::{Options, evaluate, run};

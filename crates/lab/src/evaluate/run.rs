@@ -232,8 +232,7 @@ fn text(
     let stride = options.stride.unwrap_or(size).clamp(1, size);
     let (mut asks, mut owners, mut detail) = (Vec::new(), Vec::new(), TextDetail::default());
     for (number, row) in rows.iter().enumerate() {
-        let ids = subject.encode(&row.query)?;
-        let prefix = subject.prefix()?.or(ids.first().copied()).unwrap_or(0);
+        let (ids, prefix) = subject.text_ids(&row.query)?;
         for ask in windows(&ids, prefix, size, stride) {
             owners.push(number);
             asks.push(Ask { group: asks.len(), ..ask });

@@ -103,6 +103,16 @@ impl Subject {
         })
     }
 
+    /// The tokens of a text as they are scored, and the token that stands before them.
+    ///
+    /// # Errors
+    /// When the model came without a tokenizer, or it refuses the text.
+    pub fn text_ids(&self, text: &str) -> Result<(Vec<u32>, u32)> {
+        let ids = self.encode(text)?;
+        let prefix = self.prefix()?.or(ids.first().copied()).unwrap_or(0);
+        Ok((ids, prefix))
+    }
+
     /// What stands before a text that has nothing before it: the begin token, else the end token.
     pub(crate) fn prefix(&self) -> Result<Option<u32>> {
         let tokenizer = self.tokenizer()?;

@@ -1,6 +1,7 @@
 //! What is measured: rows of a task's file, each as a question with its choices or right answers, and how they become
 //! prompts. Where the rows come from is in `forms`.
 
+use super::error::{Error, Result};
 use super::extract::Extract;
 use super::forms::Form;
 use super::python::Random;
@@ -102,6 +103,53 @@ impl Row {
 }
 
 impl Task {
+    /// The task with so many worked examples.
+    ///
+    /// # Errors
+    /// When its rows are texts.
+    pub fn with_shots(mut self, shots: usize) -> Result<Task> {
+        if matches!(self.kind, Kind::Text) {
+            return Err(self.fault("its rows are texts, which have no worked examples"));
+        }
+        self.shots = shots;
+        Ok(self)
+    }
+
+    /// The task with worked examples from another file's rows.
+    ///
+    /// # Errors
+    /// When these have another form.
+    pub fn with_pool(mut self, pool: Task) -> Result<Task> {
+        if matches!(self.kind, Kind::Text) || pool.form != self.form {
+            let what = format!("its form is {} and {:?} has {}", self.form.name(), pool.name, pool.form.name());
+            return Err(self.fault(&format!("worked examples must have the task's form, but {what}")));
+        }
+        // The examples of a task with one description are for it, whatever their own file is called.
+        let mut rows = pool.rows;
+        let one = |rows: &[Row]| rows.windows(2).all(|pair| pair[0].description == pair[1].description);
+        if let (true, true, Some(first)) = (one(&rows), one(&self.rows), self.rows.first()) {
+            rows.iter_mut().for_each(|row| row.description.clone_from(&first.description));
+        }
+        self.pool = Some(rows);
+        Ok(self)
+    }
+
+    /// The task with answers of so many tokens at most.
+    ///
+    /// # Errors
+    /// When no answers are written.
+    pub fn with_max_tokens(mut self, tokens: usize) -> Result<Task> {
+        match &mut self.kind {
+            Kind::Generate { max_tokens, .. } => *max_tokens = tokens,
+            _ => return Err(self.fault("no answer is written, so there are no new tokens to limit")),
+        }
+        Ok(self)
+    }
+
+    fn fault(&self, what: &str) -> Error {
+        Error::Task { task: self.name.clone(), what: what.to_owned() }
+    }
+
     /// The prompts of the first `count` rows: description, worked examples, question.
     ///
     /// # Errors

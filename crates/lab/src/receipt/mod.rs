@@ -3,7 +3,9 @@
 
 mod digest;
 mod machine;
+mod measure;
 mod require;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +17,7 @@ use serde_json::Value;
 
 pub use digest::{digest, digest_of};
 pub use machine::Machine;
+pub use measure::{Measured, Plan, Side, TEXT, TEXT_NAME, divergence, measure};
 pub use require::{Broken, Requirements};
 
 /// The name of the file beside a result that is a folder.

@@ -2,12 +2,14 @@
 
 mod chat;
 mod check;
+mod compare;
 mod completions;
 mod config;
 mod data;
 mod detokenize;
 mod doctor;
 mod embed;
+mod eval;
 mod export;
 mod generate;
 mod list;
@@ -36,6 +38,8 @@ pub enum Verb {
     List(list::Arguments),
     Check(check::Arguments),
     Logits(logits::Arguments),
+    Eval(Box<eval::Arguments>),
+    Compare(Box<compare::Arguments>),
     Embed(Box<embed::Arguments>),
     Data(Box<data::Arguments>),
     Export(export::Arguments),
@@ -63,6 +67,8 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Data(arguments) => data::run(&arguments, program),
         Verb::Export(arguments) => export::run(&arguments, program),
         Verb::Tune(arguments) => tune::run(&arguments, program),
+        Verb::Eval(arguments) => eval::run(&arguments, program),
+        Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

@@ -123,24 +123,19 @@ fn text_file(path: &Path, name: String) -> Result<Task> {
     if query.trim().is_empty() {
         return Err(Error::Task { task: name, what: "its file has no text".into() });
     }
-    Ok(of_text(name, query))
+    Ok(of_texts(name, vec![query]))
 }
 
-/// A text as a task.
-pub fn of_text(name: String, query: String) -> Task {
+/// Texts as a task.
+///
+/// # Panics
+/// When there are none.
+pub fn of_texts(name: String, texts: Vec<String>) -> Task {
+    assert!(!texts.is_empty(), "a task has rows");
     let (kind, shots, pick) = (Kind::Text, 0, Pick::First);
-    let rows = vec![Row { line: 1, query, ..Row::default() }];
-    Task {
-        name,
-        form: Form::Text,
-        kind,
-        rows,
-        pool: None,
-        shots,
-        pick,
-        delimiter: String::new(),
-        between: String::new(),
-    }
+    let rows = texts.into_iter().zip(1..).map(|(query, line)| Row { line, query, ..Row::default() }).collect();
+    let empty = String::new;
+    Task { name, form: Form::Text, kind, rows, pool: None, shots, pick, delimiter: empty(), between: empty() }
 }
 
 /// The file's name without its endings.

@@ -6,10 +6,11 @@ pub mod license;
 use std::path::Path;
 
 use clap::Args;
+use pasture::lab::receipt::Receipt;
 use pasture_files::Tensors;
 use serde_json::{Value, json};
 
-use super::model;
+use super::model::{self, Place};
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -60,7 +61,17 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         let drawing = pasture_model::graph(&facts.spec);
         return if arguments.json { output::json(&json!({"graph": drawing})) } else { output::print(&drawing) };
     }
-    if arguments.json { output::json(&facts.object()) } else { output::print(&facts.text()) }
+    let receipt = match model::place(name)? {
+        Place::At(path) => Receipt::read_beside(&path)?,
+        Place::Starter => None,
+    };
+    if !arguments.json {
+        let shown = receipt.map(|receipt| receipt.to_string()).unwrap_or_default();
+        return output::print(&format!("{}{shown}", facts.text()));
+    }
+    let mut object = facts.object();
+    object["receipt"] = serde_json::to_value(&receipt).expect("a receipt has text keys");
+    output::json(&object)
 }
 
 fn list(tensors: &Tensors, as_json: bool) -> Result<(), Failure> {
