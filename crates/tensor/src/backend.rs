@@ -99,6 +99,16 @@ pub trait Backend: Send + Sync {
         reference::grouped_input(dy, groups)
     }
 
+    /// `y[rows] += scale · x[rows] · weightᵀ` for each group.
+    fn grouped_add(&self, x: &Tensor, groups: &[Group], scale: f32, y: &mut Tensor) {
+        reference::add_rows(&self.grouped(x, groups), groups, scale, y);
+    }
+
+    /// `dx[rows] += dy[rows] · weight` for each group.
+    fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
+        reference::add_rows(&self.grouped_input(dy, groups), groups, 1.0, dx);
+    }
+
     /// `dyᵀ · x` over the given rows, `[dy.cols, x.cols]` added to `sum`: a weight's gradient.
     fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
         reference::outer(dy, x, rows, sum);

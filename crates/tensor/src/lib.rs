@@ -9,6 +9,7 @@ pub mod adapter;
 pub mod backend;
 pub mod cpu;
 pub mod kv;
+pub mod memory;
 pub mod ops;
 pub mod reference;
 pub mod tape;

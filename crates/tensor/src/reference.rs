@@ -69,6 +69,13 @@ pub fn grouped(x: &Tensor, groups: &[Group]) -> Tensor {
     y
 }
 
+/// Adds the groups' rows of a product to a tensor.
+pub fn add_rows(product: &Tensor, groups: &[Group], scale: f32, sum: &mut Tensor) {
+    for row in groups.iter().flat_map(|group| group.rows.clone()) {
+        axpy(sum.row_mut(row), scale, product.row(row));
+    }
+}
+
 /// The input's gradient of [`grouped`].
 pub fn grouped_input(dy: &Tensor, groups: &[Group]) -> Tensor {
     let inputs = groups.first().map_or(0, |group| group.weight.cols());

@@ -44,6 +44,7 @@ pub struct Tape {
 impl Tape {
     /// An empty tape that will collect gradients of the given weights.
     pub fn new(trainable: impl IntoIterator<Item = WeightId>) -> Tape {
+        crate::memory::keep();
         Tape { next: 0, entries: Vec::new(), trainable: trainable.into_iter().collect(), replays: false }
     }
 

@@ -19,21 +19,31 @@ pub struct Tensor {
 
 #[derive(Clone)]
 enum Storage {
-    Host(Arc<Vec<f32>>),
+    Host(Arc<Buffer>),
     /// Memory of a backend that is not the processor's; only that backend can read it.
     Device(Arc<dyn Any + Send + Sync>),
+}
+
+/// Values whose memory is used again.
+#[derive(Clone)]
+struct Buffer(Vec<f32>);
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        crate::memory::give(std::mem::take(&mut self.0));
+    }
 }
 
 impl Tensor {
     /// A matrix of the given values, row after row.
     pub fn new(rows: usize, cols: usize, values: Vec<f32>) -> Tensor {
         assert_eq!(values.len(), rows * cols, "{rows}x{cols} values");
-        Tensor { rows, cols, storage: Storage::Host(Arc::new(values)), node: None }
+        Tensor { rows, cols, storage: Storage::Host(Arc::new(Buffer(values))), node: None }
     }
 
     /// A matrix of zeros.
     pub fn zeros(rows: usize, cols: usize) -> Tensor {
-        Tensor::new(rows, cols, vec![0.0; rows * cols])
+        Tensor::new(rows, cols, crate::memory::zeroed(rows * cols))
     }
 
     /// A matrix that lives in a device's memory.
@@ -54,7 +64,7 @@ impl Tensor {
     /// All values, row after row. Asserts that they are in the host's memory.
     pub fn values(&self) -> &[f32] {
         match &self.storage {
-            Storage::Host(values) => values,
+            Storage::Host(values) => &values.0,
             Storage::Device(_) => panic!("a device's tensor is read through its backend"),
         }
     }
@@ -62,7 +72,7 @@ impl Tensor {
     /// All values for writing; copies them first if they are shared.
     pub fn values_mut(&mut self) -> &mut [f32] {
         match &mut self.storage {
-            Storage::Host(values) => Arc::<Vec<f32>>::make_mut(values),
+            Storage::Host(values) => &mut Arc::make_mut(values).0,
             Storage::Device(_) => panic!("a device's tensor is written through its backend"),
         }
     }
@@ -89,7 +99,10 @@ impl Tensor {
     /// The values out, without a copy where nobody shares them.
     pub fn into_values(self) -> Vec<f32> {
         match self.storage {
-            Storage::Host(values) => Arc::try_unwrap(values).unwrap_or_else(|shared| shared.to_vec()),
+            Storage::Host(values) => match Arc::try_unwrap(values) {
+                Ok(mut own) => std::mem::take(&mut own.0),
+                Err(shared) => shared.0.clone(),
+            },
             Storage::Device(_) => panic!("a device's tensor is read through its backend"),
         }
     }

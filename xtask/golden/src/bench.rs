@@ -30,6 +30,9 @@ struct Speed {
 
 /// Runs the plan that the arguments describe and prints a table for each model.
 pub fn run(arguments: &[String]) -> Result<()> {
+    if let Some(rest) = arguments.strip_prefix(&["--train".to_owned()]) {
+        return crate::bench_train::run(rest);
+    }
     let plan = plan(arguments)?;
     for model in &plan.models {
         bench(&plan, model).with_context(|| format!("{model:?}"))?;
@@ -130,7 +133,7 @@ fn run_peer(plan: &Plan, model: &Path) -> Result<Speed> {
 }
 
 /// Median, least and most.
-fn spread(mut values: Vec<f64>) -> String {
+pub(crate) fn spread(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     let median = values[values.len() / 2];
     format!("{median:.2} ({:.2}-{:.2})", values[0], values[values.len() - 1])

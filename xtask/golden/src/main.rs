@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bench_train;
 mod glob;
 mod model;
 mod tests;

@@ -4,6 +4,7 @@
 //! Invariant: each result sums its steps (pairs of k) in order within blocks of [`BLOCK`] steps, and the blocks in order,
 //! whatever the tile, the stripe and the number of threads; so a row's bits depend on that row alone.
 
+pub mod small;
 mod source;
 
 use std::cell::Cell;
@@ -72,20 +73,20 @@ thread_local! {
     static WORDS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
 }
 
-/// `out[row] = x[row] · weightᵀ`: `[rows, weight.cols]` to `[rows, weight.rows]`.
-pub fn products(pool: &Pool, x: &[f32], weight: Matrix<'_>, out: &mut [f32]) {
+/// `out[row] = x[row] · weightᵀ`: `[rows, weight.cols]` to `[rows, weight.rows]`. With a factor it is added to what is there.
+pub fn products(pool: &Pool, x: &[f32], weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
     weight.check();
     let rows = x.len() / weight.cols.max(1);
     assert_eq!((x.len(), out.len()), (rows * weight.cols, rows * weight.rows), "rows of a product");
-    by_rows(pool, x, weight.cols, weight.rows, &Source::Outputs(weight), out);
+    by_rows(pool, x, (weight.cols, weight.rows), &Source::Outputs(weight), adds, out);
 }
 
-/// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`.
-pub fn input_gradient(pool: &Pool, dy: &[f32], weight: Matrix<'_>, out: &mut [f32]) {
+/// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`, or added as by [`products`].
+pub fn input_gradient(pool: &Pool, dy: &[f32], weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
     weight.check();
     let rows = dy.len() / weight.rows.max(1);
     assert_eq!((dy.len(), out.len()), (rows * weight.rows, rows * weight.cols), "rows of an input's gradient");
-    by_rows(pool, dy, weight.rows, weight.cols, &Source::Inputs(weight), out);
+    by_rows(pool, dy, (weight.rows, weight.cols), &Source::Inputs(weight), adds, out);
 }
 
 /// `sum += dyᵀ · x` over all rows: `[rows, outputs]` and `[rows, inputs]` to `[outputs, inputs]`.
@@ -102,14 +103,16 @@ pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
             join(pool.kernels(), low, high, &mut words[..outputs]);
         }
     };
-    let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: width, adds: true };
+    let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: width, adds: Some(1.0) };
     run(pool, (steps, width), prepare, &work, &Source::Rows { values: x, cols: inputs, rows }, sum);
 }
 
 /// Rows whose k lie side by side.
-fn by_rows(pool: &Pool, x: &[f32], k: usize, cols: usize, source: &Source<'_>, out: &mut [f32]) {
+fn by_rows(pool: &Pool, x: &[f32], (k, cols): (usize, usize), source: &Source<'_>, adds: Option<f32>, out: &mut [f32]) {
     if out.is_empty() || k == 0 {
-        out.fill(0.0);
+        if adds.is_none() {
+            out.fill(0.0);
+        }
         return;
     }
     let (rows, steps) = (x.len() / k, k.div_ceil(2));
@@ -120,7 +123,7 @@ fn by_rows(pool: &Pool, x: &[f32], k: usize, cols: usize, source: &Source<'_>, o
             (pool.kernels().narrow_pairs)(x, &mut words[..steps]);
         }
     };
-    let work = Work { rows, cols, steps, row: stride, step: 1, adds: false };
+    let work = Work { rows, cols, steps, row: stride, step: 1, adds };
     run(pool, (rows.next_multiple_of(TALL), stride), prepare, &work, source, out);
 }
 
@@ -131,7 +134,8 @@ struct Work {
     steps: usize,
     row: usize,
     step: usize,
-    adds: bool,
+    /// By what results are multiplied before they are added; none where they are written.
+    adds: Option<f32>,
 }
 
 /// One dispatch: prepares the rows' side, then works on pieces of the result.
@@ -154,8 +158,8 @@ fn run(
                     let rows = number * ROWS..number * ROWS + chunk.len() / work.cols;
                     let mut chunk = chunk.chunks_exact_mut(work.cols).collect::<Vec<_>>();
                     let first = rows.start;
-                    work.piece(kernels, source, words, (rows, 0..work.cols), scratch, &mut |row, at, values, fresh| {
-                        put(&mut chunk[row - first][at..], values, fresh);
+                    work.piece(kernels, source, words, (rows, 0..work.cols), scratch, &mut |row, at, values, adds| {
+                        put(kernels, &mut chunk[row - first][at..], values, adds);
                     });
                 }
             });
@@ -167,8 +171,8 @@ fn run(
             with_scratch(|scratch| {
                 while let Some((_, mut stripe)) = stripes.claim() {
                     let cols = stripe.first()..stripe.first() + stripe.cols();
-                    work.piece(kernels, source, words, (0..work.rows, cols), scratch, &mut |row, at, values, fresh| {
-                        put(&mut stripe.row(row)[at..], values, fresh);
+                    work.piece(kernels, source, words, (0..work.rows, cols), scratch, &mut |row, at, values, adds| {
+                        put(kernels, &mut stripe.row(row)[at..], values, adds);
                     });
                 }
             });
@@ -183,11 +187,11 @@ fn run(
 /// Words that a thread keeps between dispatches.
 const KEPT: usize = 8 << 20;
 
-fn put(out: &mut [f32], values: &[f32], fresh: bool) {
-    if fresh {
-        out[..values.len()].copy_from_slice(values);
-    } else {
-        out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
+fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {
+    let out = &mut out[..values.len()];
+    match adds {
+        None => out.copy_from_slice(values),
+        Some(scale) => (kernels.vector.add)(out, scale, values),
     }
 }
 
@@ -197,8 +201,8 @@ fn with_scratch(work: impl FnOnce(&mut Scratch)) {
     SCRATCH.set(Some(scratch));
 }
 
-/// Takes a row, the column within the piece, its values, and whether they are the first.
-type Put<'p> = &'p mut dyn FnMut(usize, usize, &[f32], bool);
+/// Takes a row, the column within the piece, its values, and by which factor they are added, if they are not the first.
+type Put<'p> = &'p mut dyn FnMut(usize, usize, &[f32], Option<f32>);
 
 impl Work {
     /// Some rows and columns of the result. `cols` begins at a panel.
@@ -217,9 +221,17 @@ impl Work {
             let Scratch { panels: memory, values, turned } = &mut *scratch;
             // Whole groups of panels, so that the last wide tile has something to read.
             memory.resize(panels.next_multiple_of(PANELS) * BLOCK * PANEL, 0);
-            source.fill(kernels, block..block + steps, cols.clone(), memory, (values, turned));
-            let panel = |number: usize| &memory[number * steps * PANEL..][..steps * PANEL];
-            let fresh = block == 0 && !self.adds;
+            let (first, range) = (cols.start / PANEL, block..block + steps);
+            let stored = source.words(first, &range).is_some();
+            if !stored {
+                source.fill(kernels, range.clone(), cols.clone(), memory, (values, turned));
+            }
+            let panel = |number: usize| match stored {
+                // Past the last panel its neighbor is read, and what comes of it is not used.
+                true => source.words(first + number.min(panels - 1), &range).expect("all panels are stored alike"),
+                false => &memory[number * steps * PANEL..][..steps * PANEL],
+            };
+            let adds = self.adds.or((block > 0).then_some(1.0));
             let mut tile: Tile = [0.0; TALL * PANEL];
             if panels == 1 {
                 for row in rows.clone().step_by(TALL) {
@@ -227,7 +239,7 @@ impl Work {
                         Side { words: &words[row * self.row + block * self.step..], row: self.row, step: self.step };
                     (kernels.pairs.tall)(side, panel(0), &mut tile);
                     for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
-                        put(row + at, 0, &values[..cols.len()], fresh);
+                        put(row + at, 0, &values[..cols.len()], adds);
                     }
                 }
                 continue;
@@ -240,7 +252,7 @@ impl Work {
                     let first = group * PANEL;
                     let width = (PANELS * PANEL).min(cols.len() - first);
                     for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.end - row).enumerate() {
-                        put(row + at, first, &values[..width], fresh);
+                        put(row + at, first, &values[..width], adds);
                     }
                 }
             }

@@ -31,6 +31,14 @@ impl Source<'_> {
         }
     }
 
+    /// A stored panel that is words already: BF16 that is packed, by outputs.
+    pub(super) fn words(&self, panel: usize, steps: &Range<usize>) -> Option<&[u32]> {
+        match self {
+            Source::Outputs(weight) => pairs_of(weight, panel, steps),
+            Source::Inputs(_) | Source::Rows { .. } => None,
+        }
+    }
+
     /// Fills panel after panel, `[steps][16]` words each, with the given steps of the given columns.
     pub(super) fn fill(
         &self,
@@ -77,10 +85,6 @@ fn outputs(
         inside.start / block * block..inside.end.next_multiple_of(block).min(weight.cols.next_multiple_of(block));
     for (at, first) in cols.step_by(PANEL).enumerate() {
         let panel = &mut out[at * steps.len() * PANEL..][..steps.len() * PANEL];
-        if let Some(words) = pairs_of(weight, first / PANEL, &steps) {
-            panel.copy_from_slice(words);
-            continue;
-        }
         decode(kernels, weight, first / PANEL, &around, values);
         let values = &values[(inside.start - around.start) * PANEL..(inside.end - around.start) * PANEL];
         for (words, two) in panel.chunks_exact_mut(PANEL).zip(values.chunks(2 * PANEL)) {

@@ -89,14 +89,14 @@ fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instructi
                 let weight = Stored::new(kernels, format, outputs, inputs, false);
                 let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
                 let mut y = vec![f32::NAN; rows * outputs];
-                products(&pool, &x, weight.matrix(), &mut y);
+                products(&pool, &x, weight.matrix(), None, &mut y);
                 check(&claim, &y, |at| {
                     let (row, output) = (at / outputs, at % outputs);
                     let weights = weight.rounded[output * inputs..].iter().copied();
                     sums(x[row * inputs..][..inputs].iter().map(|x| round(*x)).zip(weights))
                 });
                 let mut dx = vec![f32::NAN; rows * inputs];
-                input_gradient(&pool, &dy, weight.matrix(), &mut dx);
+                input_gradient(&pool, &dy, weight.matrix(), None, &mut dx);
                 check(&claim, &dx, |at| {
                     let (row, input) = (at / inputs, at % inputs);
                     let weights = weight.rounded[input..].iter().step_by(inputs).copied();
@@ -134,8 +134,8 @@ fn weights_of_any_shape_and_plain_layout_are_taken() {
                 let weight = Stored::new(kernels, format, outputs, inputs, plain);
                 let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
                 let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
-                products(&pool, &x, weight.matrix(), &mut y);
-                input_gradient(&pool, &dy, weight.matrix(), &mut dx);
+                products(&pool, &x, weight.matrix(), None, &mut y);
+                input_gradient(&pool, &dy, weight.matrix(), None, &mut dx);
                 let claim = format!("{} {} {plain}", kernels.name(), format.name());
                 check(&claim, &y, |at| {
                     let weights = weight.rounded[at % outputs * inputs..].iter().copied();
@@ -158,8 +158,8 @@ fn a_rows_bits_depend_on_neither_its_neighbors_nor_the_threads() {
         let run = |threads: usize, rows: Range<usize>| {
             let pool = Pool::with_kernels(threads, kernels);
             let (mut y, mut dx) = (vec![0.0; rows.len() * 100], vec![0.0; rows.len() * 1600]);
-            products(&pool, &x[rows.start * 1600..rows.end * 1600], weight.matrix(), &mut y);
-            input_gradient(&pool, &dy[rows.start * 100..rows.end * 100], weight.matrix(), &mut dx);
+            products(&pool, &x[rows.start * 1600..rows.end * 1600], weight.matrix(), None, &mut y);
+            input_gradient(&pool, &dy[rows.start * 100..rows.end * 100], weight.matrix(), None, &mut dx);
             (y, dx)
         };
         let (all, one) = (run(1, 0..9), run(3, 7..8));

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use pasture_kernels::{Kernels, Pool};
 
-use super::rows;
+use super::{attend_backward, rows};
 use crate::backend::Precision;
 use crate::ops::activate::{derivative, gated_slope};
 use crate::ops::attend::{AttendGradients, Attended, HeadGradients, group_backward, joined};
@@ -94,11 +94,15 @@ fn quick_logs(kernels: &Kernels, row: &mut [f32], target: u32, slopes: bool) -> 
 }
 
 /// Gradients of an attention: a piece of work is one head of keys of one sequence.
-pub(super) fn attend(pool: &Pool, past: &Attended, dy: &Tensor) -> AttendGradients {
+pub(super) fn attend(pool: &Pool, precision: Precision, past: &Attended, dy: &Tensor) -> AttendGradients {
     let heads = past.attention.kv_heads;
     let mut parts: Vec<Option<HeadGradients>> = (0..past.spans.len() * heads).map(|_| None).collect();
     pool.for_chunks_mut(&mut parts, 1, |number, part| {
-        part[0] = Some(group_backward(past, dy, &past.spans[number / heads], number % heads));
+        let (span, head) = (&past.spans[number / heads], number % heads);
+        part[0] = Some(match precision {
+            Precision::Bf16 => attend_backward::group(pool.kernels(), past, dy, span, head),
+            Precision::Exact | Precision::Fast => group_backward(past, dy, span, head),
+        });
     });
     joined(past, parts.into_iter().flatten())
 }

@@ -4,6 +4,7 @@
 //! Invariant: a row's bits depend on that row alone, so nothing here sums across rows or by the number of threads.
 
 mod attend;
+mod attend_backward;
 mod backward;
 mod project;
 mod rows;
@@ -104,6 +105,17 @@ impl Backend for Cpu {
         project::grouped_input(self, dy, groups)
     }
 
+    fn grouped_add(&self, x: &Tensor, groups: &[Group], scale: f32, y: &mut Tensor) {
+        project::grouped_add(self, x, groups, scale, y);
+    }
+
+    fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
+        if self.precision == Precision::Bf16 {
+            return project::paired_into(self, dy, groups, project::Side::Inputs, Some(1.0), dx.values_mut());
+        }
+        reference::add_rows(&self.grouped_input(dy, groups), groups, 1.0, dx);
+    }
+
     fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
         let (kernels, cols) = (self.pool.kernels(), x.cols());
         assert_eq!(sum.len(), dy.cols() * cols, "a gradient has the weight's shape");
@@ -129,7 +141,7 @@ impl Backend for Cpu {
     }
 
     fn attend_backward(&self, past: &Attended, dy: &Tensor) -> AttendGradients {
-        backward::attend(&self.pool, past, dy)
+        backward::attend(&self.pool, self.precision, past, dy)
     }
 
     fn rope(&self, x: &Tensor, head_dim: usize, table: &RopeTable) -> Tensor {

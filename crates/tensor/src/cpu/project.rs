@@ -10,7 +10,7 @@ use crate::backend::{Backend, Group, Precision};
 use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::project::{Epilogue, HeadEpilogue};
-use crate::{Activation, Tensor};
+use crate::{Activation, Tensor, memory};
 
 /// Weight rows that are decoded at once for the input's gradient.
 const DECODED: usize = 64;
@@ -135,22 +135,49 @@ pub(super) enum Side {
 
 /// Products in bf16.
 pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side) -> Tensor {
-    let width = |weight: &crate::Weight| match side {
-        Side::Outputs => weight.rows(),
-        Side::Inputs => weight.cols(),
-    };
-    let cols = groups.first().map_or(0, |group| width(group.weight));
-    let mut out = vec![0.0; x.rows() * cols];
+    let cols = groups.first().map_or(0, |group| side.results(group.weight));
+    let covered = groups.iter().map(|group| group.rows.len()).sum::<usize>() == x.rows();
+    let mut out = if covered { memory::taken(x.rows() * cols) } else { vec![0.0; x.rows() * cols] };
+    paired_into(cpu, x, groups, side, None, &mut out);
+    Tensor::new(x.rows(), cols, out)
+}
+
+/// The same into rows that are there, or added to them with a factor.
+pub(super) fn paired_into(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side, adds: Option<f32>, out: &mut [f32]) {
     for Group { rows, weight } in groups {
-        assert_eq!(width(weight), cols, "the weights of a product have one shape");
+        let cols = side.results(weight);
+        assert_eq!(out.len(), x.rows() * cols, "the weights of a product have one shape");
         let values = &x.values()[rows.start * x.cols()..rows.end * x.cols()];
         let out = &mut out[rows.start * cols..rows.end * cols];
         match side {
-            Side::Outputs => gemm::products(&cpu.pool, values, weight.matrix(), out),
-            Side::Inputs => gemm::input_gradient(&cpu.pool, values, weight.matrix(), out),
+            Side::Outputs => gemm::products(&cpu.pool, values, weight.matrix(), adds, out),
+            Side::Inputs => gemm::input_gradient(&cpu.pool, values, weight.matrix(), adds, out),
         }
     }
-    Tensor::new(x.rows(), cols, out)
+}
+
+impl Side {
+    fn results(self, weight: &crate::Weight) -> usize {
+        match self {
+            Side::Outputs => weight.rows(),
+            Side::Inputs => weight.cols(),
+        }
+    }
+}
+
+/// `y += scale · x · weightᵀ`.
+pub(super) fn grouped_add(cpu: &Cpu, x: &Tensor, groups: &[Group], scale: f32, y: &mut Tensor) {
+    if cpu.precision == Precision::Bf16 {
+        return paired_into(cpu, x, groups, Side::Outputs, Some(scale), y.values_mut());
+    }
+    let outputs = y.cols();
+    for Group { rows, weight } in groups {
+        let values = &x.values()[rows.start * x.cols()..rows.end * x.cols()];
+        let input = Input { values, cols: x.cols(), prologue: Prologue::None };
+        let out = &mut y.values_mut()[rows.start * outputs..rows.end * outputs];
+        let product = Product { weight: weight.matrix(), bias: None, finish: Finish::Add { scale }, out };
+        linear::project(&cpu.pool, precision(cpu), &input, &mut [product]);
+    }
 }
 
 /// Decodes some weight rows with all threads, then adds their part to all rows of the gradient, until all weight rows

@@ -2,10 +2,10 @@
 
 use pasture_kernels::{Kernels, Pool};
 
-use crate::Tensor;
 use crate::ops::norm::Norm;
 use crate::ops::project::HeadEpilogue;
 use crate::ops::rope::RopeTable;
+use crate::{Tensor, memory};
 
 /// Values below which waking the team costs more than it saves.
 const SMALL: usize = 16 << 10;
@@ -27,7 +27,7 @@ pub(super) fn each(pool: &Pool, values: &mut [f32], cols: usize, work: impl Fn(u
 
 /// A tensor whose rows are made one by one.
 pub(super) fn map(pool: &Pool, rows: usize, cols: usize, work: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
-    let mut values = vec![0.0; rows * cols];
+    let mut values = memory::taken(rows * cols);
     each(pool, &mut values, cols, work);
     Tensor::new(rows, cols, values)
 }

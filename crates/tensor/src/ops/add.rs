@@ -61,7 +61,8 @@ impl Ops<'_> {
 
 impl Saved {
     pub(crate) fn backward(self, dy: &Tensor, gradients: &mut Gradients) {
-        gradients.add(self.b, reference::scale(dy, &Factors::All(self.scale)));
+        let scaled = if self.scale == 1.0 { dy.clone() } else { reference::scale(dy, &Factors::All(self.scale)) };
+        gradients.add(self.b, scaled);
         gradients.add(self.a, dy.clone());
     }
 }

@@ -37,11 +37,15 @@ impl LowRank {
 
     /// Adds the pair's product to its rows of `y`, and stretches them.
     pub(crate) fn add(&mut self, backend: &dyn Backend, x: &Tensor, y: &mut Tensor, remembers: bool) {
-        let input = row_range(x, &self.rows);
-        let narrow = product(backend, &input, &self.site.a);
-        let wide = product(backend, &narrow, &self.site.b);
-        for (row, wide) in self.rows.clone().zip(wide.values().chunks_exact(self.site.b.rows())) {
-            axpy(y.row_mut(row), self.site.scale, &wide[self.outputs.clone()]);
+        let narrow = product(backend, &row_range(x, &self.rows), &self.site.a);
+        if self.is_whole(x) {
+            let group = Group { rows: self.rows.clone(), weight: &self.site.b };
+            backend.grouped_add(&narrow, &[group], self.site.scale, y);
+        } else {
+            let wide = product(backend, &narrow, &self.site.b);
+            for (row, wide) in self.rows.clone().zip(wide.values().chunks_exact(self.site.b.rows())) {
+                axpy(y.row_mut(row), self.site.scale, &wide[self.outputs.clone()]);
+            }
         }
         let (Some(magnitude), Some(weight)) = (&self.site.magnitude, &self.weight) else { return };
         let norms = self.site.norms(backend, weight, &self.outputs).expect("a site with a magnitude has norms");
@@ -83,25 +87,49 @@ impl LowRank {
     ) {
         let (site, whole) = (&self.site, 0..self.rows.len());
         let input = row_range(x, &self.rows);
-        // The adapter's b has the rows of the checkpoint's whole tensor; this weight's gradient fills its part.
-        let mut scaled = Tensor::zeros(self.rows.len(), site.b.rows());
-        for (at, row) in self.rows.clone().enumerate() {
-            axpy(&mut scaled.row_mut(at)[self.outputs.clone()], site.scale, dy.row(row));
-        }
+        let wide = self.wide(x, dy);
+        let scale = |mut narrow: Tensor| {
+            narrow.values_mut().iter_mut().for_each(|value| *value *= site.scale);
+            narrow
+        };
         if gradients.wants(site.b.id()) {
-            let narrow = product(backend, &input, &site.a);
+            let narrow = scale(product(backend, &input, &site.a));
             let sum = gradients.sum(site.b.id(), site.b.rows() * site.b.cols());
-            backend.outer(&scaled, &narrow, whole.clone(), sum);
+            backend.outer(&wide, &narrow, whole.clone(), sum);
         }
-        let d_narrow = backend.grouped_input(&scaled, &[Group { rows: whole.clone(), weight: &site.b }]);
+        let d_narrow = scale(backend.grouped_input(&wide, &[Group { rows: whole.clone(), weight: &site.b }]));
         if gradients.wants(site.a.id()) {
             let sum = gradients.sum(site.a.id(), site.a.rows() * site.a.cols());
             backend.outer(&d_narrow, &input, whole.clone(), sum);
         }
-        let d_input = backend.grouped_input(&d_narrow, &[Group { rows: whole, weight: &site.a }]);
+        let group = [Group { rows: whole, weight: &site.a }];
+        if self.rows.len() == x.rows() {
+            return backend.grouped_input_add(&d_narrow, &group, dx);
+        }
+        let d_input = backend.grouped_input(&d_narrow, &group);
         for (at, row) in self.rows.clone().enumerate() {
             add_to(dx.row_mut(row), d_input.row(at));
         }
+    }
+}
+
+impl LowRank {
+    /// Whether the pair stands beside all rows and outputs, so that nothing is cut out.
+    fn is_whole(&self, x: &Tensor) -> bool {
+        self.rows.len() == x.rows() && self.outputs == (0..self.site.b.rows())
+    }
+
+    /// The pair's rows of the output's gradient, `[rows, b.rows]`: the adapter's b has the rows of the checkpoint's whole
+    /// tensor, and this weight's gradient fills its part.
+    fn wide(&self, x: &Tensor, dy: &Tensor) -> Tensor {
+        if self.is_whole(x) {
+            return dy.clone();
+        }
+        let mut wide = Tensor::zeros(self.rows.len(), self.site.b.rows());
+        for (at, row) in self.rows.clone().enumerate() {
+            wide.row_mut(at)[self.outputs.clone()].copy_from_slice(dy.row(row));
+        }
+        wide
     }
 }
 
@@ -114,8 +142,11 @@ fn product(backend: &dyn Backend, x: &Tensor, weight: &Weight) -> Tensor {
     backend.grouped(x, &[Group { rows: 0..x.rows(), weight }])
 }
 
-/// A copy of some rows, without a node.
+/// Some rows: a copy, but for all of them.
 fn row_range(x: &Tensor, rows: &Range<usize>) -> Tensor {
+    if rows.len() == x.rows() {
+        return x.clone();
+    }
     let values = x.values()[rows.start * x.cols()..rows.end * x.cols()].to_vec();
     Tensor::new(rows.len(), x.cols(), values)
 }

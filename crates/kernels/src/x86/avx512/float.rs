@@ -212,6 +212,27 @@ unsafe fn multiply_bf16<F: Form, const T: usize>(
     }
 }
 
+/// A packed BF16 panel, `[pairs of columns][16][2]`, to `[cols][16]` f32.
+pub(super) fn decode_bf16(panel: &[u8], cols: usize, out: &mut [f32]) {
+    assert!(out.len() == cols * PANEL && panel.len() >= cols.div_ceil(2) * 64, "a decoded panel");
+    for (pair, out) in panel.chunks_exact(64).zip(out.chunks_mut(2 * PANEL)) {
+        // SAFETY: this table is given out only where the processor has the features; a chunk has 64 bytes.
+        unsafe { widen_pair(pair, out) };
+    }
+}
+
+/// # Safety
+/// `pair` has 64 bytes, and the processor has the features.
+#[target_feature(enable = "avx512f")]
+unsafe fn widen_pair(pair: &[u8], out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    let pair = unsafe { _mm512_loadu_si512(pair.as_ptr().cast()) };
+    vector::store(&mut out[..PANEL], widen(pair, 0));
+    if let Some(odd) = out.get_mut(PANEL..2 * PANEL) {
+        vector::store(odd, widen(pair, 1));
+    }
+}
+
 /// The even or odd column of a pair as f32.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -60,7 +60,7 @@ fn packed(format: Format) -> Option<PackedKernels> {
         Format::BF16 => PackedKernels {
             fast: (float::tile_bf16_pairs, Section::Pairs),
             exact: Some(float::tile_bf16),
-            decode: Some(scalar::decode_bf16),
+            decode: Some(float::decode_bf16),
         },
         Format::Q8_0 => quantized::<blocks::Q8_0>(),
         Format::Q4_0 => quantized::<blocks::Q4_0>(),

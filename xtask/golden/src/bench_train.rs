@@ -1,0 +1,224 @@
+//! `cargo xtask bench --train MODEL --peer PYTHON`: steps of LoRA beside torch's and peft's (`peer_lora.py`), each run in a
+//! process of its own, ours and the peer's in turns: tokens a second, and the peak of resident memory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pasture_kernels::Format;
+use pasture_model::{Batch, Decoder, Kind, LoadOptions, Source, load};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::tape::Tape;
+use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight};
+use serde_json::{Value, json};
+
+use crate::bench::spread;
+
+const PEER: &str = include_str!("peer_lora.py");
+
+/// What is measured.
+struct Plan {
+    model: PathBuf,
+    peer: Option<PathBuf>,
+    /// The peer's model, where it cannot read ours.
+    peer_model: Option<PathBuf>,
+    tokens: usize,
+    rank: usize,
+    threads: usize,
+    steps: usize,
+    runs: usize,
+    again: bool,
+    alone: bool,
+}
+
+/// Runs the plan that the arguments after `--train` describe.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let plan = plan(arguments)?;
+    if plan.alone {
+        println!("{}", steps(&plan)?);
+        return Ok(());
+    }
+    let peer = plan.peer.as_ref().context("`--peer PYTHON` is needed: a figure without a peer says nothing")?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..plan.runs {
+        let own = std::env::current_exe()?;
+        ours.push(child(Command::new(own).args(["bench", "--train"]).args(arguments).args(["--alone", "1"]))?);
+        let model = plan.peer_model.as_ref().unwrap_or(&plan.model);
+        let numbers = [plan.tokens, plan.rank, plan.threads, plan.steps, usize::from(plan.again)];
+        theirs.push(child(
+            Command::new(peer).args(["-c", PEER]).arg(model).args(numbers.map(|number| number.to_string())),
+        )?);
+    }
+    print(&plan, &ours, &theirs)
+}
+
+fn plan(arguments: &[String]) -> Result<Plan> {
+    let mut words = arguments.iter();
+    let model = words.next().context("`--train MODEL` needs a model")?.into();
+    let mut plan = Plan {
+        model,
+        peer: None,
+        peer_model: None,
+        tokens: 512,
+        rank: 16,
+        threads: 2,
+        steps: 3,
+        runs: 2,
+        again: false,
+        alone: false,
+    };
+    while let Some(word) = words.next() {
+        let value = words.next().with_context(|| format!("`{word}` needs a value"))?;
+        let number = || value.parse::<usize>().with_context(|| format!("{value:?} is no count"));
+        match word.as_str() {
+            "--peer" => plan.peer = Some(value.into()),
+            "--peer-model" => plan.peer_model = Some(value.into()),
+            "--tokens" => plan.tokens = number()?,
+            "--rank" => plan.rank = number()?,
+            "--threads" => plan.threads = number()?,
+            "--steps" => plan.steps = number()?,
+            "--runs" => plan.runs = number()?,
+            "--again" => plan.again = number()? > 0,
+            "--alone" => plan.alone = number()? > 0,
+            _ => bail!("unknown argument {word:?}"),
+        }
+    }
+    ensure!(plan.steps > 1 && plan.runs > 0, "the first step warms up, so at least two are needed");
+    Ok(plan)
+}
+
+fn child(command: &mut Command) -> Result<Value> {
+    let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(output.status.success(), "a run failed: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    serde_json::from_str(text.trim().lines().last().unwrap_or_default()).context("a run gave no JSON")
+}
+
+fn print(plan: &Plan, ours: &[Value], theirs: &[Value]) -> Result<()> {
+    let speed = |run: &Value| -> Result<f64> {
+        let mut seconds: Vec<f64> = numbers(&run["seconds"])?.split_off(1);
+        seconds.sort_by(f64::total_cmp);
+        Ok(plan.tokens as f64 / seconds[seconds.len() / 2])
+    };
+    let peak = |run: &Value| run["peak"].as_f64().map(|peak| peak / f64::from(1 << 30)).context("no peak");
+    let name = plan.model.file_name().unwrap_or_default().to_string_lossy();
+    let (tokens, rank, threads) = (plan.tokens, plan.rank, plan.threads);
+    println!("{name}: LoRA of rank {rank}, {tokens} tokens, {threads} threads, {} runs in turns", plan.runs);
+    println!("{:<22} {:>24} {:>24} {:>22}", "", "pasture", "torch + peft", "ratio of each pair");
+    row("tokens/s", ours, theirs, &speed)?;
+    row("peak GiB", ours, theirs, &peak)?;
+    let last = |runs: &[Value]| runs.last().map(|run| run["losses"].to_string()).unwrap_or_default();
+    println!("losses: ours {}, the peer's {}", last(ours), last(theirs));
+    Ok(())
+}
+
+fn row(what: &str, ours: &[Value], theirs: &[Value], of: &dyn Fn(&Value) -> Result<f64>) -> Result<()> {
+    let [a, b] = [ours, theirs].map(|runs| runs.iter().map(of).collect::<Result<Vec<f64>>>());
+    let (a, b) = (a?, b?);
+    let ratios = a.iter().zip(&b).map(|(a, b)| a / b).collect();
+    println!("{what:<22} {:>24} {:>24} {:>22}", spread(a), spread(b), spread(ratios));
+    Ok(())
+}
+
+fn numbers(list: &Value) -> Result<Vec<f64>> {
+    let list = list.as_array().context("no list of numbers")?;
+    list.iter().map(|number| number.as_f64().context("no number")).collect()
+}
+
+/// An adapter's numbers with AdamW's moments, in the order of its sites: A, then B.
+struct Trained {
+    values: Vec<Vec<f32>>,
+    moments: Vec<Vec<[f32; 2]>>,
+    shapes: Vec<(String, [usize; 2])>,
+}
+
+/// Our steps, in this process.
+fn steps(plan: &Plan) -> Result<Value> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::detect(Some(plan.threads), Precision::Bf16));
+    let decoder = load(&Source::open(&plan.model)?, &backend, &LoadOptions::default(), &mut |_, _| {})?.decoder;
+    let vocab = decoder.spec().vocab as u32;
+    let ids: Vec<u32> = (0..plan.tokens as u32).map(|at| 1 + at * 7919 % (vocab - 1)).collect();
+    let targets: Vec<Option<u32>> = ids[1..].iter().map(|id| Some(*id)).chain([None]).collect();
+    let mut trained = Trained::new(&decoder, plan.rank);
+    let (mut seconds, mut losses) = (Vec::new(), Vec::new());
+    for at in 0..plan.steps {
+        let start = Instant::now();
+        let adapter = Arc::new(trained.adapter(&*backend, plan.rank));
+        let tape = Tape::new(adapter.sites().values().flat_map(|site| [site.a.id(), site.b.id()]));
+        let mut ops = Ops::with_tape(&*backend, if plan.again { tape.replaying() } else { tape });
+        let mut kv = decoder.kv(&*backend, KvFormat::F32);
+        let mut batch = Batch::default();
+        batch.push(kv.start(), 0, ids.len(), &ids, Some(adapter.clone()));
+        let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
+        let (head, spec) = decoder.head().zip(decoder.spec().head.as_ref()).context("a model without a head")?;
+        let loss = ops.head_loss(&hidden.rows, head, spec.rule, &targets);
+        let counted = (plan.tokens - 1) as f32;
+        losses.push(loss.values()[0] / counted);
+        let tape = ops.into_tape().context("these operations have a tape")?;
+        if std::env::var_os("PASTURE_BENCH_PARTS").is_some() {
+            eprintln!("forward {:.3}", start.elapsed().as_secs_f64());
+        }
+        let gradients = tape.backward(&*backend, &loss, 1.0 / counted);
+        let found = adapter.sites().values().flat_map(|site| [site.a.id(), site.b.id()]);
+        let found = found.map(|id| gradients.weight(id).context("a matrix without a gradient"));
+        trained.step(&found.collect::<Result<Vec<_>>>()?, at as i32 + 1);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let count: usize = trained.values.iter().map(Vec::len).sum();
+    Ok(json!({"seconds": seconds, "losses": losses, "peak": peak()?, "trained": count}))
+}
+
+impl Trained {
+    fn new(decoder: &Decoder, rank: usize) -> Trained {
+        let mut made = Trained { values: Vec::new(), moments: Vec::new(), shapes: Vec::new() };
+        let mut state = 1_u32;
+        let mut next = |size: f32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * size
+        };
+        for (name, module) in decoder.sites().iter().filter(|(_, module)| module.kind == Kind::Dense) {
+            let size = (module.inputs as f32).sqrt().recip();
+            made.shapes.push((name.to_owned(), [module.outputs, module.inputs]));
+            made.values.push((0..rank * module.inputs).map(|_| next(size)).collect());
+            made.values.push(vec![0.0; module.outputs * rank]);
+        }
+        made.moments = made.values.iter().map(|values| vec![[0.0; 2]; values.len()]).collect();
+        made
+    }
+
+    fn adapter(&self, backend: &dyn Backend, rank: usize) -> Adapter {
+        let matrix = |values: &[f32], rows: usize, cols: usize| -> Weight {
+            let mut bytes = vec![0; values.len() * 4];
+            Format::F32.quantize(values, None, &mut bytes);
+            backend.weight(Format::F32, rows, cols, &|row| &bytes[row * cols * 4..][..cols * 4])
+        };
+        let site = |((name, [outputs, inputs]), pair): (&(String, [usize; 2]), &[Vec<f32>])| {
+            let site = AdapterSite::new(matrix(&pair[0], rank, *inputs), matrix(&pair[1], *outputs, rank), 2.0);
+            (name.clone(), site)
+        };
+        Adapter::new(self.shapes.iter().zip(self.values.chunks_exact(2)).map(site).collect::<BTreeMap<_, _>>())
+    }
+
+    /// AdamW with torch's defaults.
+    fn step(&mut self, gradients: &[&[f32]], number: i32) {
+        let (first, second) = (1.0 - 0.9_f32.powi(number), (1.0 - 0.999_f32.powi(number)).sqrt());
+        for ((values, moments), gradients) in self.values.iter_mut().zip(&mut self.moments).zip(gradients) {
+            for ((value, [mean, square]), gradient) in values.iter_mut().zip(moments).zip(*gradients) {
+                *mean = 0.9 * *mean + 0.1 * gradient;
+                *square = 0.999 * *square + 0.001 * gradient * gradient;
+                *value -= 1e-4 * (0.01 * *value + *mean / first / (square.sqrt() / second + 1e-8));
+            }
+        }
+    }
+}
+
+/// The most memory this process has had, in bytes.
+fn peak() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let size = line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
+    Ok(size * 1024)
+}
