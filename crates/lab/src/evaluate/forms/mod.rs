@@ -96,7 +96,9 @@ pub fn open_as(path: &Path, form: Option<Form>) -> Result<Task> {
     }
     let file = file_name(path);
     let values: Vec<(usize, Value)> = data::values(path)?.collect::<data::Result<_>>()?;
-    let values = with_names(values);
+    let lower = file.to_ascii_lowercase();
+    let ending = lower.strip_suffix(".gz").unwrap_or(&lower);
+    let values = if ending.ends_with(".csv") || ending.ends_with(".tsv") { with_names(values) } else { values };
     let Some((line, first)) = values.first() else {
         return Err(Error::Task { task: name, what: "its file has no rows".into() });
     };

@@ -1,5 +1,6 @@
 //! `pasture show`: what a model is, from its files alone; no weight is read. The facts are gathered in `facts.rs`.
 
+mod adapter;
 mod facts;
 pub mod license;
 
@@ -50,6 +51,12 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         return list(&model::tensors(arguments.model.as_deref())?, arguments.json);
     }
     let name = arguments.model.as_deref();
+    if let Some(folder) = name.map(Path::new).filter(|folder| adapter::is_one(folder)) {
+        if arguments.graph {
+            return Err(Failure::new(Status::Usage, "an adapter has no layers of its own to draw; name its model"));
+        }
+        return adapter::show(folder, arguments.json);
+    }
     let source = model::source(name).map_err(|failure| match name.is_some_and(|name| Path::new(name).is_file()) {
         true if failure.status == Status::NoInput => {
             failure.hint("--tensors lists the tensors of any file, whether it is a whole model or not".to_owned())
