@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::Config;
+use super::{Config, Ignored, bookkeeping, keys};
 use crate::error::Result;
+use crate::families::pictured;
 
 /// Keys of `rope_parameters` that stand at the top in the other layout.
 const TOP: [&str; 2] = ["rope_theta", "partial_rotary_factor"];
@@ -45,6 +46,7 @@ pub(super) fn read(mut config: Config) -> Result<Config> {
             return Err(config.fault("architectures", what));
         }
     };
+    lift_text(&mut config)?;
     for (key, other) in SPELLINGS {
         if let Some(value) = config.value(other).cloned() {
             place(&mut config, key, value, (*other).to_owned())?;
@@ -58,6 +60,49 @@ pub(super) fn read(mut config: Config) -> Result<Config> {
     }
     Ok(config)
 }
+
+/// In a class with a part for pictures the keys are those of the text part. Of keys that both parts have, bookkeeping
+/// counts from the whole, and all else from the text: the reference builds the text model from its own part alone.
+fn lift_text(config: &mut Config) -> Result<()> {
+    let Some(pictured) = config.architecture().and_then(pictured::find) else { return Ok(()) };
+    let kind: Option<String> = config.get("model_type")?;
+    if kind.as_deref().is_some_and(|kind| kind != pictured.model_type) {
+        let what = format!("does not go with {:?}; it should be {}", pictured.class, pictured.model_type);
+        return Err(config.fault("model_type", what));
+    }
+    let Some(Value::Object(text)) = config.values.shift_remove("text_config") else {
+        return Err(config.fault("text_config", "is missing, it should be an object"));
+    };
+    config.pictured = Some(pictured);
+    config.values.shift_remove("model_type");
+    config.origins.insert("model_type".into(), "text_config.model_type".into());
+    pictured::KEYS.iter().for_each(|key| config.ignore(key, pictured::REASON));
+    let of_text = |key: &&String| {
+        let structure = keys::find(key).is_some() && bookkeeping::find(key).is_none();
+        structure && !key.starts_with("quantization") && !config.is_used(key)
+    };
+    for key in config.values.keys().filter(of_text).cloned().collect::<Vec<_>>() {
+        config.values.shift_remove(&key);
+        config.ignored.borrow_mut().push(Ignored { key, reason: TEXTS_OWN, tuning: TEXTS_OWN });
+    }
+    for (key, value) in text {
+        let of_whole = bookkeeping::find(&key).is_some() && config.values.contains_key(&key);
+        if key != "architectures" && !of_whole {
+            config.origins.insert(key.clone(), format!("text_config.{key}"));
+            config.values.insert(key, value);
+        }
+    }
+    let kind = config.value("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for (key, size) in pictured::sizes(&kind) {
+        if config.value(key).is_none() {
+            config.derive(key, *size);
+        }
+    }
+    Ok(())
+}
+
+/// Why a key of the whole does not count.
+const TEXTS_OWN: &str = "the text model is built from text_config alone";
 
 fn unfold(config: &mut Config, mut parameters: Map<String, Value>) -> Result<()> {
     let mut origin = "rope_parameters".to_owned();

@@ -25,6 +25,7 @@ use pasture_files::json;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::families::pictured::Pictured;
 
 pub(crate) use activation::activation_name;
 pub use finish::{Ignored, Report};
@@ -45,6 +46,8 @@ pub struct Config {
     file: String,
     container: Container,
     architecture: Option<String>,
+    /// What it is besides, where the keys are those of its text part.
+    pictured: Option<&'static Pictured>,
     values: Map<String, Value>,
     /// Where a key had another name in the file: that name.
     origins: BTreeMap<String, String>,
@@ -93,6 +96,7 @@ impl Config {
             file: file.to_owned(),
             container,
             architecture: None,
+            pictured: None,
             values,
             origins: BTreeMap::new(),
             derived: BTreeSet::new(),
@@ -114,6 +118,11 @@ impl Config {
     /// The architecture's name: a class of Hugging Face's, or GGUF's word. None in Meta's files.
     pub fn architecture(&self) -> Option<&str> {
         self.architecture.as_deref()
+    }
+
+    /// The class with a part for pictures whose text part these keys are.
+    pub(crate) fn pictured(&self) -> Option<&'static Pictured> {
+        self.pictured
     }
 
     /// The error for a key; `what` ends the sentence that begins with the key and the file.

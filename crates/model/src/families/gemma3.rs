@@ -12,9 +12,9 @@ use crate::spec::{AttentionSpec, Mask, NormKind, NormOver, NormSpec, QkNorm, Spe
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 3",
-    models: "Gemma 3 270M and 1B, larger ones as text models",
+    models: "Gemma 3 270M to 27B",
     licence: "Gemma Terms of Use",
-    runs: "text; folders of the text model, and GGUF",
+    runs: "text; without the pictures of the larger ones",
     architectures: &["Gemma3ForCausalLM"],
     model_types: &["gemma3_text"],
     gguf: &["gemma3"],

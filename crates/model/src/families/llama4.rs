@@ -14,9 +14,9 @@ use crate::spec::{
 
 pub(super) const FAMILY: Family = Family {
     name: "Llama 4",
-    models: "Llama 4 Scout and Maverick as text models",
+    models: "Llama 4 Scout and Maverick",
     licence: "Llama 4 Community License",
-    runs: "text; folders of the text model, and GGUF",
+    runs: "text, without pictures",
     architectures: &["Llama4ForCausalLM"],
     model_types: &["llama4_text"],
     gguf: &["llama4"],

@@ -9,9 +9,9 @@ use crate::spec::{AttentionSpec, Biases, Mask, QueryGrowth, Spec};
 
 pub(super) const FAMILY: Family = Family {
     name: "Mistral",
-    models: "Mistral 7B v0.1 to v0.3, Mistral-Nemo",
+    models: "Mistral 7B v0.1 to v0.3, Mistral-Nemo, Mistral Small 3.1 and 3.2",
     licence: "Apache-2.0",
-    runs: "text",
+    runs: "text; without the pictures of Small",
     architectures: &["MistralForCausalLM"],
     model_types: &["mistral"],
     gguf: &[],
@@ -24,7 +24,7 @@ pub(super) const FAMILY: Family = Family {
 pub(super) const MINISTRAL: Family = Family {
     name: "Ministral",
     models: "Ministral 8B",
-    licence: "Mistral Research License",
+    licence: "Mistral AI Research License",
     runs: "text",
     architectures: &["MinistralForCausalLM"],
     model_types: &["ministral"],
@@ -37,9 +37,9 @@ pub(super) const MINISTRAL: Family = Family {
 
 pub(super) const MINISTRAL3: Family = Family {
     name: "Ministral 3",
-    models: "Ministral 3 as text models",
+    models: "Ministral 3 3B, 8B, 14B",
     licence: "Apache-2.0",
-    runs: "text, no pictures",
+    runs: "text, without pictures",
     architectures: &["Ministral3ForCausalLM"],
     model_types: &["ministral3"],
     gguf: &[],

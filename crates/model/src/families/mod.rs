@@ -17,6 +17,7 @@ mod olmo2;
 mod phi;
 mod phi3;
 mod phi_moe;
+pub(crate) mod pictured;
 mod qwen;
 mod qwen_moe;
 mod smollm3;
@@ -100,6 +101,8 @@ pub struct Blueprint {
     pub family: &'static Family,
     /// The model's structure.
     pub spec: Spec,
+    /// Names of its tensors in a folder.
+    pub names: Names,
     /// How its weights were quantized by whoever published it.
     pub quantization: Option<Quantization>,
     /// Keys that were not used.
@@ -110,9 +113,11 @@ pub struct Blueprint {
 pub fn blueprint(config: &Config) -> Result<Blueprint> {
     let family = find(config)?;
     let spec = (family.spec)(config)?;
+    let names = (family.names)(&spec);
+    let names = if config.pictured().is_some() { pictured::within(names) } else { names };
     let quantization = config.quantization()?;
     let report = config.finish()?;
-    Ok(Blueprint { family, spec, quantization, report })
+    Ok(Blueprint { family, spec, names, quantization, report })
 }
 
 /// The family whose page a configuration belongs to.
@@ -131,12 +136,20 @@ pub fn find(config: &Config) -> Result<&'static Family> {
 fn find_class(config: &Config) -> Result<&'static Family> {
     let kind: Option<String> = config.get("model_type")?;
     let kind = kind.as_deref();
+    if let Some(pictured) = config.pictured() {
+        let text = kind.filter(|kind| pictured.texts.contains(kind));
+        let text = text.and_then(|kind| first(|family| family.model_types.contains(&kind)));
+        let wanted = || {
+            format!("is no text part of {:?} known here; it should be {}", pictured.class, pictured.texts.join(" or "))
+        };
+        return text.ok_or_else(|| config.fault("model_type", wanted()));
+    }
     let Some(class) = config.architecture() else {
         let kind = kind.ok_or_else(|| config.fault("architectures", "is missing, it should name the model's class"))?;
         let known = names(|family| family.model_types);
         return first(|family| family.model_types.contains(&kind)).ok_or_else(|| unknown(config, kind, &known));
     };
-    let known = || names(|family| family.architectures);
+    let known = || [names(|family| family.architectures), pictured::classes()].concat();
     let family =
         first(|family| family.architectures.contains(&class)).ok_or_else(|| unknown(config, class, &known()))?;
     match kind {

@@ -138,8 +138,8 @@ fn is_kv_scale(parts: &Parts, name: &str) -> bool {
 /// Whether a tensor is other state that PyTorch saved with the model, by a name unlike any of the model's.
 fn beside_the_model(parts: &Parts, name: &str) -> bool {
     let first = |name: &str| name.split('.').next().map(str::to_owned);
-    let own = parts.names.rows.iter().map(|row| row.module);
-    let mut own = own.chain(parts.names.ignored.iter().map(|ignored| ignored.tensor));
+    let own = parts.names.rows.iter().map(|row| &*row.module);
+    let mut own = own.chain(parts.names.ignored.iter().map(|ignored| &*ignored.tensor));
     parts.tensors.is_pytorch() && !own.any(|own| first(own) == first(name))
 }
 

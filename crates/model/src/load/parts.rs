@@ -173,7 +173,7 @@ impl<'a> Parts<'a> {
         let Some(row) = self.own_row(place) else {
             return Site { tensor: place.to_string().into(), rows: 0..outputs };
         };
-        let tensor: Arc<str> = crate::names::fill(row.module, place).into();
+        let tensor: Arc<str> = crate::names::fill(&row.module, place).into();
         let source = Source::of(self.spec, place, row, outputs);
         if matches!(row.stored, Stored::Plain | Stored::Transposed) {
             self.sites.add(tensor.clone(), Module { outputs: source.total, inputs, kind });

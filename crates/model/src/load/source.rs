@@ -83,11 +83,10 @@ pub fn load(
     options: &LoadOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Loaded> {
-    let families::Blueprint { family, spec, quantization, report } = families::blueprint(&source.config)?;
+    let families::Blueprint { family, spec, names, quantization, report } = families::blueprint(&source.config)?;
     if let (UnknownKeys::Refuse, Some(key)) = (options.unknown, report.unknown.first()) {
         return Err(source.config.fault(key, "is a key that nobody knows; loading without \"strict\" leaves it out"));
     }
-    let names = (family.names)(&spec);
     let how = How { quantization: quantization.as_ref(), expert_cache: options.expert_cache };
     let (decoder, unused) = build_so(&source.tensors, how, &spec, &names, backend.clone(), progress)?;
     Ok(Loaded { decoder, family, report, unused })

@@ -68,8 +68,7 @@ impl Backend for Plain {
 
 /// Finds every slot of a checkpoint; no weight is read.
 pub fn survey(source: &Source) -> Result<Survey> {
-    let Blueprint { family, spec, quantization, report } = families::blueprint(&source.config)?;
-    let own = (family.names)(&spec);
+    let Blueprint { family, spec, names: own, quantization, report } = families::blueprint(&source.config)?;
     let names = shared_names(&source.tensors, &own).unwrap_or_else(|| own.clone());
     super::joined::refuse_foreign(&source.tensors)?;
     let (slots, unused) = {

@@ -9,6 +9,8 @@ mod meta;
 mod place;
 mod template;
 
+use std::borrow::Cow;
+
 pub use gguf::gguf;
 pub use meta::meta;
 pub use place::{Part, Place};
@@ -18,7 +20,7 @@ pub(crate) use template::fill;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The module's name with `{layer}` and `{expert}` in place of numbers; `.weight` and `.bias` follow in the file.
-    pub module: &'static str,
+    pub module: Cow<'static, str>,
     /// The slots it fills. Several slots share a fused tensor: their rows lie behind each other.
     pub slots: Vec<&'static str>,
     /// How the rows of a slot are stored.
@@ -30,12 +32,12 @@ pub struct Row {
 }
 
 /// Names of tensors that do not follow the usual endings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exact {
     /// The weight.
-    pub weight: &'static str,
+    pub weight: Cow<'static, str>,
     /// The bias.
-    pub bias: Option<&'static str>,
+    pub bias: Option<Cow<'static, str>>,
 }
 
 /// The order of a slot's rows in the file.
@@ -63,10 +65,10 @@ pub enum Stored {
 }
 
 /// A tensor that a file may have and no slot takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
     /// The tensor's whole name with `{layer}` and `{expert}` in place of numbers.
-    pub tensor: &'static str,
+    pub tensor: Cow<'static, str>,
     /// Why nothing is lost.
     pub reason: &'static str,
 }
@@ -78,6 +80,8 @@ pub struct Names {
     pub rows: Vec<Row>,
     /// Tensors without a slot.
     pub ignored: Vec<Ignored>,
+    /// Beginnings of the names of all tensors of parts that stand beside the model, and why they are left out.
+    pub beside: &'static [(&'static str, &'static str)],
     /// What all names may begin with, besides nothing.
     pub prefixes: &'static [&'static str],
     /// How GGUF files of this family store the rows of queries and keys.
@@ -105,12 +109,18 @@ pub fn row(module: &'static str, slot: &'static str) -> Row {
 
 /// A row of one module whose rows are those of several slots behind each other.
 pub fn fused(module: &'static str, slots: &[&'static str]) -> Row {
-    Row { module, slots: slots.to_vec(), order: Order::Plain, stored: Stored::Plain, exact: None }
+    Row {
+        module: Cow::Borrowed(module),
+        slots: slots.to_vec(),
+        order: Order::Plain,
+        stored: Stored::Plain,
+        exact: None,
+    }
 }
 
 /// A tensor without a slot.
 pub const fn ignored(tensor: &'static str, reason: &'static str) -> Ignored {
-    Ignored { tensor, reason }
+    Ignored { tensor: Cow::Borrowed(tensor), reason }
 }
 
 impl Row {
@@ -131,24 +141,25 @@ impl Row {
 
     /// The same row with full names of its tensors.
     pub fn exact(self, weight: &'static str, bias: Option<&'static str>) -> Row {
-        Row { exact: Some(Exact { weight, bias }), ..self }
+        let exact = Exact { weight: Cow::Borrowed(weight), bias: bias.map(Cow::Borrowed) };
+        Row { exact: Some(exact), ..self }
     }
 
     /// Layer and expert in the full name of one of its tensors.
     fn read(&self, part: Part, tensor: &str) -> Option<(Option<usize>, Option<usize>)> {
-        match (self.exact, part) {
-            (None, part) => template::read(self.module, tensor.strip_suffix(part.ending())?),
-            (Some(exact), Part::Weight) => template::read(exact.weight, tensor),
-            (Some(exact), Part::Bias) => template::read(exact.bias?, tensor),
+        match (&self.exact, part) {
+            (None, part) => template::read(&self.module, tensor.strip_suffix(part.ending())?),
+            (Some(exact), Part::Weight) => template::read(&exact.weight, tensor),
+            (Some(exact), Part::Bias) => template::read(exact.bias.as_deref()?, tensor),
         }
     }
 
     /// The full name of one of its tensors, without a prefix.
     pub fn tensor(&self, part: Part, place: Place) -> Option<String> {
-        match (self.exact, part) {
-            (None, part) => Some(format!("{}{}", template::fill(self.module, place), part.ending())),
-            (Some(exact), Part::Weight) => Some(template::fill(exact.weight, place)),
-            (Some(exact), Part::Bias) => exact.bias.map(|bias| template::fill(bias, place)),
+        match (&self.exact, part) {
+            (None, part) => Some(format!("{}{}", template::fill(&self.module, place), part.ending())),
+            (Some(exact), Part::Weight) => Some(template::fill(&exact.weight, place)),
+            (Some(exact), Part::Bias) => exact.bias.as_deref().map(|bias| template::fill(bias, place)),
         }
     }
 }
@@ -184,6 +195,21 @@ impl Names {
         Names { gguf_slots, ..self }
     }
 
+    /// The same table for a model that is one part of a checkpoint: its names begin with `part`, and those of the parts
+    /// `beside` it are left out.
+    pub fn within(mut self, part: &str, beside: &'static [(&'static str, &'static str)]) -> Names {
+        let longer = |name: &mut Cow<'static, str>| *name = Cow::Owned(format!("{part}{name}"));
+        for row in &mut self.rows {
+            longer(&mut row.module);
+            if let Some(exact) = &mut row.exact {
+                longer(&mut exact.weight);
+                exact.bias.as_mut().map(longer);
+            }
+        }
+        self.ignored.iter_mut().for_each(|row| longer(&mut row.tensor));
+        Names { beside, ..self }
+    }
+
     /// The rows that may fill a slot.
     pub fn filling(&self, slot: &'static str) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(move |row| row.slots.contains(&slot))
@@ -210,7 +236,8 @@ impl Names {
     /// Why no slot takes a tensor, if the table knows it.
     pub fn reason(&self, tensor: &str) -> Option<&'static str> {
         let bare = self.prefixes.iter().find_map(|prefix| tensor.strip_prefix(prefix)).unwrap_or(tensor);
-        let fits = |row: &&Ignored| template::matches(row.tensor, bare) || template::matches(row.tensor, tensor);
-        self.ignored.iter().find(fits).map(|row| row.reason)
+        let fits = |row: &&Ignored| template::matches(&row.tensor, bare) || template::matches(&row.tensor, tensor);
+        let beside = || self.beside.iter().find(|(part, _)| tensor.starts_with(part)).map(|(_, reason)| *reason);
+        self.ignored.iter().find(fits).map(|row| row.reason).or_else(beside)
     }
 }

@@ -58,6 +58,7 @@ pub fn open(folder: &Path) -> Result<Loaded> {
     load(&Source::open(folder)?, &backend(), &LoadOptions::default(), &mut |_, _| ())
 }
 
+#[allow(dead_code, reason = "not every test changes a tensor")]
 pub fn named<'t>(tensors: &'t mut [Numbers], name: &str) -> &'t mut Numbers {
     tensors.iter_mut().find(|it| it.name == name).expect("the case has it")
 }

@@ -30,6 +30,7 @@ pub struct Facts {
     report: Report,
     parameters: u64,
     weights: u64,
+    beside: Beside,
     /// Tensors and bytes of each number format.
     formats: BTreeMap<&'static str, (usize, u64)>,
     prompt: Prompt,
@@ -79,10 +80,31 @@ impl Experts {
     }
 }
 
+/// Tensors of parts beside the model, which are left out.
+#[derive(Default)]
+struct Beside {
+    reason: &'static str,
+    tensors: usize,
+    bytes: u64,
+}
+
+impl Beside {
+    fn add(&mut self, reason: &'static str, stored: u64) {
+        self.reason = reason;
+        self.tensors += 1;
+        self.bytes += stored;
+    }
+
+    fn note(&self) -> Option<String> {
+        let Beside { reason, tensors, bytes: stored } = self;
+        (*tensors > 0).then(|| format!("{reason}; {tensors} tensors with {} are left out", bytes(*stored)))
+    }
+}
+
 impl Facts {
     /// Reads headers, configuration and prompt.
     pub fn gather(name: Option<&str>, source: &Source, strict: bool, time_disk: bool) -> Result<Facts, Failure> {
-        let families::Blueprint { family, spec, quantization, report } = families::blueprint(&source.config)?;
+        let families::Blueprint { family, spec, names, quantization, report } = families::blueprint(&source.config)?;
         if strict {
             report.strict(&source.config)?;
         }
@@ -91,11 +113,14 @@ impl Facts {
             return Err(Failure::new(Status::Usage, "`--time-disk` has no effect: this model has no experts"));
         }
         let parameters = pasture_model::parameters(&source.tensors, quantization.as_ref());
-        let mut weights = 0u64;
+        let (mut weights, mut beside) = (0u64, Beside::default());
         let mut formats = BTreeMap::new();
         for (name, entry) in source.tensors.iter() {
             let stored = source.tensors.byte_count(name).unwrap_or(0);
-            weights += stored;
+            match names.beside.iter().find(|(part, _)| name.starts_with(part)) {
+                Some((_, reason)) => beside.add(reason, stored),
+                None => weights += stored,
+            }
             let (tensors, bytes) = formats.entry(entry.dtype.name()).or_insert((0, 0));
             *tensors += 1;
             *bytes += stored;
@@ -117,6 +142,7 @@ impl Facts {
             report,
             parameters,
             weights,
+            beside,
             formats,
         })
     }
@@ -177,7 +203,7 @@ impl Facts {
                 "sha256": self.prompt.template_hash(),
                 "source": self.prompt.template_source(),
             })),
-            "notes": self.prompt.notes(),
+            "notes": self.beside.note().iter().chain(self.prompt.notes()).collect::<Vec<_>>(),
             "license": self.license.as_ref().map(|(name, place)| json!({"name": name, "from": place})),
             "unknown_keys": self.report.unknown,
             "ignored_keys": ignored,
@@ -222,7 +248,7 @@ impl Facts {
         if self.prompt.tokenizer().is_none() {
             line("tokenizer", "none: it takes and gives token ids".into());
         }
-        self.prompt.notes().iter().for_each(|note| line("note", note.clone()));
+        self.beside.note().iter().chain(self.prompt.notes()).for_each(|note| line("note", note.clone()));
         match &self.license {
             Some((name, place)) => line("licence", format!("{name} (from {place})")),
             None => line("licence", "the files name none; ask whoever published them".into()),
