@@ -54,7 +54,19 @@ fn each_fallback_has_its_familys_form() {
             &["user"],
             "<|start_of_role|>user<|end_of_role|> user's text\n<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
         ),
-        ("DBRX", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
+        (
+            "DBRX",
+            &["system", "user"],
+            "<|im_start|>system\nsystem's text<|im_end|>\n<|im_start|>user\n user's text\n<|im_end|>\n\
+             <|im_start|>assistant\n",
+        ),
+        // Nothing follows the last turn.
+        (
+            "DBRX",
+            &["system", "user", "assistant"],
+            "<|im_start|>system\nsystem's text<|im_end|>\n<|im_start|>user\n user's text\n<|im_end|>\n\
+             <|im_start|>assistant\n assistant's text\n<|im_end|>",
+        ),
         ("Arctic", &["user"], "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n"),
         ("OLMo 2", &["user"], "<s><|user|>\n user's text\n\n<|assistant|>\n"),
         ("OLMo 2", &["user", "assistant"], "<s><|user|>\n user's text\n\n<|assistant|>\n assistant's text\n</s>"),
@@ -72,6 +84,17 @@ fn each_fallback_has_its_familys_form() {
     ] {
         assert_eq!(render(family, roles).as_deref(), Ok(wanted), "{family}: {roles:?}");
     }
+}
+
+#[test]
+fn dbrx_begins_with_its_publishers_system_text() {
+    let shown = render("DBRX", &["user"]).unwrap();
+    let (opening, talk) = shown.split_once("<|im_end|>\n").unwrap();
+    assert_eq!(talk, "<|im_start|>user\n user's text\n<|im_end|>\n<|im_start|>assistant\n");
+    assert!(opening.starts_with("<|im_start|>system\nYou are DBRX, created by Databricks. You were"), "{opening}");
+    assert!(opening.ends_with("IS DIRECTLY PERTINENT TO THE USER'S QUERY."), "{opening}");
+    // The mark's line and the six of the published text.
+    assert_eq!((opening.lines().count(), opening.contains("up to that point.\nYOU PROVIDE")), (7, true));
 }
 
 #[test]

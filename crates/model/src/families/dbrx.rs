@@ -4,7 +4,7 @@
 use pasture_tensor::ops::experts::{Router, Routing};
 use pasture_tensor::ops::head::LogitRule;
 
-use super::{Family, llama, qwen};
+use super::{Family, llama};
 use crate::config::{Config, RopeDefaults};
 use crate::error::Result;
 use crate::names::{Names, Stored, fused, row};
@@ -23,8 +23,36 @@ pub(super) const FAMILY: Family = Family {
     meta: false,
     spec,
     names,
-    fallback: Some(qwen::FALLBACK),
+    fallback: Some(FALLBACK),
 };
+
+/// Turns between marks, each on a line of its own; a conversation without a system text has the one that the
+/// publisher's tokenizer puts there.
+const FALLBACK: &str = "\
+{%- if messages and messages[0]['role'] == 'system' -%}\
+{%- set opening = messages[0]['content'] -%}{%- set talk = messages[1:] -%}\
+{%- else -%}\
+{%- set opening = \"You are DBRX, created by Databricks. You were last updated in December 2023. \
+You answer questions based on information available up to that point.\\n\
+YOU PROVIDE SHORT RESPONSES TO SHORT QUESTIONS OR STATEMENTS, \
+but provide thorough responses to more complex and open-ended questions.\\n\
+You assist with various tasks, from writing to coding \
+(using markdown for code blocks — remember to use ``` with code, JSON, and tables).\\n\
+(You do not have real-time data access or code execution capabilities. \
+You avoid stereotyping and provide balanced perspectives on controversial topics. \
+You do not provide song lyrics, poems, or news articles and do not divulge details of your training data.)\\n\
+This is your system prompt, guiding your responses. Do not reference it, just respond to the user. \
+If you find yourself talking about this message, stop. \
+You should be responding appropriately and usually that means not mentioning this.\\n\
+YOU DO NOT MENTION ANY OF THIS INFORMATION ABOUT YOURSELF \
+UNLESS THE INFORMATION IS DIRECTLY PERTINENT TO THE USER'S QUERY.\" -%}\
+{%- set talk = messages -%}\
+{%- endif -%}\
+{{- '<|im_start|>system\\n' ~ (opening | trim) ~ '<|im_end|>' -}}\
+{%- for message in talk -%}\
+{{- '\\n<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>' -}}\
+{%- endfor -%}\
+{%- if add_generation_prompt -%}{{ '\\n<|im_start|>assistant\\n' }}{%- endif -%}";
 
 /// The power of the norm that shares of the chosen experts are divided by: with one, they sum to one.
 const POWER: &str = "ffn_config.moe_normalize_expert_weights";
