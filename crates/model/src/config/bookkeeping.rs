@@ -23,6 +23,7 @@ const OWN_ROUTER_LOSS: &str = "tuning has a setting of its own for the router's 
 const STORED: &str = "each tensor says itself how it is stored";
 const TOKENS: &str = "special tokens are the prompt's";
 const CODE: &str = "code from a model's folder is never run";
+const DUMP: &str = "the reference writes the settings of every model there; the model's own stand at the top";
 const LABELS: &str = "there is no classifier on this model";
 const GENERATION: &str = "generation settings are read from generation_config.json";
 const OUTPUTS: &str = "what is returned is asked for in the request";
@@ -71,12 +72,35 @@ const ROWS: &[Row] = &[
     always("top_k", GENERATION),
     always("num_beams", GENERATION),
     always("repetition_penalty", GENERATION),
+    always("early_stopping", GENERATION),
+    always("num_beam_groups", GENERATION),
+    always("diversity_penalty", GENERATION),
+    always("typical_p", GENERATION),
+    always("length_penalty", GENERATION),
+    always("no_repeat_ngram_size", GENERATION),
+    always("encoder_no_repeat_ngram_size", GENERATION),
+    always("bad_words_ids", GENERATION),
+    always("num_return_sequences", GENERATION),
+    always("forced_bos_token_id", GENERATION),
+    always("forced_eos_token_id", GENERATION),
+    always("remove_invalid_values", GENERATION),
+    always("exponential_decay_length_penalty", GENERATION),
+    always("suppress_tokens", GENERATION),
+    always("begin_suppress_tokens", GENERATION),
+    always("prefix", GENERATION),
+    always("task_specific_params", GENERATION),
     always("max_sequence_length", "the positions are max_position_embeddings"),
     always("output_attentions", OUTPUTS),
     always("output_hidden_states", OUTPUTS),
     always("output_past", OUTPUTS),
     always("return_dict", OUTPUTS),
     always("output_router_logits", OUTPUTS),
+    always("output_scores", OUTPUTS),
+    always("return_dict_in_generate", OUTPUTS),
+    always("pruned_heads", "the checkpoint has the heads that are left"),
+    always("use_bfloat16", STORED),
+    always("tf_legacy_loss", WRITER),
+    always("is_composition", WRITER),
     always("id2label", LABELS),
     always("label2id", LABELS),
     always("num_labels", LABELS),
@@ -119,6 +143,8 @@ const ROWS: &[Row] = &[
     training("gradient_checkpointing", "memory is traded for time by tuning's own plan"),
     always("attn_config.model_type", WRITER),
     always("ffn_config.model_type", WRITER),
+    always("attn_config.tie_word_embeddings", DUMP),
+    always("ffn_config.tie_word_embeddings", DUMP),
     training("emb_pdrop", OWN_DROPOUT),
     training("attn_config.attn_pdrop", OWN_DROPOUT),
     training("ffn_config.moe_jitter_eps", OWN_ROUTER_LOSS),
@@ -140,7 +166,16 @@ pub(super) const GGUF_PREFIXES: &[(&str, &str)] = &[
     ("quantize.", WRITER),
 ];
 
+/// Objects in which the reference wrote, beside their own keys, the settings that every model has.
+const DUMPS: &[&str] = &["attn_config.", "ffn_config."];
+
 /// The row of a key.
 pub(super) fn find(name: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.name == name)
+    let row = |name: &str| ROWS.iter().find(|row| row.name == name);
+    row(name).or_else(|| row(written_again(name)?))
+}
+
+/// The usual name of a setting that every model has, where it stands in an object of its own.
+pub(super) fn written_again(name: &str) -> Option<&str> {
+    DUMPS.iter().find_map(|object| name.strip_prefix(object))
 }

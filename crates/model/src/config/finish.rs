@@ -66,7 +66,8 @@ impl Config {
             report.ignored.push(Ignored { key: read::shortened(path, KEY_MAX), reason, tuning: reason });
             return Ok(());
         }
-        let Some(row) = keys::find(path) else {
+        let again = || keys::find(bookkeeping::written_again(path)?);
+        let Some(row) = keys::find(path).or_else(again) else {
             report.unknown.push(read::shortened(&self.origin(path), KEY_MAX));
             return Ok(());
         };
