@@ -7,8 +7,11 @@ mod kit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pasture_files::outline::Outline;
+use pasture_files::{Dtype, safetensors};
 use pasture_kernels::{Format, Pool};
-use pasture_model::{Batch, Decoder, Error, Kv, LoadOptions, SequenceId, Source, load};
+use pasture_model::save::{Own, encode_plainly, plan_gguf};
+use pasture_model::{Batch, Decoder, Error, Kv, LoadOptions, SequenceId, Source, load, survey};
 use pasture_tensor::backend::Group;
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Ops, Precision, Tensor, Weight, reference};
@@ -97,6 +100,64 @@ fn a_mixture_on_disk_has_the_logits_of_one_in_memory() {
     let Some(golden) = kit::folder("golden") else { return };
     for case in ["text/phi35_moe", "text/llama4_text", "text/gpt_oss", "arctic/arctic"] {
         check(&golden.join(case));
+    }
+}
+
+/// A mixture whose rows are long enough for blocks of 256: a committed case's configuration, wider, with any numbers.
+fn wide(folder: &Path) {
+    let config = std::fs::read_to_string(committed("text/mixtral").join("config.json")).expect("the case has it");
+    let sizes = [("\"hidden_size\": 64", "\"hidden_size\": 256"), ("_size\": 72", "_size\": 256")];
+    let config = sizes.iter().fold(config, |config, (old, new)| config.replace(old, new));
+    std::fs::write(folder.join("config.json"), config).expect("it can be written");
+    let outline =
+        |name: String, shape: &[usize]| Outline { name, dtype: Dtype::Number(Format::F32), shape: shape.to_vec() };
+    let mut all = vec![
+        outline("model.embed_tokens.weight".into(), &[256, 256]),
+        outline("model.norm.weight".into(), &[256]),
+        outline("lm_head.weight".into(), &[256, 256]),
+    ];
+    for layer in 0..2 {
+        let mut of_layer = |name: &str, shape: &[usize]| {
+            all.push(outline(format!("model.layers.{layer}.{name}.weight"), shape));
+        };
+        of_layer("input_layernorm", &[256]);
+        of_layer("post_attention_layernorm", &[256]);
+        ["q", "o"].iter().for_each(|part| of_layer(&format!("self_attn.{part}_proj"), &[256, 256]));
+        ["k", "v"].iter().for_each(|part| of_layer(&format!("self_attn.{part}_proj"), &[128, 256]));
+        of_layer("block_sparse_moe.gate", &[4, 256]);
+        for (expert, part) in (0..4).flat_map(|expert| ["w1", "w2", "w3"].map(|part| (expert, part))) {
+            of_layer(&format!("block_sparse_moe.experts.{expert}.{part}"), &[256, 256]);
+        }
+    }
+    let mut state = 1u32;
+    let mut fill = |outline: &Outline, sink: &mut pasture_files::durable::Sink| {
+        let count: usize = outline.shape.iter().product();
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / 8_388_608.0 - 1.0) * 0.15
+        };
+        let bytes: Vec<u8> = (0..count).map(next).flat_map(f32::to_le_bytes).collect();
+        sink.put(&bytes)
+    };
+    safetensors::write(&folder.join("model.safetensors"), &[], &all, &mut fill).expect("it can be written");
+}
+
+#[test]
+fn quantized_experts_on_disk_have_the_logits_of_those_in_memory() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    wide(folder.path());
+    let source = Source::open(folder.path()).expect("it was just written");
+    let survey = survey(&source).expect("its tensors are there");
+    let own = Own { source: &source, survey: &survey };
+    for (format, block_bytes) in [(Format::Q8_0, 34 * 8), (Format::Q4_K, 144), (Format::Q6_K, 210)] {
+        let mut plan = plan_gguf(&source, &survey).expect("GGUF has a word for it");
+        let experts = plan.targets.iter_mut().filter(|target| target.outline.name.contains("_exps"));
+        let changed = experts.map(|target| target.outline.dtype = Dtype::Number(format)).count();
+        assert_eq!(changed, 6, "three stacks in each of two layers");
+        let file = folder.path().join("model.gguf");
+        plan.write(&file, None, &own, &encode_plainly, &mut |_, _| ()).expect("it can be written");
+        assert_eq!(expert_bytes(&file), 3 * 256 * block_bytes, "{format:?}: three matrices of 256 rows of one block");
+        check(&file);
     }
 }
 

@@ -73,6 +73,30 @@ fn tensors_known_to_be_of_no_use_are_told_with_their_reason() {
     assert!(unused.len() == 1 && unused[0].reason.contains("computed from the configuration"), "{unused:?}");
 }
 
+#[test]
+fn buffers_that_older_versions_saved_in_every_layer_change_nothing() {
+    let mut tensors = tensors_of(PLAIN);
+    let layers = tensors.iter().filter(|it| it.name.ends_with(".input_layernorm.weight")).count();
+    for layer in 0..layers {
+        let name = format!("model.layers.{layer}.self_attn.rotary_emb.inv_freq");
+        tensors.push(Numbers { name, dtype: Dtype::Number(Format::F16), shape: vec![8], bytes: vec![0; 16] });
+    }
+    let (plain, root) = (open(&case(PLAIN)).expect("it loads"), written(PLAIN, &tensors, |config| config));
+    let old = open(root.path()).expect("it loads");
+    assert_eq!(old.unused.len(), plain.unused.len() + layers);
+    assert!(logits(&old.decoder) == logits(&plain.decoder));
+    // Encoders had the numbers of the positions.
+    for (encoder, name) in
+        [("embed/bert", "embeddings.position_ids"), ("embed/xlm_roberta", "roberta.embeddings.position_ids")]
+    {
+        let mut tensors = tensors_of(encoder);
+        tensors.push(Numbers { name: name.into(), dtype: Dtype::I64, shape: vec![1, 4], bytes: vec![0; 32] });
+        let root = written(encoder, &tensors, |config| config);
+        let unused = open(root.path()).expect("it loads").unused;
+        assert!(unused.iter().any(|it| it.tensor == name && it.reason.contains("positions")), "{unused:?}");
+    }
+}
+
 /// Loads changed tensors through a changed name table: the logits must be those of the case, bit by bit.
 fn same(case_name: &str, change: impl Fn(&mut Vec<Numbers>), rows: Vec<Row>) {
     let mut tensors = tensors_of(case_name);
