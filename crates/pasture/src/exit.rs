@@ -110,6 +110,18 @@ fn of_model(error: &pasture_model::Error) -> Status {
     }
 }
 
+impl From<pasture_lab::change::Error> for Failure {
+    fn from(error: pasture_lab::change::Error) -> Failure {
+        use pasture_lab::change::Error as E;
+        match error {
+            E::Model(error) => error.into(),
+            E::File(error) => error.into(),
+            E::Ask(what) => Failure::new(Status::Usage, what),
+            error => Failure::new(Status::Failed, error.to_string()),
+        }
+    }
+}
+
 impl From<pasture_lab::tune::Error> for Failure {
     fn from(error: pasture_lab::tune::Error) -> Failure {
         use pasture_lab::tune::Error as E;

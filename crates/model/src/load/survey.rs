@@ -10,6 +10,7 @@ use pasture_tensor::{Backend, Precision, Weight};
 use super::parts::Parts;
 use super::{Source, Unused, assemble, shared_names, unused};
 use crate::config::{Quantization, Report};
+use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::families::{self, Blueprint, Family};
 use crate::names::{Names, Part, Place};
@@ -51,6 +52,8 @@ pub struct Survey {
     pub unused: Vec<Unused>,
     /// Keys of the configuration that had no use.
     pub report: Report,
+    /// The model without its weights: what adapters are compared with.
+    pub decoder: Decoder,
 }
 
 /// A backend that keeps rows as they are stored.
@@ -71,15 +74,15 @@ pub fn survey(source: &Source) -> Result<Survey> {
     let Blueprint { family, spec, names: own, quantization, report } = families::blueprint(&source.config)?;
     let names = shared_names(&source.tensors, &own).unwrap_or_else(|| own.clone());
     super::joined::refuse_foreign(&source.tensors)?;
-    let (slots, unused) = {
+    let (decoder, slots, unused) = {
         let mut quiet = |_, _| ();
         let mut parts = parts(source, quantization.as_ref(), &spec, &names, &own, &mut quiet);
         parts.survey = Some(Vec::new());
-        assemble::assemble(&spec, &mut parts, Arc::new(Plain))?;
+        let decoder = assemble::assemble(&spec, &mut parts, Arc::new(Plain))?;
         let unused = unused(&parts)?;
-        (parts.survey.take().unwrap_or_default(), unused)
+        (decoder, parts.survey.take().unwrap_or_default(), unused)
     };
-    Ok(Survey { family, spec, quantization, own, names, slots, unused, report })
+    Ok(Survey { family, spec, quantization, own, names, slots, unused, report, decoder })
 }
 
 fn parts<'a>(
@@ -124,6 +127,14 @@ impl Survey {
     /// Reads a vector. Norms that are stored less one are as the file has them: [`Survey::norms_plus_one`].
     pub fn vector(&self, source: &Source, slot: &Slot) -> Result<Vec<f32>> {
         self.parts(source, &mut |_, _| ()).vector(slot.place, slot.part, slot.rows)
+    }
+
+    /// The module of the family's own checkpoints that a slot is a part of, and the row of it that each of its rows is:
+    /// where an adapter's numbers for it stand.
+    pub fn module(&self, slot: &Slot) -> Option<(String, Vec<usize>)> {
+        let row = self.own.filling(slot.place.slot).next()?;
+        let rows = super::shape::Source::of(&self.spec, slot.place, row, slot.rows);
+        Some((crate::names::fill(row.module, slot.place), (0..slot.rows).map(|at| rows.within(at)).collect()))
     }
 
     /// Whether offset norms have the one added in this file.

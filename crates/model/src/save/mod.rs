@@ -12,6 +12,7 @@ mod tokens;
 
 pub use folder::{FolderPlan, plan_folder};
 pub use gguf::{GgufPlan, plan_gguf};
+pub use same::difference;
 pub use targets::{Content, Encode, Own, Target, encode_plainly};
 
 /// Told the bytes that are written and the bytes there are.

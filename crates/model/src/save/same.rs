@@ -8,7 +8,7 @@ use crate::spec::{Mask, MixerSpec, Spec};
 const CLOSE: f32 = 4e-6;
 
 /// The first thing in which the second structure is another model than the first, as a sentence without a subject.
-pub(crate) fn difference(wanted: &Spec, found: &Spec) -> Option<String> {
+pub fn difference(wanted: &Spec, found: &Spec) -> Option<String> {
     let lengths = lengths(wanted);
     for (layer, (one, other)) in wanted.layers.iter().zip(&found.layers).enumerate() {
         for (one, other) in one.iter().zip(other) {

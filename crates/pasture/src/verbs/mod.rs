@@ -15,7 +15,9 @@ mod generate;
 mod list;
 mod logits;
 mod man;
+mod merge;
 mod model;
+mod quantize;
 mod show;
 mod template;
 mod tokenize;
@@ -43,6 +45,8 @@ pub enum Verb {
     Embed(Box<embed::Arguments>),
     Data(Box<data::Arguments>),
     Export(export::Arguments),
+    Quantize(Box<quantize::Arguments>),
+    Merge(Box<merge::Arguments>),
     Tune(Box<tune::Arguments>),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
@@ -66,6 +70,8 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Embed(arguments) => embed::run(&arguments, program),
         Verb::Data(arguments) => data::run(&arguments, program),
         Verb::Export(arguments) => export::run(&arguments, program),
+        Verb::Quantize(arguments) => quantize::run(&arguments, program),
+        Verb::Merge(arguments) => merge::run(&arguments, program),
         Verb::Tune(arguments) => tune::run(&arguments, program),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),

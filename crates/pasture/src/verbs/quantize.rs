@@ -1,0 +1,234 @@
+//! `pasture quantize`: a model in fewer bits, with a receipt of what that did.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pasture_kernels::Format;
+use pasture_lab::change::{Text, measure};
+use pasture_lab::export::Form;
+use pasture_lab::quantize::importance::{Importance, calibrate};
+use pasture_lab::quantize::{Options, mixture, quantize};
+use pasture_lab::receipt::{self, Change, Input, Level, Measures, Receipt, Requirements, Unmeasured};
+use pasture_model::Source;
+use serde_json::json;
+
+use super::export::can_make;
+use super::model::{self, Place};
+use crate::exit::{Failure, Status};
+use crate::output;
+use crate::settings::{Given, Settings};
+
+/// Store a model's weights in fewer bits, and measure what that does
+#[derive(Args)]
+#[command(after_help = "\
+Types are those of llama.cpp: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0
+Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q4_1 Q4_0 MXFP4_MOE Q3_K_L Q3_K_M Q3_K_S Q2_K
+Q2_K_S TQ2_0 TQ1_0. A receipt is written beside the file.
+
+Examples:
+  pasture quantize my-model small.gguf --type Q4_K_M
+  pasture quantize my-model small.gguf --type Q4_K_M --calibrate text.txt
+  pasture quantize my-model small.gguf --target 4.5bpw --imatrix i.gguf
+  pasture quantize my-model small.gguf --type Q5_K_M --tensor \"output*=Q8_0\"
+  pasture quantize my-model small.gguf --type Q4_0 --measure text.txt --require kl<0.05")]
+pub struct Arguments {
+    /// A file, a folder, or a name from a Hugging Face cache or Ollama folder
+    model: String,
+    /// The GGUF file to write
+    file: PathBuf,
+    /// The mixture of formats (default: Q4_K_M)
+    #[arg(long = "type", value_name = "TYPE", value_parser = mixture::named)]
+    mixture: Option<mixture::Mixture>,
+    /// A size to reach instead, such as 4.5bpw: bits where they take away most of the error
+    #[arg(long, value_name = "SIZE", value_parser = bits)]
+    target: Option<f64>,
+    /// A format for the matrices whose GGUF name matches, * for anything (may be repeated)
+    #[arg(long = "tensor", value_name = "PATTERN=TYPE", value_parser = tensor)]
+    tensors: Vec<(String, Format)>,
+    /// Importance of inputs, a GGUF file as llama.cpp writes it
+    #[arg(long, value_name = "FILE", conflicts_with = "calibrate")]
+    imatrix: Option<PathBuf>,
+    /// Measure the importance of inputs over a text
+    #[arg(long, value_name = "TEXT")]
+    calibrate: Option<PathBuf>,
+    /// Keep the measured importance as a GGUF file
+    #[arg(long, value_name = "FILE", requires = "calibrate")]
+    save_imatrix: Option<PathBuf>,
+    /// Measure perplexity and divergence over a text, before and after
+    #[arg(long, value_name = "TEXT")]
+    measure: Option<PathBuf>,
+    /// The most tokens of a text that are used
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..))]
+    tokens: u32,
+    /// Conditions that the result must meet, such as kl<0.02,ppl<+1%
+    #[arg(long, value_name = "CONDITIONS", requires = "measure", value_parser = conditions)]
+    require: Option<Conditions>,
+    /// Replace what stands there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Conditions with the words that they were written in.
+#[derive(Clone)]
+pub struct Conditions {
+    text: String,
+    require: Requirements,
+}
+
+/// Reads conditions.
+pub fn conditions(text: &str) -> Result<Conditions, String> {
+    Ok(Conditions { text: text.to_owned(), require: text.parse()? })
+}
+
+/// `4.5bpw`, or 4.5.
+fn bits(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("bpw").unwrap_or(text).parse::<f64>().ok();
+    let number = number.filter(|bits| (1.0..=32.0).contains(bits));
+    number.ok_or_else(|| "bits for each weight, such as 4.5bpw".to_owned())
+}
+
+fn tensor(text: &str) -> Result<(String, Format), String> {
+    let (pattern, name) = text.rsplit_once('=').ok_or("a pattern, = and a type, such as output*=Q8_0")?;
+    let format = Format::from_name(name).filter(|format| format.can_quantize() && format.ggml_type().is_some());
+    let format = format.ok_or_else(|| format!("{name:?} is no type of single tensors that can be written"))?;
+    Ok((pattern.to_owned(), format))
+}
+
+pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
+    can_make(&arguments.file, Form::Gguf, arguments.force)?;
+    let settings = Settings::resolve(program)?;
+    let threads =
+        settings.whole("threads").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let place = model::place(Some(&arguments.model))?;
+    let source = model::source(Some(&arguments.model))?;
+    let importance = importance(arguments, &source, threads)?;
+    let options = Options {
+        mixture: arguments.mixture.map_or_else(|| mixture::named("Q4_K_M"), Ok).expect("it is one of the names"),
+        tensors: arguments.tensors.clone(),
+        bits: arguments.target,
+        importance: importance.as_ref(),
+        threads,
+    };
+    let bar = model::progress("quantizing", &arguments.model, output::decorated(settings.text("color")));
+    let made = quantize(&source, &arguments.file, &options, &mut |done, total| model::advance(&bar, done, total));
+    bar.finish_and_clear();
+    let made = made?;
+    let mut receipt = Receipt::new(Change::Quantize, vec![base(&place, &arguments.model)?], made.recipe(&options));
+    receipt.after.bytes = Some(made.bytes);
+    for text in [&arguments.calibrate, &arguments.imatrix].into_iter().flatten() {
+        receipt.data.push(receipt::digest(text)?);
+    }
+    measured(&mut receipt, &source, &arguments.file, arguments.measure.as_deref(), arguments.tokens, threads)?;
+    finish(receipt, &arguments.file, arguments.require.as_ref(), |receipt| {
+        if arguments.json {
+            return output::json(&json!({
+                "file": arguments.file.display().to_string(), "tensor_bytes": made.bytes, "bits_per_weight": made.bits,
+                "matrices_by_format": made.formats, "before": receipt.before, "after": receipt.after,
+            }));
+        }
+        let formats: Vec<String> = made.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let (bytes, file) = (output::bytes(made.bytes), arguments.file.display());
+        output::line(&format!("{file}: {bytes}, {:.2} bits per weight; matrices: {}", made.bits, formats.join(", ")))
+    })
+}
+
+fn importance(arguments: &Arguments, source: &Source, threads: usize) -> Result<Option<Importance>, Failure> {
+    if let Some(file) = &arguments.imatrix {
+        return Ok(Some(Importance::read(file)?));
+    }
+    let Some(file) = &arguments.calibrate else { return Ok(None) };
+    let found = calibrate(source, &text_of(file)?, arguments.tokens as usize, threads)?;
+    if let Some(to) = &arguments.save_imatrix {
+        found.write(to, &pasture_files::error::file_name(file))?;
+    }
+    Ok(Some(found))
+}
+
+fn text_of(path: &Path) -> Result<String, Failure> {
+    model::text(None, Some(path))
+}
+
+/// A model as a receipt names what it began with.
+pub fn base(place: &Place, name: &str) -> Result<Input, Failure> {
+    match place {
+        Place::At(path) => Ok(receipt::digest(path)?),
+        Place::Starter => Ok(Input { name: name.to_owned(), digest: "part of this program".to_owned(), bytes: 0 }),
+    }
+}
+
+/// Fills in the figures of before and after, or says why there are none.
+pub fn measured(
+    receipt: &mut Receipt,
+    before: &Source,
+    result: &Path,
+    text: Option<&Path>,
+    tokens: u32,
+    threads: usize,
+) -> Result<(), Failure> {
+    let Some(path) = text else {
+        for what in ["perplexity", "divergence", "speed"] {
+            let reason = "no text was given (--measure)".to_owned();
+            receipt.unmeasured.push(Unmeasured { what: what.to_owned(), reason });
+        }
+        return Ok(());
+    };
+    let text = Text { name: pasture_files::error::file_name(path), text: text_of(path)?, tokens_max: tokens as usize };
+    let (mut of_before, of_after) = measure(before, &Source::open(result)?, &text, threads)?;
+    of_before.bytes = before.tensors.names().filter_map(|name| before.tensors.byte_count(name)).sum::<u64>().into();
+    receipt.after = Measures { bytes: receipt.after.bytes, ..of_after };
+    receipt.before = of_before;
+    receipt.level = if text.text.len() > tokens as usize { Level::Quick } else { Level::Full };
+    let reason = "a figure of speed needs a quiet machine; `cargo xtask bench` takes it".to_owned();
+    receipt.unmeasured.push(Unmeasured { what: "speed".to_owned(), reason });
+    Ok(())
+}
+
+/// Writes the receipt and says what came out; a result that breaks a condition is removed.
+pub fn finish(
+    mut receipt: Receipt,
+    result: &Path,
+    require: Option<&Conditions>,
+    say: impl FnOnce(&Receipt) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if let Some(Conditions { text, require }) = require {
+        let broken = require.broken(&receipt.before, &receipt.after, &receipt.unmeasured);
+        if let Some(first) = broken.first() {
+            if result.is_file() {
+                pasture_files::durable::remove(result)?;
+            }
+            let what = format!("the result does not meet {:?}: {}", first.condition, first.found);
+            return Err(Failure::new(Status::Failed, what).hint("it was removed; nothing else was changed".to_owned()));
+        }
+        receipt.required = Some(text.clone());
+    }
+    receipt.write(result)?;
+    say(&receipt)?;
+    if let (Some(before), Some(after)) = (&receipt.before.perplexity, &receipt.after.perplexity) {
+        let kl = receipt.after.divergence.as_ref().map_or(0.0, |divergence| divergence.kl);
+        let top = receipt.after.divergence.as_ref().map_or(1.0, |divergence| divergence.top1);
+        eprintln!(
+            "perplexity {:.4} → {:.4}, divergence {kl:.6} nats, same first choice {:.2} % of {} tokens",
+            before.value,
+            after.value,
+            top * 100.0,
+            after.tokens
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_patterns_are_read() {
+        assert_eq!(bits("4.5bpw"), Ok(4.5));
+        assert!(bits("0.2bpw").is_err() && bits("kl").is_err());
+        assert_eq!(tensor("output*=q8_0"), Ok(("output*".to_owned(), Format::Q8_0)));
+        assert!(tensor("output").is_err() && tensor("a=IQ2_XXS").is_err());
+    }
+}
