@@ -2,6 +2,7 @@
 //! Nothing here is part of the product.
 #![forbid(unsafe_code)]
 
+pub mod agree;
 pub mod check;
 pub mod chores;
 pub mod licenses;

@@ -1,10 +1,10 @@
-//! The project's chores as one command: `cargo xtask check | tidy | golden | families | bench | fuzz`.
+//! The project's chores as one command: `cargo xtask check | tidy | golden | agree | families | bench | fuzz`.
 //! Only reads arguments and starts things; the rules of the house live in `tidy`. Builds in seconds, needs no heavy crate.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use xtask::{check, chores, tidy};
+use xtask::{agree, check, chores, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask <chore>
@@ -13,6 +13,8 @@ usage: cargo xtask <chore>
   tidy                             only the rules of the house (ARCHITECTURE.md), in under three seconds
   golden --kit DIR [--only GLOB]   every golden case of a folder with the kit's layout
   families                         writes docs/families.md anew from the pages of the families
+  agree --kit DIR [--python PYTHON]
+                                   our GGUF files in llama.cpp (a Python with llama-cpp-python)
   bench [ARGUMENTS]                the benchmarks
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
 ";
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ("tidy", true) => tidy::run(),
         ("golden", _) => chores::golden(&rest),
         ("families", true) => chores::families(),
+        ("agree", _) => agree::run(&rest),
         ("bench", _) => chores::bench(&rest),
         ("fuzz", _) => chores::fuzz(&rest),
         ("help" | "--help" | "-h", _) => {

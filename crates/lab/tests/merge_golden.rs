@@ -30,7 +30,8 @@ fn check(base: &Path, case: &Path) -> Result<usize, String> {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let (to, f32) = (folder.path().join("merged"), Some(pasture_kernels::Format::F32));
     let options = Options { dtype: f32, ..Options::default() };
-    write(&source, &survey, &content, &encode_plainly, &to, &options, &mut |_, _| ()).map_err(|error| error.to_string())?;
+    write(&source, &survey, &content, &encode_plainly, &to, &options, &mut |_, _| ())
+        .map_err(|error| error.to_string())?;
     let made = Tensors::open(&to).map_err(|error| error.to_string())?;
     let wanted = Tensors::open(&case.join("merged_layer0.safetensors")).map_err(|error| error.to_string())?;
     let mut compared = 0;
