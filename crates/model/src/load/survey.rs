@@ -134,7 +134,7 @@ impl Survey {
     pub fn module(&self, slot: &Slot) -> Option<(String, Vec<usize>)> {
         let row = self.own.filling(slot.place.slot).next()?;
         let rows = super::shape::Source::of(&self.spec, slot.place, row, slot.rows);
-        Some((crate::names::fill(row.module, slot.place), (0..slot.rows).map(|at| rows.within(at)).collect()))
+        Some((crate::names::fill(&row.module, slot.place), (0..slot.rows).map(|at| rows.within(at)).collect()))
     }
 
     /// Whether offset norms have the one added in this file.
