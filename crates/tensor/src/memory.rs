@@ -1,8 +1,7 @@
 //! Memory of large tensors that comes back from one operation to the next: a step of tuning makes and drops gigabytes, and
-//! pages that the system takes and gives anew cost as much as what is computed on them. Only a process that has had a
-//! [`crate::tape::Tape`] keeps any.
+//! new pages cost as much as what is computed on them. Only a process that has had a [`crate::tape::Tape`] keeps any.
 //!
-//! Invariant: what is kept was dropped before, so that it never adds to the most memory that a step has had by itself.
+//! Invariant: new memory is asked for only after as much that is kept was given back, so a step's peak stays its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,17 +30,12 @@ pub fn release() {
 
 /// Memory for `len` values, which are whatever was there: for results that are written whole.
 pub(crate) fn taken(len: usize) -> Vec<f32> {
-    if len < LARGE || !KEEPS.load(Ordering::Relaxed) {
-        return vec![0.0; len];
-    }
-    let found = kept().get_mut(&len).and_then(Vec::pop);
-    found.unwrap_or_else(|| vec![0.0; len])
+    found(len).unwrap_or_else(|| vec![0.0; len])
 }
 
 /// Memory for `len` zeros.
 pub(crate) fn zeroed(len: usize) -> Vec<f32> {
-    let found = (len >= LARGE && KEEPS.load(Ordering::Relaxed)).then(|| kept().get_mut(&len).and_then(Vec::pop));
-    match found.flatten() {
+    match found(len) {
         Some(mut values) => {
             values.fill(0.0);
             values
@@ -50,9 +44,58 @@ pub(crate) fn zeroed(len: usize) -> Vec<f32> {
     }
 }
 
+/// Kept memory of that size. Where there is none, as much of other sizes is given back as will be asked for.
+fn found(len: usize) -> Option<Vec<f32>> {
+    if len < LARGE || !KEEPS.load(Ordering::Relaxed) {
+        return None;
+    }
+    let mut kept = kept();
+    if let Some(values) = take(&mut kept, len) {
+        return Some(values);
+    }
+    let mut missing = len;
+    while missing > 0 {
+        // The next larger, or else the largest.
+        let size = kept.range(len..).next().or_else(|| kept.iter().next_back()).map(|(size, _)| *size);
+        let Some(size) = size else { break };
+        drop(take(&mut kept, size));
+        missing = missing.saturating_sub(size);
+    }
+    None
+}
+
+fn take(kept: &mut BTreeMap<usize, Vec<Vec<f32>>>, len: usize) -> Option<Vec<f32>> {
+    let all = kept.get_mut(&len)?;
+    let values = all.pop();
+    if all.is_empty() {
+        kept.remove(&len);
+    }
+    values
+}
+
 /// Takes memory back.
 pub(crate) fn give(values: Vec<f32>) {
     if values.len() >= LARGE && values.len() == values.capacity() && KEEPS.load(Ordering::Relaxed) {
         kept().entry(values.len()).or_default().push(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_comes_back_by_size_and_other_sizes_make_room() {
+        let mut kept = BTreeMap::from([(8, vec![vec![1.0; 8], vec![2.0; 8]]), (4, vec![vec![3.0; 4]])]);
+        assert_eq!(take(&mut kept, 8), Some(vec![2.0; 8]));
+        assert_eq!(take(&mut kept, 5), None);
+        assert_eq!(take(&mut kept, 8), Some(vec![1.0; 8]));
+        assert_eq!(kept.len(), 1, "a size without memory is forgotten");
+        keep();
+        give(vec![7.0; LARGE]);
+        assert_eq!(zeroed(LARGE).len(), LARGE);
+        assert!(zeroed(LARGE).iter().all(|value| *value == 0.0));
+        release();
+        assert!(taken(LARGE).iter().all(|value| *value == 0.0));
     }
 }

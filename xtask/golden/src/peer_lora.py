@@ -20,14 +20,15 @@ model.train()
 trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=1e-4)
 ids = torch.tensor([[1 + at * 7919 % (model.config.vocab_size - 1) for at in range(tokens)]])
-seconds, losses = [], []
+seconds, busy, losses = [], [], []
 for _ in range(steps):
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     loss = model(input_ids=ids, labels=ids).loss
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
     losses.append(loss.item())
     seconds.append(time.perf_counter() - start)
+    busy.append(time.process_time() - used)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds, "losses": losses, "peak": peak, "trained": sum(p.numel() for p in trained)}))
+print(json.dumps({"seconds": seconds, "busy": busy, "losses": losses, "peak": peak, "trained": sum(p.numel() for p in trained)}))

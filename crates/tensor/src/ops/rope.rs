@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::tape::{self, Gradients};
-use crate::{Backend, Ops, Tensor};
+use crate::{Backend, NodeId, Ops, Tensor};
 
 /// Cosines and sines for each row of a batch, `[rows, half]` each, with the attention factor multiplied in.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ impl RopeTable {
 }
 
 pub(crate) struct Saved {
-    x: Tensor,
+    x: Option<NodeId>,
     head_dim: usize,
     table: RopeTable,
 }
@@ -37,13 +37,13 @@ impl Ops<'_> {
         assert!(x.cols().is_multiple_of(head_dim) && 2 * table.half <= head_dim);
         assert_eq!(table.cos.len(), x.rows() * table.half, "one angle for each row and pair");
         let y = self.backend.rope(x, head_dim, table);
-        self.remember(y, || tape::Saved::Rope(Saved { x: x.clone(), head_dim, table: table.clone() }))
+        self.remember(y, || tape::Saved::Rope(Saved { x: x.node(), head_dim, table: table.clone() }))
     }
 }
 
 impl Saved {
     /// The transpose of a rotation is the rotation back; the attention factor multiplies both.
     pub(crate) fn backward(self, backend: &dyn Backend, dy: &Tensor, gradients: &mut Gradients) {
-        gradients.add(self.x.node(), backend.rope(dy, self.head_dim, &self.table.inverse()));
+        gradients.add(self.x, backend.rope(dy, self.head_dim, &self.table.inverse()));
     }
 }
