@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pasture_model::{Batch, Decoder, Kv, Result};
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Ops, Tensor};
+use pasture_tensor::{Adapter, Ops, Tensor};
 
 use crate::forward::{Forward, RopeRule};
 
@@ -78,6 +78,24 @@ pub struct Logits {
 /// # Panics
 /// When `chunk` is zero or there are no ids.
 pub fn logits(decoder: &Decoder, format: KvFormat, ids: &[u32], chunk: usize, outputs: &[usize]) -> Result<Logits> {
+    logits_with(decoder, None, format, ids, chunk, outputs)
+}
+
+/// As [`logits`], with an adapter beside the weights.
+///
+/// # Errors
+/// As [`logits`].
+///
+/// # Panics
+/// As [`logits`].
+pub fn logits_with(
+    decoder: &Decoder,
+    adapter: Option<&Arc<Adapter>>,
+    format: KvFormat,
+    ids: &[u32],
+    chunk: usize,
+    outputs: &[usize],
+) -> Result<Logits> {
     assert!(!ids.is_empty() && chunk > 0, "there is something to run");
     let limit = context(decoder);
     if ids.len() > limit {
@@ -90,7 +108,8 @@ pub fn logits(decoder: &Decoder, format: KvFormat, ids: &[u32], chunk: usize, ou
     let mut rows = Vec::with_capacity(ids.len() * decoder.spec().vocab);
     let mut layers: Vec<(usize, Vec<f32>)> = outputs.iter().map(|layer| (*layer, Vec::new())).collect();
     for (part, start) in ids.chunks(chunk).zip((0..).step_by(chunk)) {
-        let mut batch = Batch::one(sequence, start, ids.len(), part);
+        let mut batch = Batch::default();
+        batch.push(sequence, start, ids.len(), part, adapter.cloned());
         batch.outputs = outputs.to_vec();
         let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
         kv.release(sequence, start + part.len());

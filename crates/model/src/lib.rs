@@ -22,7 +22,7 @@ mod sites;
 pub mod spec;
 mod weights;
 
-pub use adapters::{AdapterFacts, load_adapter, save_adapter};
+pub use adapters::{AdapterFacts, combine_adapters, load_adapter, save_adapter};
 pub use batch::{Batch, Span};
 pub use config::Config;
 pub use decoder::{Decoder, Hidden};

@@ -37,6 +37,16 @@ impl Decoder {
         });
     }
 
+    /// All weights by identity; no number is copied.
+    pub(crate) fn weights(&mut self) -> (HashMap<WeightId, Weight>, HashMap<WeightId, Vector>) {
+        let (mut matrices, mut vectors) = (HashMap::new(), HashMap::new());
+        self.each_weight(&mut |slot| match slot {
+            Slot::Matrix(weight) => drop(matrices.insert(weight.id(), weight.clone())),
+            Slot::Vector(vector) => drop(vectors.insert(vector.id(), vector.clone())),
+        });
+        (matrices, vectors)
+    }
+
     /// Lets the numbers of the weights that `wanted` names be changed, one weight at a time, so that no second copy of all
     /// of them is made. They are f32 from then on; what [`Decoder::set_parameters`] asserts holds here too.
     pub fn change_parameters(

@@ -39,6 +39,7 @@ impl Completion {
             stop_ids: model.stop_ids().to_vec(),
             opening: Opening::GoesOn,
             seed: crate::handle::any_seed(),
+            adapter: model.adapter(),
             ..Request::new(ids)
         };
         Completion { model, request }

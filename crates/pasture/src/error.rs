@@ -92,6 +92,12 @@ pub enum Error {
     /// The engine refuses a request, or an answer broke off.
     #[error(transparent)]
     Engine(pasture_engine::Error),
+    /// The data cannot be learned from.
+    #[error(transparent)]
+    Data(#[from] pasture_lab::data::Error),
+    /// Tuning did not begin, or did not go on.
+    #[error(transparent)]
+    Tune(#[from] pasture_lab::tune::Error),
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] pasture_model::Error),

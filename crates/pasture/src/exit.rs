@@ -222,6 +222,8 @@ impl From<pasture::Error> for Failure {
             E::Prompt(error) => error.into(),
             E::Store(error) => error.into(),
             E::Evaluate(error) => error.into(),
+            E::Data(error) => error.into(),
+            E::Tune(error) => error.into(),
             E::Engine(error) => Failure::new(of_engine(&error), error.to_string()),
             E::NoTokenizer { .. } | E::NoQuestion => Failure::new(Status::Usage, error.to_string()),
             E::NoPrompt { .. } | E::EmptyText { .. } => Failure::new(Status::Usage, error.to_string()),

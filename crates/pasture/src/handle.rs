@@ -15,7 +15,7 @@ use pasture_model::config::Report;
 use pasture_model::families::Family;
 use pasture_model::{Decoder, EmbedRules, Loaded, Source, Unused};
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Precision, Tensor};
+use pasture_tensor::{Adapter, Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
 
 use crate::completion::Completion;
@@ -77,6 +77,8 @@ impl Default for LoadOptions {
 #[derive(Clone)]
 pub struct Model {
     inner: Arc<Inner>,
+    /// What its answers take beside the weights.
+    adapter: Option<Arc<Adapter>>,
 }
 
 struct Inner {
@@ -183,7 +185,7 @@ impl Model {
         let engine = Engine::start(Box::new(Runner::new(decoder.clone(), kv)), text, engine_options)?;
         let name = name.to_owned();
         let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
-        Ok(Model { inner: Arc::new(inner) })
+        Ok(Model { inner: Arc::new(inner), adapter: None })
     }
 
     /// Asks one question and waits for the answer.
@@ -229,7 +231,7 @@ impl Model {
         if ids.is_empty() {
             return Err(pasture_engine::Error::EmptyPrompt.into());
         }
-        Ok(pasture_engine::logits(decoder, *kv, ids, *chunk, outputs)?)
+        Ok(pasture_engine::logits_with(decoder, self.adapter.as_ref(), *kv, ids, *chunk, outputs)?)
     }
 
     /// What the model's files say of embedding.
@@ -249,7 +251,11 @@ impl Model {
     /// The model as it is measured.
     pub fn subject(&self) -> Subject {
         let Inner { decoder, prompt, kv, engine, .. } = &*self.inner;
-        Subject::new(decoder.clone(), prompt.tokenizer().cloned(), *kv).with_context(engine.context())
+        let subject = Subject::new(decoder.clone(), prompt.tokenizer().cloned(), *kv).with_context(engine.context());
+        match &self.adapter {
+            Some(adapter) => subject.with_adapter(adapter.clone()),
+            None => subject,
+        }
     }
 
     /// A task to measure the model with: a file, or `FORM:FILE`.
@@ -258,6 +264,15 @@ impl Model {
     /// When there is no such file, or its rows have no known form.
     pub fn eval(&self, task: &str) -> Result<Evaluation> {
         Evaluation::open(self.clone(), task)
+    }
+
+    /// What its answers take beside the weights.
+    pub(crate) fn adapter(&self) -> Option<Arc<Adapter>> {
+        self.adapter.clone()
+    }
+
+    pub(crate) fn with_inner(&self, adapter: Arc<Adapter>) -> Model {
+        Model { inner: self.inner.clone(), adapter: Some(adapter) }
     }
 
     /// The name that it was loaded by.

@@ -23,13 +23,16 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod completion;
 mod embed;
 mod error;
 mod evaluation;
 mod handle;
 mod session;
+mod tuning;
 
+pub use adapter::Adapter;
 pub use completion::Completion;
 pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};
@@ -47,3 +50,4 @@ pub use pasture_store as store;
 pub use pasture_tensor::Precision;
 pub use pasture_tensor::kv::KvFormat;
 pub use session::{Message, Reply, Session, Stats};
+pub use tuning::Tune;

@@ -280,6 +280,7 @@ impl Session {
             stops: self.model.stop_strings().iter().chain(&self.stops).cloned().collect(),
             prefix: Some(self.prefix.clone()),
             cancel: self.cancel.clone(),
+            adapter: self.model.adapter(),
             ..Request::new(ids)
         };
         Ok(self.model.engine().submit(request)?)

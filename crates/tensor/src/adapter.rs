@@ -19,6 +19,39 @@ pub struct AdapterSite {
     pub scale: f32,
     /// The length of each output row of `weight + scale · b · a`; none leaves the lengths as they come.
     pub magnitude: Option<Magnitude>,
+    /// What training drops of the pair's inputs.
+    pub dropout: Option<Dropout>,
+}
+
+/// A share of an adapter's inputs that is dropped, the rest scaled up so that the mean stays (Srivastava et al., JMLR 15).
+/// Which ones follows from the seed, the row and the column alone, so that a layer that is run again drops the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share, at least 0 and below 1.
+    pub share: f32,
+    /// Another for each batch and site.
+    pub seed: u64,
+}
+
+impl Dropout {
+    /// Drops values of the row `number`.
+    pub(crate) fn apply(&self, number: usize, values: &mut [f32]) {
+        let scale = 1.0 / (1.0 - self.share);
+        let limit = (f64::from(self.share) * (1u64 << 53) as f64) as u64;
+        let row = mixed(self.seed ^ (number as u64).wrapping_mul(0xd134_2543_de82_ef95));
+        for (col, value) in values.iter_mut().enumerate() {
+            let drawn = mixed(row ^ (col as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11;
+            *value *= if drawn < limit { 0.0 } else { scale };
+        }
+    }
+}
+
+/// The mixer of SplitMix64.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// Lengths of output rows, trained beside the pair.
@@ -48,13 +81,18 @@ impl AdapterSite {
     /// A low-rank pair without a magnitude. Asserts that both share one rank.
     pub fn new(a: Weight, b: Weight, scale: f32) -> AdapterSite {
         assert_eq!(a.rows(), b.cols(), "one rank");
-        AdapterSite { a, b, scale, magnitude: None }
+        AdapterSite { a, b, scale, magnitude: None, dropout: None }
     }
 
     /// The same pair with the lengths of its output rows.
     pub fn with_magnitude(self, lengths: Vector) -> AdapterSite {
         assert_eq!(lengths.values().len(), self.b.rows(), "a length for each output");
         AdapterSite { magnitude: Some(Magnitude::new(lengths)), ..self }
+    }
+
+    /// The same site, dropping some of its inputs.
+    pub fn with_dropout(self, dropout: Dropout) -> AdapterSite {
+        AdapterSite { dropout: Some(dropout), ..self }
     }
 
     /// Norms of the rows of `weight + scale · b[outputs] · a`, where the site has a magnitude:

@@ -16,7 +16,7 @@ pub mod tape;
 mod tensor;
 mod weight;
 
-pub use adapter::{Adapter, AdapterSite, Magnitude, Route};
+pub use adapter::{Adapter, AdapterSite, Dropout, Magnitude, Route};
 pub use backend::{Backend, Precision};
 pub use cpu::Cpu;
 pub use ops::{Ops, activate::Activation, linear::Linear, norm::Norm, rope::RopeTable};

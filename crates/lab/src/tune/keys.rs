@@ -39,7 +39,7 @@ const fn key(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
 const MANY: u64 = 1 << 40;
 
 /// All keys, in the order in which a recipe is written.
-pub const KEYS: [Key; 48] = [
+pub const KEYS: [Key; 49] = [
     key("method", Kind::Word(&["lora", "rslora", "dora", "full"]), "What is trained (default lora)"),
     key(
         "loss",
@@ -67,6 +67,7 @@ pub const KEYS: [Key; 48] = [
         Kind::Switch,
         "Run layers a second time instead of keeping what they made: less memory (default false)",
     ),
+    key("precision", Kind::Word(&["f32", "bf16"]), "Numbers of products; sums are f32 (default f32)"),
     key("optimizer", Kind::Word(&["adamw", "adamw8bit"]), "Moments in f32, or in blocks of 8 bits (default adamw)"),
     key("learning_rate", Kind::Number(0.0, 10.0), "The largest rate (default by method and loss)"),
     key("beta1", Kind::Number(0.0, 0.999_999), "AdamW's first decay (default 0.9)"),

@@ -1,11 +1,12 @@
-//! What a run leaves in its folder: the adapter as peft reads it, the recipe, the receipt and a model card. Weights of
-//! full tuning are in `whole.rs`.
+//! What a run leaves in its folder: the adapter as peft reads it, the recipe, the receipt and a model card.
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use pasture_files::durable;
-use pasture_model::{AdapterFacts, save_adapter};
+use pasture_model::save::save_tuned;
+use pasture_model::{AdapterFacts, Source, save_adapter};
 use serde_json::json;
 
 use super::checkpoint::{Identity, State};
@@ -46,11 +47,12 @@ pub fn identity(plan: &Plan, origin: &Origin) -> Identity {
     identity
 }
 
-/// Writes the adapter, the recipe, the receipt and the card. The receipt comes last: where it is, the rest is.
+/// Writes the adapter or the model, the recipe, the receipt and the card. `source` is what the base was loaded from. The
+/// receipt comes last: where it is, the rest is.
 ///
 /// # Errors
-/// When a file cannot be written.
-pub fn write(folder: &Path, outcome: &Outcome, plan: &Plan, origin: &Origin) -> Result<()> {
+/// When a file cannot be written, or a folder cannot say something of the model.
+pub fn write(folder: &Path, outcome: &mut Outcome, plan: &Plan, origin: &Origin, source: &Source) -> Result<()> {
     if let Some(adapter) = outcome.trained.adapter() {
         let facts = AdapterFacts {
             base: origin.base_name.clone(),
@@ -58,6 +60,9 @@ pub fn write(folder: &Path, outcome: &Outcome, plan: &Plan, origin: &Origin) -> 
             dropout: plan.recipe.dropout.unwrap_or(0.0),
         };
         save_adapter(folder, adapter, outcome.decoder.sites(), &facts)?;
+    } else {
+        let decoder = Arc::get_mut(&mut outcome.decoder).expect("a model that is tuned whole is held by its run alone");
+        save_tuned(source, decoder, folder, &mut |_, _| {})?;
     }
     let put = |name: &str, text: String| durable::write_file(&folder.join(name), |sink| sink.put(text.as_bytes()));
     put("recipe.toml", plan.recipe.to_toml())?;

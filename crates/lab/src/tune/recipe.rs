@@ -3,6 +3,7 @@
 
 use pasture_files::nearest::nearest;
 use pasture_files::prompt::template::Moment;
+use pasture_tensor::Precision;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -94,6 +95,27 @@ pub enum Prompts {
     Raw,
 }
 
+/// With which numbers products are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numbers {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// Factors in bf16, sums in f32.
+    Bf16,
+}
+
+impl Numbers {
+    /// What a backend calls it.
+    pub fn precision(self) -> Precision {
+        match self {
+            Numbers::F32 => Precision::Exact,
+            Numbers::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
 /// How samples come together in a batch; as the data's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +147,7 @@ pub struct Recipe {
     pub layers: Option<String>,
     pub base_format: Option<String>,
     pub recompute: bool,
+    pub precision: Numbers,
     pub optimizer: Optimizer,
     pub learning_rate: Option<f64>,
     pub beta1: Option<f64>,
@@ -257,6 +280,12 @@ impl Recipe {
         }
         if self.grouping == Grouping::Packed && !given("batch_tokens") {
             return without("grouping", "without \"batch_tokens\", which packs are filled to");
+        }
+        if self.method == Method::Dora && self.dropout.is_some_and(|share| share > 0.0) {
+            return Err(Error::recipe(
+                "dropout",
+                "cannot be used with method \"dora\" here; leave it out, or use \"lora\"",
+            ));
         }
         if given("decay") && self.schedule != Schedule::Wsd {
             return without("decay", "unless schedule is \"wsd\"");

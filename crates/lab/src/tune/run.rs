@@ -15,7 +15,7 @@ use super::error::{Error, Result};
 use super::events::{Event, Found, Point, Reason};
 use super::learned::{Learned, Samples};
 use super::optimizer::{AdamW, Move, limit, norm};
-use super::order::{Order, Step};
+use super::order::{Order, Step, mixed};
 use super::pass::Pass;
 use super::plan::Plan;
 use super::sample::Voice;
@@ -159,10 +159,7 @@ impl Run<'_> {
         }
         while self.state.step < self.job.plan.steps {
             let step = place.next(&self.order, &self.lengths);
-            let Some(point) = self.step(&step)? else {
-                self.save();
-                return Ok(Reason::Interrupted);
-            };
+            let Some(point) = self.step(&step)? else { return Ok(Reason::Interrupted) };
             self.log.push(point);
             self.state.step += 1;
             clock.done(point.tokens);
@@ -198,16 +195,14 @@ impl Run<'_> {
         let ids = trained.ids();
         let count = learned.count(&job.samples, step);
         let (mut sums, mut loss): (Vec<Vec<f32>>, f64) = (Vec::new(), 0.0);
-        for batch in step {
+        let (share, first) = (job.plan.recipe.dropout.unwrap_or(0.0), self.state.step * job.plan.order.accumulate);
+        for (number, batch) in step.iter().enumerate() {
             if job.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let pass = Pass {
-                decoder: &job.decoder,
-                backend: &*job.backend,
-                adapter: trained.adapter(),
-                recompute: job.plan.recipe.recompute,
-            };
+            let adapter = trained.dropping(share, mixed(job.plan.recipe.seed, (first + number) as u64));
+            let recompute = job.plan.recipe.recompute;
+            let pass = Pass { decoder: &job.decoder, backend: &*job.backend, adapter: adapter.as_ref(), recompute };
             let (part, mut gradients) = learned.gradients(&pass, &job.samples, batch, ids.clone(), count)?;
             loss += part / count;
             let taken = ids.iter().zip(trained.tensors());
@@ -268,10 +263,12 @@ impl Run<'_> {
         });
     }
 
+    fn is_evaluated(&self) -> bool {
+        self.state.evaluations.last().is_some_and(|(step, _)| *step == self.state.step)
+    }
+
     fn evaluate(&mut self) -> Result<()> {
-        if self.job.held_out.is_empty()
-            || self.state.evaluations.last().is_some_and(|(step, _)| *step == self.state.step)
-        {
+        if self.job.held_out.is_empty() || self.is_evaluated() {
             return Ok(());
         }
         let Run { job, trained, learned, .. } = self;
@@ -346,9 +343,17 @@ impl Run<'_> {
         }
     }
 
-    fn end(mut self, reason: Reason) -> Result<Outcome> {
+    fn end(mut self, mut reason: Reason) -> Result<Outcome> {
         if reason != Reason::Interrupted {
             self.evaluate()?;
+            if !self.is_evaluated() && !self.job.held_out.is_empty() {
+                // Someone asked for an end within the last measurement: it is made when the run goes on.
+                (reason, self.state.over) = (Reason::Interrupted, false);
+            }
+        }
+        if reason == Reason::Interrupted {
+            self.save();
+        } else {
             if !self.due(self.job.plan.sample_every) {
                 self.sample();
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pasture_engine::sampling::random::Random;
 use pasture_kernels::Format;
 use pasture_model::{Decoder, Kind};
-use pasture_tensor::{Adapter, AdapterSite, Vector, Weight, WeightId};
+use pasture_tensor::{Adapter, AdapterSite, Dropout, Vector, Weight, WeightId};
 
 use super::error::{Error, Result};
 use super::recipe::{Method, Recipe, layer_list};
@@ -125,6 +125,18 @@ impl Trained {
             What::Adapter { built, .. } => Some(built),
             What::Weights { .. } => None,
         }
+    }
+
+    /// The adapter with what training drops of its inputs in a batch of that number.
+    pub fn dropping(&self, share: f32, seed: u64) -> Option<Arc<Adapter>> {
+        let adapter = self.adapter()?;
+        if share == 0.0 {
+            return Some(adapter.clone());
+        }
+        let site = |(name, site): (&String, &AdapterSite)| {
+            (name.clone(), site.clone().with_dropout(Dropout { share, seed: seed_of(seed, name) }))
+        };
+        Some(Arc::new(Adapter::new(adapter.sites().iter().map(site).collect())))
     }
 
     /// The names of the tensors' gradients in the next pass.

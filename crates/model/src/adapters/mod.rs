@@ -1,6 +1,7 @@
 //! Adapters from files: a folder as peft writes it. Its description stands in `adapter_config.json` (`settings.rs`), its
 //! low-rank pairs, and lengths of output rows (DoRA), in `adapter_model.safetensors`. An adapter that this decoder cannot run exactly is refused.
 
+mod combine;
 mod save;
 mod settings;
 
@@ -15,6 +16,7 @@ use pasture_tensor::{Adapter, AdapterSite, Vector, Weight};
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::sites::{Kind, Module};
+pub use combine::combine_adapters;
 pub use save::{AdapterFacts, save_adapter};
 use settings::Settings;
 

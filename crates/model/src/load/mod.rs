@@ -95,6 +95,7 @@ pub(crate) fn build_so(
         sites: Sites::default(),
         parameters: Vec::new(),
         survey: None,
+        fresh: false,
     };
     let decoder = assemble::assemble(spec, &mut parts, backend.clone())?;
     let unused = unused(&parts)?;

@@ -45,6 +45,8 @@ pub(crate) struct Parts<'a> {
     pub(super) parameters: Vec<Parameter>,
     /// Where each slot stands, where that is all that is asked for.
     pub(super) survey: Option<Vec<Slot>>,
+    /// Whether there is no checkpoint: slots get their tensors' first names.
+    pub(super) fresh: bool,
 }
 
 /// A slot's tensor, found.
@@ -104,6 +106,9 @@ impl<'a> Parts<'a> {
     /// A vector's values.
     pub(crate) fn vector(&mut self, place: Place, part: Part, len: usize) -> Result<Vec<f32>> {
         let found = self.find(place, part, SlotShape { rows: len, cols: None })?;
+        if self.fresh {
+            return Ok(vec![0.0; len]);
+        }
         let mut all = vec![0.0; found.source.total];
         let row_bytes = found.format.row_bytes(all.len());
         found.format.dequantize(&found.bytes[found.source.stack * row_bytes..][..row_bytes], &mut all);
@@ -184,6 +189,9 @@ impl<'a> Parts<'a> {
     /// The first candidate in the file whose shape fits; a candidate of another shape is an error, as is none.
     pub(super) fn find(&mut self, place: Place, part: Part, slot: SlotShape) -> Result<Found<'a>> {
         let (names, tensors): (&'a Names, &'a Tensors) = (self.names, self.tensors);
+        if self.fresh {
+            return self.named(place, part, slot);
+        }
         let mut misfit = None;
         for (name, row) in names.candidates(place, part) {
             let Some(entry) = tensors.get(&name) else { continue };
@@ -217,6 +225,20 @@ impl<'a> Parts<'a> {
             Some((name, found, wanted)) => Error::Shape { file: self.file(&name), name, found, wanted },
             None => self.missing(place, part, slot),
         })
+    }
+
+    /// A slot without a checkpoint: nothing of it is there but its name.
+    fn named(&mut self, place: Place, part: Part, slot: SlotShape) -> Result<Found<'a>> {
+        let names: &'a Names = self.names;
+        let Some((name, row)) = names.candidates(place, part).next() else {
+            return Err(self.missing(place, part, slot));
+        };
+        let format = Format::F32;
+        let survey = self.survey.get_or_insert_with(Vec::new);
+        survey.push(Slot { place, part, rows: slot.rows, cols: slot.cols, tensor: name.clone(), format });
+        self.used.insert(name.clone());
+        let source = Source::of(self.spec, place, row, slot.rows);
+        Ok(Found { name, row, format, source, bytes: Bytes::from(Vec::new()), joined: None })
     }
 
     /// Counts the other tensors of a weight as read.

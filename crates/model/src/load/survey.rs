@@ -9,7 +9,7 @@ use pasture_tensor::{Backend, Precision, Weight};
 
 use super::parts::Parts;
 use super::{Source, Unused, assemble, shared_names, unused};
-use crate::config::{Quantization, Report};
+use crate::config::{Config, Quantization, Report};
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::families::{self, Blueprint, Family};
@@ -85,6 +85,19 @@ pub fn survey(source: &Source) -> Result<Survey> {
     Ok(Survey { family, spec, quantization, own, names, slots, unused, report, decoder })
 }
 
+/// The slots of a model of which there is a configuration only, by its family's own names.
+pub(crate) fn fresh(config: &Config, any: &Source) -> Result<Survey> {
+    let Blueprint { family, spec, names: own, quantization, report } = families::blueprint(config)?;
+    let (slots, decoder) = {
+        let mut quiet = |_, _| ();
+        let mut parts = parts(any, None, &spec, &own, &own, &mut quiet);
+        (parts.survey, parts.fresh) = (Some(Vec::new()), true);
+        let decoder = assemble::assemble(&spec, &mut parts, Arc::new(Plain))?;
+        (parts.survey.take().unwrap_or_default(), decoder)
+    };
+    Ok(Survey { family, spec, quantization, names: own.clone(), own, slots, unused: Vec::new(), report, decoder })
+}
+
 fn parts<'a>(
     source: &'a Source,
     quantization: Option<&'a Quantization>,
@@ -110,6 +123,7 @@ fn parts<'a>(
         sites: Sites::default(),
         parameters: Vec::new(),
         survey: None,
+        fresh: false,
     }
 }
 

@@ -171,7 +171,7 @@ const PROMPT: [&str; 17] = [
 const CARRIED_BYTES_MAX: Size = Size::new(256 << 20);
 
 /// Carries along what belongs to a model beside its weights: prompt, card, licence, notices.
-fn carry(source: &Source, to: &Path) -> Result<()> {
+pub(super) fn carry(source: &Source, to: &Path) -> Result<()> {
     if let Some(metadata) = source.tensors.gguf().filter(|_| source.config.container() == Container::Gguf) {
         write_pooling(source, metadata, to)?;
         for (name, bytes) in

@@ -4,16 +4,20 @@
 
 mod express;
 mod folder;
+mod fresh;
 mod gguf;
 mod keys;
 mod same;
 mod targets;
 mod tokens;
+mod tuned;
 
 pub use folder::{FolderPlan, plan_folder};
+pub use fresh::write_fresh;
 pub use gguf::{GgufPlan, plan_gguf};
 pub use same::difference;
 pub use targets::{Content, Encode, Own, Target, encode_plainly};
+pub use tuned::save_tuned;
 
 /// Told the bytes that are written and the bytes there are.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);

@@ -2,6 +2,7 @@
 //! What a model's own files say and the defaults come after these, from the engine. Each value remembers where it
 //! is from; a key that nobody knows is an error.
 
+mod adapters;
 pub mod flags;
 pub mod keys;
 
@@ -14,6 +15,7 @@ use pasture_files::nearest::{likely, nearest};
 use serde_json::Value;
 
 use crate::exit::{Failure, Status};
+pub use adapters::AdapterFlags;
 pub use flags::{ChatFlags, Given, ProgramFlags, RunFlags, SamplingFlags};
 use keys::{Kind, Scope};
 

@@ -51,6 +51,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    adapters: crate::settings::AdapterFlags,
+    #[command(flatten)]
     running: RunFlags,
     #[command(flatten)]
     sampling: SamplingFlags,
@@ -64,6 +66,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.running.0).and(&arguments.sampling.0);
     let Opened { model, settings, .. } =
         model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+    let model = model::adapted(model, &arguments.adapters)?;
     if !arguments.json {
         settings.refuse_flag("logprobs", "without --json", "--json reports them")?;
     }

@@ -39,6 +39,8 @@ pub struct Arguments {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
+    adapters: crate::settings::AdapterFlags,
+    #[command(flatten)]
     running: RunFlags,
 }
 
@@ -47,6 +49,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     model::can_hold(&arguments.out)?;
     let given = program.clone().and(&arguments.running.0);
     let Opened { model, .. } = model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+    let model = model::adapted(model, &arguments.adapters)?;
     let (count, context) = (ids.len(), model.engine().context());
     if count > context {
         let what = format!("{count} token ids are more than the context of {context}");

@@ -115,6 +115,24 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
     }
 }
 
+/// A model with the adapters of the command line beside its weights.
+pub fn adapted(model: Model, flags: &crate::settings::AdapterFlags) -> Result<Model, Failure> {
+    if flags.adapters.is_empty() {
+        return Ok(model);
+    }
+    let one = |text: &String| {
+        let (folder, weight) = match text.rsplit_once('=') {
+            Some((folder, weight)) if !Path::new(text).exists() => (folder, weight.parse::<f32>()),
+            _ => (text.as_str(), Ok(1.0)),
+        };
+        let wrong = || Failure::new(Status::Usage, format!("`--adapter` {text:?}: what stands behind = is no number"));
+        let weight = weight.ok().filter(|weight| weight.is_finite()).ok_or_else(wrong)?;
+        Ok((pasture::Adapter::load(folder, &model)?, weight))
+    };
+    let adapters: Vec<_> = flags.adapters.iter().map(one).collect::<Result<_, Failure>>()?;
+    Ok(model.with_all(&adapters)?)
+}
+
 /// How files are read.
 pub fn file_options(strict: bool) -> pasture_model::LoadOptions {
     let unknown = if strict { UnknownKeys::Refuse } else { UnknownKeys::Report };

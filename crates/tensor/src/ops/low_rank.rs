@@ -37,7 +37,7 @@ impl LowRank {
 
     /// Adds the pair's product to its rows of `y`, and stretches them.
     pub(crate) fn add(&mut self, backend: &dyn Backend, x: &Tensor, y: &mut Tensor, remembers: bool) {
-        let narrow = product(backend, &row_range(x, &self.rows), &self.site.a);
+        let narrow = product(backend, &self.input(x), &self.site.a);
         if self.is_whole(x) {
             let group = Group { rows: self.rows.clone(), weight: &self.site.b };
             backend.grouped_add(&narrow, &[group], self.site.scale, y);
@@ -86,7 +86,7 @@ impl LowRank {
         gradients: &mut Gradients,
     ) {
         let (site, whole) = (&self.site, 0..self.rows.len());
-        let input = row_range(x, &self.rows);
+        let input = self.input(x);
         let wide = self.wide(x, dy);
         let scale = |mut narrow: Tensor| {
             narrow.values_mut().iter_mut().for_each(|value| *value *= site.scale);
@@ -103,13 +103,27 @@ impl LowRank {
             backend.outer(&d_narrow, &input, whole.clone(), sum);
         }
         let group = [Group { rows: whole, weight: &site.a }];
-        if self.rows.len() == x.rows() {
+        if self.rows.len() == x.rows() && self.site.dropout.is_none() {
             return backend.grouped_input_add(&d_narrow, &group, dx);
         }
         let d_input = backend.grouped_input(&d_narrow, &group);
+        let d_input = self.dropped(d_input);
         for (at, row) in self.rows.clone().enumerate() {
             add_to(dx.row_mut(row), d_input.row(at));
         }
+    }
+
+    /// What the pair takes of its rows of `x`.
+    fn input(&self, x: &Tensor) -> Tensor {
+        self.dropped(row_range(x, &self.rows))
+    }
+
+    /// Rows with what training drops of them; dropping is its own gradient.
+    fn dropped(&self, mut rows: Tensor) -> Tensor {
+        if let Some(dropout) = &self.site.dropout {
+            self.rows.clone().enumerate().for_each(|(at, number)| dropout.apply(number, rows.row_mut(at)));
+        }
+        rows
     }
 }
 

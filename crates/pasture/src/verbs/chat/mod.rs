@@ -41,6 +41,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     image: Option<std::path::PathBuf>,
     #[command(flatten)]
+    adapters: crate::settings::AdapterFlags,
+    #[command(flatten)]
     chat: ChatFlags,
     #[command(flatten)]
     running: RunFlags,
@@ -56,6 +58,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0).and(&arguments.sampling.0);
     let Opened { model, settings, place } =
         model::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
+    let model = model::adapted(model, &arguments.adapters)?;
     let mut talk = talk::Talk::new(model, settings)?;
     if let Some(file) = &arguments.load {
         talk.load(file)?;

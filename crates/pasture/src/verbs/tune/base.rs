@@ -19,6 +19,8 @@ pub struct Base {
     pub decoder: Arc<Decoder>,
     /// What computes.
     pub backend: Arc<dyn Backend>,
+    /// Its files.
+    pub source: Source,
     /// Its prompt object.
     pub prompt: Prompt,
     family: &'static str,
@@ -27,11 +29,20 @@ pub struct Base {
     place: Place,
 }
 
+/// What computes.
+pub struct Compute {
+    /// Threads; as many as the machine has processors where absent.
+    pub threads: Option<usize>,
+    /// Numbers of products.
+    pub precision: Precision,
+}
+
 impl Base {
     /// Loads a model for training.
-    pub fn open(name: &str, threads: Option<usize>, strict: bool, decorated: bool) -> Result<Base, Failure> {
+    pub fn open(name: &str, compute: Compute, strict: bool, decorated: bool) -> Result<Base, Failure> {
+        let Compute { threads, precision } = compute;
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(threads)), Precision::Exact));
+        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(threads)), precision));
         let place = model::place(Some(name))?;
         let source = match &place {
             Place::At(path) => Source::open(path)?,
@@ -52,7 +63,7 @@ impl Base {
                 Input { name: "starter".to_owned(), digest: digest_of(bytes), bytes: bytes.len() as u64 }
             }
         };
-        Ok(Base { decoder: Arc::new(decoder), backend, prompt, family: family.name, license, digest, place })
+        Ok(Base { decoder: Arc::new(decoder), backend, source, prompt, family: family.name, license, digest, place })
     }
 
     /// Positions that the model has.

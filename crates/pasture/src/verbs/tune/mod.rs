@@ -20,7 +20,7 @@ use toml::Table;
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
-use base::Base;
+use base::{Base, Compute};
 use data::Data;
 use flags::RecipeFlags;
 use told::Told;
@@ -50,6 +50,9 @@ pub struct Arguments {
     /// A file with the recipe's keys
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Train a model of random weights from this config.json; MODEL gives tokenizer and chat template
+    #[arg(long, value_name = "CONFIG")]
+    from_scratch: Option<PathBuf>,
     /// Go on with a run that was interrupted
     #[arg(long)]
     resume: bool,
@@ -73,20 +76,25 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let settings = Settings::resolve(program)?;
     let folder = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.data));
-    let mut recipe = recipe(arguments.recipe.as_deref(), &arguments.recipe_flags.0)?;
+    let mut recipe = recipe(arguments)?;
     if recipe.now.is_none() {
         recipe.now = Some(first_day(&folder, arguments.resume));
     }
     let decorated = output::decorated(settings.text("color"));
     let threads = arguments.threads.map(usize::from).or(settings.whole("threads"));
-    let base = Base::open(&arguments.model, threads, arguments.strict, decorated)?;
+    let compute = Compute { threads, precision: recipe.precision.precision() };
+    let model = match &arguments.from_scratch {
+        Some(config) => begin(&arguments.model, config, &folder, recipe.seed)?,
+        None => arguments.model.clone(),
+    };
+    let base = Base::open(&model, compute, arguments.strict, decorated)?;
     let Data { samples, held_out, facts, input } = data::read(&arguments.data, &base.prompt, base.context(), &recipe)?;
     let plan = tune::plan(&recipe, base.context(), &samples)?;
     if arguments.dry_run {
         return dry_run(&plan, base, &samples, arguments.json);
     }
     told::data(&facts);
-    let origin = base.origin(&arguments.model, vec![input], [samples.len(), held_out.len()]);
+    let origin = base.origin(&model, vec![input], [samples.len(), held_out.len()]);
     train(arguments, base, Prepared { plan, samples, held_out, folder, origin }, decorated)
 }
 
@@ -114,7 +122,7 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     let stop = on_signals()?;
     let title = format!("{} on {}", origin.base.name, origin.data.first().map_or("", |data| &data.name));
     let mut told = Told::new(&folder, &title, &plan, arguments.json, decorated);
-    let Base { decoder, backend, prompt, .. } = base;
+    let Base { decoder, backend, prompt, source, .. } = base;
     let recipe = &plan.recipe;
     let questions =
         Questions { prompt: &prompt, texts: recipe.samples.clone(), tokens: recipe.sample_tokens.unwrap_or(64) };
@@ -130,10 +138,10 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
         voice: Some(&questions),
         stop: &stop,
     };
-    let outcome = tune::run(job, &mut |event| told.tell(event))?;
+    let mut outcome = tune::run(job, &mut |event| told.tell(event))?;
     told.finish(&outcome.log, &outcome.state.evaluations);
     if outcome.reason != Reason::Interrupted {
-        tune::output::write(&folder, &outcome, &plan, &origin)?;
+        tune::output::write(&folder, &mut outcome, &plan, &origin, &source)?;
     }
     match outcome.unsaved {
         Some(what) if outcome.reason == Reason::Interrupted => Err(Failure::new(Status::CannotCreate, what)),
@@ -141,10 +149,25 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     }
 }
 
+/// The learning rate of a model that knows nothing, where the recipe does not say.
+const FROM_SCRATCH_RATE: f64 = 1e-3;
+
+/// Makes a model of random weights from a configuration, with the tokenizer and prompt of another; a run that goes on
+/// finds it. Gives its folder's name.
+fn begin(prompt: &str, config: &Path, folder: &Path, seed: u64) -> Result<String, Failure> {
+    let initial = folder.join("initial");
+    if !initial.join("config.json").is_file() {
+        let config = pasture_files::json::read(config)?;
+        let prompt = super::model::source(Some(prompt))?;
+        pasture_model::save::write_fresh(&config, &prompt, &initial, seed)?;
+    }
+    Ok(initial.display().to_string())
+}
+
 /// The recipe of a file, and of flags over it.
-fn recipe(file: Option<&Path>, flags: &Table) -> Result<Recipe, Failure> {
-    let mut table = Table::new();
-    if let Some(file) = file {
+fn recipe(arguments: &Arguments) -> Result<Recipe, Failure> {
+    let (mut table, flags) = (Table::new(), &arguments.recipe_flags.0);
+    if let Some(file) = &arguments.recipe {
         let text = super::model::text(None, Some(file))?;
         let parsed = text.parse::<Table>();
         table = parsed.map_err(|fault| Failure::new(Status::Config, format!("{file:?} is no TOML: {fault}")))?;
@@ -156,6 +179,14 @@ fn recipe(file: Option<&Path>, flags: &Table) -> Result<Recipe, Failure> {
         }
     }
     table.extend(flags.clone());
+    if arguments.from_scratch.is_some() {
+        // A model that knows nothing is trained whole, and takes larger steps.
+        let method = table.entry("method").or_insert_with(|| "full".into());
+        if method.as_str() != Some("full") {
+            return Err(Failure::new(Status::Usage, "a model from scratch is trained whole: method \"full\""));
+        }
+        table.entry("learning_rate").or_insert(FROM_SCRATCH_RATE.into());
+    }
     Ok(Recipe::from_table(table)?)
 }
 
