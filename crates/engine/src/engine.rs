@@ -16,7 +16,7 @@ use crate::request::{Request, Stream};
 use crate::sampling::{Sampler, StopMatcher};
 use crate::scheduler::Limits;
 use crate::text::Text;
-use answer::{Job, Sequence};
+use answer::{Events, Job, Sequence};
 use compute::{Command, Compute};
 
 /// How an engine divides its work.
@@ -119,15 +119,27 @@ impl Engine {
     pub fn submit(&self, request: Request) -> Result<Stream> {
         let longest = self.check(&request)?;
         let fills_context = request.max_tokens.is_none();
-        let Request { ids, sampling, seed, stop_ids, stops, opening, answers, prefix, adapter, cancel, max_tokens: _ } =
-            request;
+        let Request {
+            ids,
+            sampling,
+            seed,
+            stop_ids,
+            stops,
+            opening,
+            answers,
+            prefix,
+            adapter,
+            cancel,
+            wake,
+            max_tokens: _,
+        } = request;
         let matcher = StopMatcher::new(&stops)?;
         let samplers = (0..answers).map(|answer| Sampler::for_choice(&sampling, self.shared.vocab, seed, answer));
         let samplers: Vec<Sampler> = samplers.collect::<std::result::Result<_, _>>()?;
         let (sender, events) = channel();
         let dropped = Arc::new(AtomicBool::new(false));
         let job = Arc::new(Job {
-            events: sender,
+            events: Events::new(sender, wake),
             cancel,
             dropped: dropped.clone(),
             stop_ids,

@@ -48,5 +48,5 @@ pub use engine::{Engine, EngineOptions, Prefix};
 pub use error::{Error, Result};
 pub use forward::{Forward, RopeRule};
 pub use request::{Answer, Ending, Event, Finish, Opening, Piece, Request, Stream, Usage};
-pub use runner::{Logits, Runner, logits, logits_with};
+pub use runner::{Logits, Runner, Scored, logits, logits_with, prompt_logprobs};
 pub use text::{Pieces, Text};

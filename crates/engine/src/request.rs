@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::task::Poll;
 use std::time::Duration;
 
 use pasture_tensor::Adapter;
@@ -37,6 +38,9 @@ pub struct Request {
     pub adapter: Option<Arc<Adapter>>,
     /// Set by the caller, from any thread, to end the request within a step.
     pub cancel: Arc<AtomicBool>,
+    /// Called after each event, and once when no more will come, on the thread that computes: it must return at once.
+    /// For callers that cannot wait in [`Stream::next`] and ask [`Stream::poll_event`] instead.
+    pub wake: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Request {
@@ -54,6 +58,7 @@ impl Request {
             prefix: None,
             adapter: None,
             cancel: Arc::new(AtomicBool::new(false)),
+            wake: None,
         }
     }
 }
@@ -170,6 +175,28 @@ impl Stream {
         self.cancel.store(true, Ordering::Relaxed);
     }
 
+    /// The next event if there is one by now; none after the last answer's end, or an error.
+    pub fn poll_event(&mut self) -> Poll<Option<Result<Event>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        match self.events.try_recv() {
+            Ok(event) => Poll::Ready(Some(self.note(event))),
+            Err(TryRecvError::Empty) => Poll::Pending,
+            Err(TryRecvError::Disconnected) => Poll::Ready(Some(self.note(Err(Error::Stopped)))),
+        }
+    }
+
+    /// Counts an answer that ended.
+    fn note(&mut self, event: Result<Event>) -> Result<Event> {
+        match &event {
+            Ok(Event::Piece(_)) => {}
+            Ok(Event::Ending(_)) => self.left -= 1,
+            Err(_) => self.left = 0,
+        }
+        event
+    }
+
     /// Waits for all answers, in their order.
     ///
     /// # Errors
@@ -223,12 +250,7 @@ impl Iterator for Stream {
             return None;
         }
         let event = self.events.recv().unwrap_or(Err(Error::Stopped));
-        match &event {
-            Ok(Event::Piece(_)) => {}
-            Ok(Event::Ending(_)) => self.left -= 1,
-            Err(_) => self.left = 0,
-        }
-        Some(event)
+        Some(self.note(event))
     }
 }
 

@@ -7,6 +7,7 @@ use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Adapter, Ops, Tensor};
 
 use crate::forward::{Forward, RopeRule};
+use crate::sampling::logprobs::log_probabilities;
 
 /// A decoder with the format of its keys and values.
 pub struct Runner {
@@ -123,4 +124,51 @@ pub fn logits_with(
     let tensor = |values: Vec<f32>| Tensor::new(ids.len(), values.len() / ids.len(), values);
     let outputs = layers.into_iter().map(|(layer, values)| (layer, tensor(values))).collect();
     Ok(Logits { rows: tensor(rows), outputs })
+}
+
+/// For each of `ids` but the first: the logarithm of its probability after those before it, and those of the `top` most
+/// probable tokens, best first. Runs in parts of at most `chunk` rows and never holds the logits of more.
+///
+/// # Errors
+/// When an id is past the vocabulary, the ids are longer than the context, or the model has no output head.
+///
+/// # Panics
+/// When `chunk` is zero or there are no ids.
+pub fn prompt_logprobs(
+    decoder: &Decoder,
+    format: KvFormat,
+    ids: &[u32],
+    chunk: usize,
+    top: usize,
+) -> Result<Vec<Scored>> {
+    assert!(!ids.is_empty() && chunk > 0, "there is something to run");
+    let limit = context(decoder);
+    if ids.len() > limit {
+        return Err(pasture_model::Error::Context { wanted: ids.len(), limit });
+    }
+    let backend = decoder.backend().clone();
+    let mut ops = Ops::new(&*backend);
+    let mut kv = decoder.kv(&*backend, format);
+    let sequence = kv.start();
+    let mut scored = Vec::with_capacity(ids.len() - 1);
+    for (part, start) in ids.chunks(chunk).zip((0..).step_by(chunk)) {
+        let hidden = decoder.forward(&mut ops, &Batch::one(sequence, start, ids.len(), part), &mut kv)?;
+        kv.release(sequence, start + part.len());
+        let logits = backend.download(&decoder.logits(&mut ops, &hidden.rows)?);
+        let next = &ids[start + 1..];
+        for (row, id) in logits.chunks(decoder.spec().vocab).zip(next) {
+            let report = log_probabilities(row, top);
+            scored.push(Scored { logprob: report.of(*id), top: report.into_top() });
+        }
+    }
+    Ok(scored)
+}
+
+/// A token of a prompt under the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The logarithm of its probability.
+    pub logprob: f32,
+    /// The most probable tokens at its place with theirs, best first.
+    pub top: Vec<(u32, f32)>,
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use pasture_engine::sampling::SamplingOptions;
@@ -171,6 +172,27 @@ fn chunks_neighbors_and_lack_of_pages_change_no_token() {
             }
         }
     }
+}
+
+#[test]
+fn a_stream_that_is_polled_gives_the_same_events_and_a_notice_for_each() {
+    let engine = engine(EngineOptions::default());
+    let ids = safe_prompts(5, 1).remove(0);
+    let (sender, notices) = std::sync::mpsc::channel();
+    let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || drop(sender.send(())));
+    let mut stream = engine.submit(Request { wake: Some(wake), ..greedy(&ids, 6) }).unwrap();
+    let mut events = Vec::new();
+    // The last notice, after the last event, ends with the channel.
+    while notices.recv_timeout(Duration::from_secs(60)).is_ok() {
+        while let Poll::Ready(Some(event)) = stream.poll_event() {
+            events.push(event.unwrap());
+        }
+    }
+    let id = |event: &Event| if let Event::Piece(piece) = event { Some(piece.id) } else { None };
+    let new: Vec<u32> = events.iter().filter_map(id).collect();
+    assert_eq!(new, expected(&ids, 6));
+    assert!(matches!(events.last(), Some(Event::Ending(_))) && events.len() == 7);
+    assert!(matches!(stream.poll_event(), Poll::Ready(None)));
 }
 
 #[test]

@@ -17,9 +17,42 @@ use crate::text::{Pieces, Text};
 /// Tokens of the prompt that may change how the text after them begins.
 const TOKENS_BEFORE: usize = 8;
 
+/// Where a request's events go, and who is told of them.
+pub(super) struct Events {
+    /// Dropped before `wake`: who is woken last finds the end.
+    sender: Sender<Result<Event>>,
+    wake: Wake,
+}
+
+struct Wake(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Wake {
+    fn call(&self) {
+        self.0.iter().for_each(|wake| wake());
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.call();
+    }
+}
+
+impl Events {
+    pub(super) fn new(sender: Sender<Result<Event>>, wake: Option<Arc<dyn Fn() + Send + Sync>>) -> Events {
+        Events { sender, wake: Wake(wake) }
+    }
+
+    /// Sends an event; a receiver that is gone has cancelled the request already.
+    fn send(&self, event: Result<Event>) {
+        let _ = self.sender.send(event);
+        self.wake.call();
+    }
+}
+
 /// What the answers to one request share.
 pub(super) struct Job {
-    pub(super) events: Sender<Result<Event>>,
+    pub(super) events: Events,
     /// The caller's flag.
     pub(super) cancel: Arc<AtomicBool>,
     /// The stream's flag.
@@ -45,7 +78,7 @@ impl Job {
 
     /// Sends the error that ends all answers.
     pub(super) fn fail(&self, error: &Error) {
-        let _ = self.events.send(Err(error.clone()));
+        self.events.send(Err(error.clone()));
     }
 }
 
@@ -157,8 +190,7 @@ impl Sequence {
         }
     }
 
-    /// Sends an event; a receiver that is gone has cancelled the request already.
     fn send(&self, event: Event) {
-        let _ = self.job.events.send(Ok(event));
+        self.job.events.send(Ok(event));
     }
 }
