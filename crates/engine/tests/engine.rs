@@ -179,7 +179,7 @@ fn a_stream_that_is_polled_gives_the_same_events_and_a_notice_for_each() {
     let engine = engine(EngineOptions::default());
     let ids = safe_prompts(5, 1).remove(0);
     let (sender, notices) = std::sync::mpsc::channel();
-    let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || drop(sender.send(())));
+    let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || sender.send(()).unwrap_or_default());
     let mut stream = engine.submit(Request { wake: Some(wake), ..greedy(&ids, 6) }).unwrap();
     let mut events = Vec::new();
     // The last notice, after the last event, ends with the channel.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use pasture_engine::sampling::{SamplingError, SamplingOptions};
-use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Text};
+use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Text};
 use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
@@ -51,6 +51,8 @@ pub struct LoadOptions {
     pub kv: Option<KvFormat>,
     /// The largest part of a prompt that runs at once. The answers do not depend on it.
     pub chunk: Option<usize>,
+    /// Answers that are made at once, 64 where absent; others wait.
+    pub running: Option<usize>,
     /// What to do with keys of the configuration that nobody knows, and the like.
     pub files: pasture_model::LoadOptions,
 }
@@ -58,7 +60,15 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         let files = pasture_model::LoadOptions::default();
-        LoadOptions { threads: None, precision: Precision::Fast, context: None, kv: None, chunk: None, files }
+        LoadOptions {
+            threads: None,
+            precision: Precision::Fast,
+            context: None,
+            kv: None,
+            chunk: None,
+            running: None,
+            files,
+        }
     }
 }
 
@@ -181,7 +191,8 @@ impl Model {
         let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
         let plain = EngineOptions::default();
         let chunk = options.chunk.unwrap_or(plain.step_tokens);
-        let engine_options = EngineOptions { step_tokens: chunk, context: options.context, ..plain };
+        let running = options.running.unwrap_or(plain.running);
+        let engine_options = EngineOptions { step_tokens: chunk, context: options.context, running, ..plain };
         let engine = Engine::start(Box::new(Runner::new(decoder.clone(), kv)), text, engine_options)?;
         let name = name.to_owned();
         let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
@@ -232,6 +243,18 @@ impl Model {
             return Err(pasture_engine::Error::EmptyPrompt.into());
         }
         Ok(pasture_engine::logits_with(decoder, self.adapter.as_ref(), *kv, ids, *chunk, outputs)?)
+    }
+
+    /// For each of `ids` but the first its log-probability after those before it, and the `top` most probable tokens.
+    ///
+    /// # Errors
+    /// When there are no ids, one is past the vocabulary, or the context is full.
+    pub fn prompt_logprobs(&self, ids: &[u32], top: usize) -> Result<Vec<Scored>> {
+        let Inner { decoder, kv, chunk, .. } = &*self.inner;
+        if ids.is_empty() {
+            return Err(pasture_engine::Error::EmptyPrompt.into());
+        }
+        Ok(pasture_engine::prompt_logprobs(decoder, *kv, ids, *chunk, top)?)
     }
 
     /// What the model's files say of embedding.

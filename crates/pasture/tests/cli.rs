@@ -57,6 +57,7 @@ fn every_verb_explains_itself_with_an_example() {
         "logits",
         "embed",
         "data",
+        "serve",
         "config",
         "doctor",
         "completions",

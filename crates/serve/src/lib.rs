@@ -1,3 +1,32 @@
-//! Floor 4: HTTP interfaces and the web page; the only crate that is async. Empty so far: the floor is named, so that
-//! nothing of it lands elsewhere.
+//! Floor 4: HTTP interfaces; the only crate that is async. Routes of OpenAI's and Ollama's APIs over engines that are
+//! given to it, with limits, keys and rules against browsers' attacks from the first request on.
+//!
+//! [`run`] serves until the program is told to end. What a model is, and how it is loaded, stands below and above.
 #![forbid(unsafe_code)]
+
+mod admission;
+mod ask;
+mod body;
+mod bridge;
+mod fields;
+mod guard;
+mod limits;
+mod metrics;
+mod moment;
+mod ollama;
+mod openai;
+mod own;
+mod refusal;
+mod routes;
+mod served;
+mod server;
+mod state;
+mod telling;
+
+pub use std::net::{IpAddr, SocketAddr};
+
+pub use fields::page as fields_page;
+pub use guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
+pub use routes::{Access, Row, table};
+pub use served::{Failed, Scored, Served, Texts, Vectors, Work};
+pub use server::{Listening, Options, StartError, run, start};

@@ -37,8 +37,8 @@ pub fn dependencies(tree: &Tree) -> Vec<Complaint> {
     missing.chain(stale).collect()
 }
 
-/// Guide pages that go through several verbs.
-const WALKS: [&str; 1] = ["customise"];
+/// Guide pages that go through several verbs, or that a verb's own page leads to.
+const WALKS: [&str; 2] = ["customise", "serve-fields"];
 
 /// Every verb has a guide page, every page its verb unless it walks through several, and every command in a document exists.
 pub fn verbs_and_commands(tree: &Tree) -> Vec<Complaint> {

@@ -18,6 +18,7 @@ mod man;
 mod merge;
 mod model;
 mod quantize;
+mod serve;
 mod show;
 mod template;
 mod tokenize;
@@ -48,6 +49,7 @@ pub enum Verb {
     Quantize(Box<quantize::Arguments>),
     Merge(Box<merge::Arguments>),
     Tune(Box<tune::Arguments>),
+    Serve(Box<serve::Arguments>),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -75,6 +77,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Tune(arguments) => tune::run(&arguments, program),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
+        Verb::Serve(arguments) => serve::run(*arguments, program),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

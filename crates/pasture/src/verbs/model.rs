@@ -66,8 +66,19 @@ pub fn place(name: Option<&str>) -> Result<Place, Failure> {
 
 /// Loads a model, the starter if none is named.
 pub fn open(name: Option<&str>, given: &Given, exact: bool, strict: bool) -> Result<Opened, Failure> {
+    open_for(name, given, exact, strict, None)
+}
+
+/// Loads a model that makes so many answers at once.
+pub fn open_for(
+    name: Option<&str>,
+    given: &Given,
+    exact: bool,
+    strict: bool,
+    running: Option<usize>,
+) -> Result<Opened, Failure> {
     let settings = Settings::resolve(given)?;
-    let mut options = options(&settings, exact, strict);
+    let mut options = LoadOptions { running, ..options(&settings, exact, strict) };
     let place = place(name)?;
     let model = match &place {
         Place::Starter => {
@@ -111,6 +122,7 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
         context: settings.whole("context"),
         kv: settings.text("kv_type").map(|kind| if kind == "f32" { KvFormat::F32 } else { KvFormat::F16 }),
         chunk: settings.whole("chunk"),
+        running: None,
         files: file_options(strict),
     }
 }

@@ -1,0 +1,261 @@
+//! The tables of fields, one for each kind of body.
+
+use std::sync::OnceLock;
+
+use pasture_engine::sampling;
+
+use super::{Effect, Field, Kind};
+use crate::limits;
+
+/// The bodies that routes take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Completion,
+    /// `/v1/embeddings`.
+    Embeddings,
+    /// `/api/chat`.
+    OllamaChat,
+    /// `/api/generate`.
+    OllamaGenerate,
+    /// `/api/embed`.
+    OllamaEmbed,
+    /// `/api/show`.
+    OllamaShow,
+    /// `/tokenize`.
+    Tokenize,
+    /// `/detokenize`.
+    Detokenize,
+}
+
+impl Body {
+    /// All of them, with their routes.
+    pub const ALL: [(Body, &'static str); 9] = [
+        (Body::Chat, "/v1/chat/completions"),
+        (Body::Completion, "/v1/completions"),
+        (Body::Embeddings, "/v1/embeddings"),
+        (Body::OllamaChat, "/api/chat"),
+        (Body::OllamaGenerate, "/api/generate"),
+        (Body::OllamaEmbed, "/api/embed"),
+        (Body::OllamaShow, "/api/show"),
+        (Body::Tokenize, "/tokenize"),
+        (Body::Detokenize, "/detokenize"),
+    ];
+}
+
+/// The table of a body.
+pub fn of(body: Body) -> &'static [Field] {
+    static TABLES: OnceLock<Vec<Vec<Field>>> = OnceLock::new();
+    let tables = TABLES.get_or_init(|| Body::ALL.iter().map(|(body, _)| build(*body)).collect());
+    let at = Body::ALL.iter().position(|(other, _)| *other == body).unwrap_or(0);
+    &tables[at]
+}
+
+fn build(body: Body) -> Vec<Field> {
+    match body {
+        Body::Chat => [CHAT, ANSWER, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect(),
+        Body::Completion => {
+            [COMPLETION, ANSWER, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect()
+        }
+        Body::Embeddings => EMBEDDINGS.to_vec(),
+        Body::OllamaChat => [OLLAMA_CHAT, OLLAMA].concat(),
+        Body::OllamaGenerate => [OLLAMA_GENERATE, OLLAMA].concat(),
+        Body::OllamaEmbed => OLLAMA_EMBED.to_vec(),
+        Body::OllamaShow => OLLAMA_SHOW.to_vec(),
+        Body::Tokenize => TOKENIZE.to_vec(),
+        Body::Detokenize => DETOKENIZE.to_vec(),
+    }
+}
+
+/// The engine's settings under their own names. `logprobs` means something else in each API.
+fn settings() -> impl Iterator<Item = Field> {
+    sampling::FIELDS
+        .iter()
+        .filter(|field| field.name != "logprobs")
+        .map(|field| on(field.name, Kind::Sampling(field.name), field.meaning))
+}
+
+const fn on(name: &'static str, kind: Kind, meaning: &'static str) -> Field {
+    Field { name, effect: Effect::Effective(kind), meaning }
+}
+
+const fn idle(name: &'static str) -> Field {
+    Field { name, effect: Effect::Advisory, meaning: "" }
+}
+
+const fn later(name: &'static str, neutral: &'static [&'static str]) -> Field {
+    Field { name, effect: Effect::NotYet(neutral), meaning: "" }
+}
+
+const MODEL: Field = on("model", Kind::Text, "The name of a served model; may be left out where there is one only");
+const STREAM: Field = on("stream", Kind::Flag, "Sends the answer as it is made");
+const TOKENS: Kind = Kind::Whole(1, 1 << 32);
+
+const STREAM_OPTIONS: &[Field] =
+    &[on("include_usage", Kind::Flag, "A last part says what the answer took"), idle("include_obfuscation")];
+
+/// What both ways of answering share.
+const ANSWER: &[Field] = &[
+    MODEL,
+    STREAM,
+    on("stream_options", Kind::Object(STREAM_OPTIONS), "`include_usage`: a last part says what the answer took"),
+    on("n", Kind::Whole(1, limits::ANSWERS), "Makes so many answers to each prompt"),
+    on("stop", Kind::Stops, "Ends an answer before this text"),
+    on("ignore_eos", Kind::Flag, "An end token may be chosen like any other and ends nothing"),
+];
+
+const CHAT: &[Field] = &[
+    on("messages", Kind::Messages, "The conversation; content is a text or a list of parts of type text"),
+    on("max_completion_tokens", TOKENS, "Makes at most so many new tokens; without it the answer may fill the context"),
+    on("max_tokens", TOKENS, "The older name of `max_completion_tokens`"),
+    on("logprobs", Kind::Flag, "Reports each token's log-probability"),
+    on("top_logprobs", Kind::Whole(0, limits::TOP_LOGPROBS), "With `logprobs`: reports so many others for each token"),
+    later("echo", &["false"]),
+    later("add_generation_prompt", &["true"]),
+    later("continue_final_message", &["false"]),
+    later("chat_template_kwargs", &["{}"]),
+];
+
+const COMPLETION: &[Field] = &[
+    on("prompt", Kind::Prompts, "What to go on with; token ids are taken as they are"),
+    on("max_tokens", Kind::Whole(0, 1 << 32), "Makes at most so many new tokens (default 16); 0 only with `echo`"),
+    on("logprobs", Kind::Whole(0, limits::TOP_LOGPROBS), "Reports log-probabilities, and those of so many others"),
+    on("echo", Kind::Flag, "The prompt stands before the answer; with `logprobs` it has its own"),
+    later("suffix", &["\"\""]),
+];
+
+/// Accepted without an effect.
+const IDLE: &[Field] = &[
+    idle("user"),
+    idle("metadata"),
+    idle("store"),
+    idle("service_tier"),
+    idle("safety_identifier"),
+    idle("prompt_cache_key"),
+    idle("prompt_cache_retention"),
+    idle("prediction"),
+    idle("cache_prompt"),
+];
+
+/// Choosing that other servers have.
+const SAMPLE_MORE: &[Field] = &[
+    later("best_of", &["1"]),
+    later("min_tokens", &["0"]),
+    later("length_penalty", &["1"]),
+    later("use_beam_search", &["false"]),
+    later("skip_special_tokens", &["true"]),
+    later("include_stop_str_in_output", &["false"]),
+    later("stop_token_ids", &["[]"]),
+];
+
+/// Not supported yet.
+const LATER: &[Field] = &[
+    later("tools", &["[]"]),
+    later("tool_choice", &["\"none\"", "\"auto\""]),
+    later("parallel_tool_calls", &["true", "false"]),
+    later("functions", &["[]"]),
+    later("function_call", &["\"none\"", "\"auto\""]),
+    later("response_format", &["{\"type\": \"text\"}"]),
+    later("json_schema", &["{}"]),
+    later("grammar", &["\"\""]),
+    later("guided_json", &[]),
+    later("guided_regex", &[]),
+    later("guided_choice", &[]),
+    later("guided_grammar", &[]),
+    later("structured_outputs", &["{}"]),
+    later("modalities", &["[\"text\"]"]),
+    later("audio", &[]),
+    later("web_search_options", &[]),
+    later("reasoning_effort", &[]),
+    later("verbosity", &[]),
+];
+
+const EMBEDDINGS: &[Field] = &[
+    MODEL,
+    on("input", Kind::Prompts, "What to embed; token ids are taken as they are"),
+    on("encoding_format", Kind::Words(&["float", "base64"]), "base64: little-endian f32 (default float)"),
+    idle("user"),
+    later("dimensions", &[]),
+];
+
+/// What the chat and the text of Ollama share.
+const OLLAMA: &[Field] = &[
+    MODEL,
+    on("stream", Kind::Flag, "Sends the answer as it is made, one JSON object a line (default true)"),
+    on("options", Kind::Object(OLLAMA_OPTIONS), "Settings, see below"),
+    idle("keep_alive"),
+    later("format", &["\"\""]),
+    later("think", &["false"]),
+    later("logprobs", &["false"]),
+    later("top_logprobs", &["0"]),
+];
+
+const OLLAMA_CHAT: &[Field] = &[
+    on("messages", Kind::Messages, "The conversation; an empty one only asks whether the model is there"),
+    later("tools", &["[]"]),
+];
+
+const OLLAMA_GENERATE: &[Field] = &[
+    on("prompt", Kind::Text, "A question, which the model's template wraps; with `raw` a text to go on with"),
+    on("system", Kind::Text, "The system message"),
+    on("raw", Kind::Flag, "No template: the text is gone on with as it is"),
+    later("suffix", &["\"\""]),
+    later("images", &["[]"]),
+    later("template", &["\"\""]),
+    later("context", &["[]"]),
+];
+
+/// The inside of Ollama's `options`.
+pub(super) const OLLAMA_OPTIONS: &[Field] = &[
+    on("num_predict", Kind::Signed(-2, 1 << 32), "Makes at most so many new tokens; negative: as many as fit"),
+    on("stop", Kind::Stops, "Ends an answer before this text"),
+    on("temperature", Kind::Sampling("temperature"), "Divides the logits; 0 takes the most probable token"),
+    on("top_k", Kind::Sampling("top_k"), "Keeps so many of the most probable tokens"),
+    on("top_p", Kind::Sampling("top_p"), "Keeps the most probable tokens up to this sum"),
+    on("min_p", Kind::Sampling("min_p"), "Keeps tokens with this share of the best one's probability"),
+    on("typical_p", Kind::Sampling("typical_p"), "Keeps the tokens of most typical surprise up to this sum"),
+    on("repeat_penalty", Kind::Sampling("repetition_penalty"), "Divides the logits of earlier tokens"),
+    on("repeat_last_n", Kind::Signed(-1, 1 << 31), "Tokens that the penalties look back on; -1: all"),
+    on("presence_penalty", Kind::Sampling("presence_penalty"), "Taken from the logits of earlier tokens"),
+    on("frequency_penalty", Kind::Sampling("frequency_penalty"), "Taken from a logit for each earlier use"),
+    on("seed", Kind::Sampling("seed"), "Seed of the random numbers"),
+    idle("num_ctx"),
+    idle("num_batch"),
+    idle("num_gpu"),
+    idle("main_gpu"),
+    idle("num_thread"),
+    idle("num_keep"),
+    idle("low_vram"),
+    idle("use_mmap"),
+    idle("use_mlock"),
+    idle("numa"),
+    idle("f16_kv"),
+    later("mirostat", &["0"]),
+    later("mirostat_tau", &["5"]),
+    later("mirostat_eta", &["0.1"]),
+    later("tfs_z", &["1"]),
+    later("penalize_newline", &["true"]),
+];
+
+const OLLAMA_EMBED: &[Field] = &[
+    MODEL,
+    on("input", Kind::Prompts, "What to embed"),
+    on("truncate", Kind::Flag, "Cuts texts that are too long at their end (default true)"),
+    idle("keep_alive"),
+    idle("options"),
+    later("dimensions", &["0"]),
+];
+
+const OLLAMA_SHOW: &[Field] = &[MODEL, on("name", Kind::Text, "The older name of `model`"), idle("verbose")];
+
+const TOKENIZE: &[Field] = &[
+    MODEL,
+    on("content", Kind::Text, "The text"),
+    on("add_special", Kind::Flag, "With the special tokens that the model puts around a text (default false)"),
+    on("parse_special", Kind::Flag, "Marks in the text become control tokens (default false)"),
+    later("with_pieces", &["false"]),
+];
+
+const DETOKENIZE: &[Field] = &[MODEL, on("tokens", Kind::Ids, "The token ids")];

@@ -1,0 +1,64 @@
+//! Routes of our own: health, counts, tokens of a text and back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use pasture_files::tokenizer::{Shown, Specials};
+use serde_json::json;
+
+use crate::ask::{blocking, ids, tokenizer};
+use crate::fields::Asked;
+use crate::refusal::Refusal;
+use crate::state::Server;
+
+/// The program runs.
+pub fn healthy() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// Requests are wanted.
+pub fn ready(server: &Server) -> Result<Response, Refusal> {
+    match server.draining.load(Ordering::Relaxed) {
+        true => Err(Refusal::draining()),
+        false => Ok(Json(json!({"status": "ready"})).into_response()),
+    }
+}
+
+/// Counts for Prometheus.
+pub fn metrics(server: &Server) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.text(server)).into_response()
+}
+
+/// The tokens of a text.
+pub async fn tokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
+    let model = server.model(asked.text("model"))?.clone();
+    asked.needed("content")?;
+    let text = asked.text("content").unwrap_or_default().to_owned();
+    let (around, parse) = (asked.flag("add_special"), asked.flag("parse_special"));
+    let tokens = blocking(move || {
+        let tokenizer = tokenizer(&model.served)?;
+        let specials = if parse { Specials::Parse } else { Specials::AsText };
+        Ok(match around {
+            true => tokenizer.encode_with_special(&text, specials)?,
+            false => tokenizer.encode(&text, specials)?,
+        })
+    });
+    Ok(Json(json!({"tokens": tokens.await?})).into_response())
+}
+
+/// The text of tokens.
+pub async fn detokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
+    let model = server.model(asked.text("model"))?.clone();
+    let tokens = ids(asked.needed("tokens")?);
+    let text = blocking(move || {
+        let vocab = model.served.engine.vocab();
+        if let Some(&id) = tokens.iter().find(|id| **id as usize >= vocab) {
+            return Err(pasture_engine::Error::Token { id, vocab }.into());
+        }
+        Ok(tokenizer(&model.served)?.decode(&tokens, Shown::Show)?)
+    });
+    Ok(Json(json!({"content": text.await?})).into_response())
+}

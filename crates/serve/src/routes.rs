@@ -1,0 +1,197 @@
+//! The table of routes, the router that is made of it, and the one handler: body, table of fields, answer, in that order.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+use pasture_files::nearest::likely;
+
+use crate::fields::{Asked, Body, of};
+use crate::refusal::{Refusal, Style, quoted};
+use crate::state::Server;
+use crate::{body, guard, ollama, openai, own};
+
+/// Who may use a route where there is a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Who has the key.
+    Key,
+}
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// Says that the program runs.
+    Healthy,
+    /// Says whether requests are wanted.
+    Ready,
+    /// Counts.
+    Metrics,
+    /// The served models.
+    Models,
+    /// One of them.
+    Model,
+    /// Version of the program.
+    Version,
+    /// The served models, as Ollama lists them.
+    Tags,
+    /// A route with a body.
+    Answers(Body),
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its path.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// How its errors look.
+    pub style: Style,
+    /// What it does; those with a body are POST, the others GET.
+    pub does: Does,
+}
+
+impl Row {
+    /// The method.
+    pub fn method(&self) -> Method {
+        if matches!(self.does, Does::Answers(_)) { Method::POST } else { Method::GET }
+    }
+}
+
+/// All routes.
+pub fn table() -> &'static [Row] {
+    const fn row(path: &'static str, style: Style, does: Does) -> Row {
+        Row { path, access: Access::Key, style, does }
+    }
+    const fn open(path: &'static str, does: Does) -> Row {
+        Row { path, access: Access::Open, style: Style::OpenAi, does }
+    }
+    use Style::{Ollama, OpenAi};
+    const TABLE: &[Row] = &[
+        open("/healthz", Does::Healthy),
+        open("/readyz", Does::Ready),
+        row("/metrics", OpenAi, Does::Metrics),
+        row("/v1/models", OpenAi, Does::Models),
+        row("/v1/models/{*model}", OpenAi, Does::Model),
+        row("/v1/chat/completions", OpenAi, Does::Answers(Body::Chat)),
+        row("/v1/completions", OpenAi, Does::Answers(Body::Completion)),
+        row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)),
+        row("/api/version", Ollama, Does::Version),
+        row("/api/tags", Ollama, Does::Tags),
+        row("/api/show", Ollama, Does::Answers(Body::OllamaShow)),
+        row("/api/chat", Ollama, Does::Answers(Body::OllamaChat)),
+        row("/api/generate", Ollama, Does::Answers(Body::OllamaGenerate)),
+        row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)),
+        row("/tokenize", OpenAi, Does::Answers(Body::Tokenize)),
+        row("/detokenize", OpenAi, Does::Answers(Body::Detokenize)),
+    ];
+    TABLE
+}
+
+/// Routes of the same APIs that are not there yet.
+const NOT_YET: &[&str] = &[
+    "/v1/responses",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/api/ps",
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
+    "/api/embeddings",
+];
+
+/// The router of the table. The guard stands before each route, and before what is none.
+pub fn router(server: Arc<Server>) -> Router {
+    let mut router = Router::new();
+    for row in table() {
+        let method = if row.method() == Method::POST { MethodFilter::POST } else { MethodFilter::GET };
+        let handler = move |State(server): State<Arc<Server>>, request: Request| handle(row, server, request);
+        let other = move || async move {
+            let message = format!("{} is asked with {}", row.path, row.method());
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).response(row.style)
+        };
+        router = router.route(row.path, on(method, handler).fallback(other));
+    }
+    router
+        .fallback(nowhere)
+        .layer(axum::middleware::from_fn_with_state(server.clone(), guard::guard))
+        .with_state(server)
+}
+
+async fn nowhere(request: Request) -> Response {
+    let path = request.uri().path();
+    let style = if path.starts_with("/api/") { Style::Ollama } else { Style::OpenAi };
+    let message = match NOT_YET.contains(&path) {
+        true => format!("{path} is not supported yet"),
+        false => {
+            let near = likely(path, table().iter().map(|row| row.path));
+            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            format!("there is no route {}{near}", quoted(path))
+        }
+    };
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message).response(style)
+}
+
+async fn handle(row: &'static Row, server: Arc<Server>, request: Request) -> Response {
+    let answered = match row.does {
+        Does::Healthy => Ok(own::healthy()),
+        Does::Ready => own::ready(&server),
+        Does::Metrics => Ok(own::metrics(&server)),
+        Does::Models => Ok(openai::models::list(&server)),
+        Does::Model => openai::models::one(&server, request.uri().path()),
+        Does::Version => Ok(ollama::models::version()),
+        Does::Tags => Ok(ollama::models::tags(&server)),
+        Does::Answers(body) => answer(body, &server, request).await,
+    };
+    answered.unwrap_or_else(|refusal| refusal.response(row.style))
+}
+
+async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Response, Refusal> {
+    let object = body::object(request).await?;
+    let mut asked = Asked::check(object, of(kind), server.options.lenient)?;
+    if asked.value("stream_options.include_usage").is_some() && !asked.flag("stream") {
+        asked.unused.push("stream_options".to_owned());
+    }
+    let mut response = match kind {
+        Body::Chat => openai::chat::answer(server, &mut asked).await,
+        Body::Completion => openai::completion::answer(server, &mut asked).await,
+        Body::Embeddings => openai::embeddings::answer(server, &asked).await,
+        Body::OllamaChat => ollama::chat::answer(server, &mut asked).await,
+        Body::OllamaGenerate => ollama::generate::answer(server, &mut asked).await,
+        Body::OllamaEmbed => ollama::models::embed(server, &asked).await,
+        Body::OllamaShow => ollama::models::show(server, &asked),
+        Body::Tokenize => own::tokenize(server, &asked).await,
+        Body::Detokenize => own::detokenize(server, &asked).await,
+    }?;
+    if !asked.unused.is_empty()
+        && let Ok(names) = HeaderValue::from_str(&unused(&asked.unused))
+    {
+        response.headers_mut().insert("x-pasture-unused", names);
+    }
+    Ok(response)
+}
+
+/// Names of fields for a header: what is no plain letter becomes a question mark, and a long list is cut.
+fn unused(names: &[String]) -> String {
+    let mut list = String::new();
+    for name in names {
+        if list.len() > 1000 {
+            return list + ", ...";
+        }
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.extend(name.chars().take(100).map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }));
+    }
+    list
+}

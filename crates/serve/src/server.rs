@@ -1,0 +1,198 @@
+//! Listening, and ending well: readiness goes first, then the listener, then what is still being made.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use tokio::sync::oneshot;
+
+use crate::guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
+use crate::limits;
+use crate::routes::router;
+use crate::served::Served;
+use crate::state::Server;
+
+/// How to serve.
+#[derive(Clone)]
+pub struct Options {
+    /// Where; port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// Who may ask; everybody where absent, which is for loopback only.
+    pub key: Option<Key>,
+    /// Origins whose pages may ask from a browser.
+    pub origins: Vec<String>,
+    /// Fields that are not known are listed instead of refused.
+    pub lenient: bool,
+    /// Answers of one model that are made at once: what its engine was started with.
+    pub slots: usize,
+    /// Answers that may wait; eight for each slot where absent.
+    pub queue: Option<usize>,
+    /// For how long the listener stays when the end was asked for by SIGTERM: balancers learn it from `/readyz`.
+    pub linger: Duration,
+    /// For how long answers may go on after that.
+    pub drain: Duration,
+    /// For how long the head of a request may be on its way.
+    pub head_time: Duration,
+    /// Whether the address is loopback; set by [`start`].
+    pub loopback: bool,
+}
+
+impl Options {
+    /// The defaults at an address.
+    pub fn new(address: SocketAddr) -> Options {
+        Options {
+            address,
+            key: None,
+            origins: Vec::new(),
+            lenient: false,
+            slots: 16,
+            queue: None,
+            linger: Duration::from_secs(3),
+            drain: Duration::from_secs(25),
+            head_time: limits::HEAD_TIME,
+            loopback: is_loopback(address.ip()),
+        }
+    }
+}
+
+/// Why serving does not begin, or ends.
+#[derive(Debug)]
+pub enum StartError {
+    /// The options do not go together.
+    Options(String),
+    /// The system refuses.
+    System(std::io::Error),
+}
+
+impl From<std::io::Error> for StartError {
+    fn from(error: std::io::Error) -> StartError {
+        StartError::System(error)
+    }
+}
+
+/// A server that listens.
+pub struct Listening {
+    /// Where it can be reached.
+    pub address: SocketAddr,
+    server: Arc<Server>,
+    handle: Handle<SocketAddr>,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// Begins to listen. Called inside a runtime.
+///
+/// # Errors
+/// When an address that others can reach has no key, or it cannot be taken.
+pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listening, StartError> {
+    options.loopback = is_loopback(options.address.ip());
+    if !options.loopback && options.key.is_none() {
+        return Err(StartError::Options(PUBLIC_NEEDS_KEY.to_owned()));
+    }
+    let listener = TcpListener::bind(options.address)?;
+    listener.set_nonblocking(true)?;
+    let (address, head_time) = (listener.local_addr()?, options.head_time);
+    let server = Arc::new(Server::new(models, options));
+    let handle = Handle::new();
+    let mut listening = axum_server::from_tcp(listener)?.handle(handle.clone()).http1_only();
+    listening
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_time)
+        .max_headers(limits::HEADERS)
+        .max_buf_size(limits::HEAD_BYTES);
+    let router = router(server.clone());
+    let serving = tokio::spawn(listening.serve(router.into_make_service()));
+    Ok(Listening { address, server, handle, serving })
+}
+
+impl Listening {
+    /// Ends: readiness at once, the listener after `linger`, answers after `drain`, which then end with an error.
+    ///
+    /// # Errors
+    /// When the listener had failed.
+    pub async fn end(self, linger: Duration) -> Result<(), StartError> {
+        let drain = self.server.options.drain;
+        self.server.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(linger).await;
+        // A little longer than answers may take, so that their last words go out.
+        self.handle.graceful_shutdown(Some(drain + Duration::from_secs(2)));
+        let server = self.server.clone();
+        let last = tokio::spawn(async move {
+            tokio::time::sleep(drain).await;
+            server.stop.send_replace(true);
+        });
+        let ended = self.serving.await;
+        last.abort();
+        ended.map_err(std::io::Error::other)??;
+        Ok(())
+    }
+}
+
+/// Serves until the program is told to end. `tell` is given the address when there is one.
+///
+/// # Errors
+/// As [`start`]; also when the system gives no threads.
+pub fn run(models: Vec<Served>, options: Options, tell: impl FnOnce(SocketAddr)) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async {
+        let linger = options.linger;
+        let mut signals = Signals::new()?;
+        let listening = start(models, options).await?;
+        tell(listening.address);
+        let linger = if signals.next().await { linger } else { Duration::ZERO };
+        let (ended, told) = oneshot::channel();
+        let end = tokio::spawn(async move {
+            let result = listening.end(linger).await;
+            let _ = ended.send(());
+            result
+        });
+        tokio::select! {
+            // The second signal ends at once.
+            _ = signals.next() => Ok(()),
+            _ = told => end.await.map_err(std::io::Error::other)?,
+        }
+    });
+    // Work that cannot be stopped is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// What tells the program to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one; true for the one that supervisors send.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => false,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {})
+    }
+
+    async fn next(&mut self) -> bool {
+        let _ = tokio::signal::ctrl_c().await;
+        false
+    }
+}

@@ -1,0 +1,167 @@
+//! The starter behind a server: its model is loaded once, each test starts its own listener over an engine.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use pasture_engine::sampling::SamplingOptions;
+use pasture_engine::{Embedding, Engine, EngineOptions, Forward, RopeRule, Runner, Text};
+use pasture_files::Bytes;
+use pasture_files::prompt::Prompt;
+use pasture_kernels::Pool;
+use pasture_model::{Batch, Decoder, Kv, LoadOptions, Pooling, Source};
+use pasture_serve::{Failed, Listening, Options, Scored, Served, Texts, Vectors, Work};
+use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Backend, Cpu, Precision, Tensor};
+
+use crate::client::get;
+
+fn loaded() -> &'static (Arc<Decoder>, Prompt) {
+    static LOADED: OnceLock<(Arc<Decoder>, Prompt)> = OnceLock::new();
+    LOADED.get_or_init(|| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+        let source = Source::of_gguf_bytes("starter.gguf", Bytes::from(std::fs::read(file).unwrap())).unwrap();
+        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Exact));
+        let loaded = pasture_model::load(&source, &backend, &LoadOptions::default(), &mut |_, _| {}).unwrap();
+        let prompt = Prompt::from_gguf(source.tensors.gguf().unwrap(), None).unwrap();
+        (Arc::new(loaded.decoder), prompt)
+    })
+}
+
+/// A forward that counts its steps and takes its time.
+struct Counted {
+    inner: Runner,
+    steps: Arc<AtomicUsize>,
+    delay: Duration,
+}
+
+impl Forward for Counted {
+    fn vocab(&self) -> usize {
+        self.inner.vocab()
+    }
+
+    fn context(&self) -> usize {
+        self.inner.context()
+    }
+
+    fn rope_rule(&self) -> RopeRule {
+        self.inner.rope_rule()
+    }
+
+    fn kv(&self) -> Kv {
+        self.inner.kv()
+    }
+
+    fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> pasture_model::Result<Tensor> {
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(self.delay);
+        self.inner.logits(batch, kv, rows)
+    }
+}
+
+struct Beside;
+
+impl Work for Beside {
+    fn embed(&self, texts: Texts, truncate: bool, normalize: Option<bool>) -> Result<Vectors, Failed> {
+        let (decoder, prompt) = loaded();
+        let ids = match texts {
+            Texts::Ids(ids) => ids,
+            Texts::Plain(texts) => {
+                let tokenizer = prompt.tokenizer().unwrap();
+                let ids = |text: &String| {
+                    tokenizer.encode_with_special(text, pasture_files::tokenizer::Specials::AsText).unwrap()
+                };
+                texts.iter().map(ids).collect()
+            }
+        };
+        if ids.iter().any(|ids| ids.len() > 1000 && !truncate) {
+            return Err(Failed::Asked("a text is too long".to_owned()));
+        }
+        let parts: Vec<&[u32]> = ids.iter().map(|ids| &ids[..ids.len().min(1000)]).collect();
+        let how = Embedding { pooling: Pooling::Mean, normalize: normalize.unwrap_or(false) };
+        let made = pasture_engine::embed(decoder, KvFormat::F32, &parts, 64, how, &mut |_| {});
+        let made = made.map_err(|error| Failed::Here(error.to_string()))?;
+        let vectors = (0..made.rows()).map(|row| made.row(row).to_vec()).collect();
+        Ok(Vectors { vectors, tokens: parts.iter().map(|part| part.len()).sum() })
+    }
+
+    fn score(&self, ids: &[u32], top: usize) -> Result<Vec<Scored>, Failed> {
+        let made = pasture_engine::prompt_logprobs(&loaded().0, KvFormat::F32, ids, 7, top);
+        made.map_err(|error| Failed::Here(error.to_string()))
+    }
+}
+
+/// A server that listens, and its runtime.
+pub struct Host {
+    pub address: SocketAddr,
+    pub steps: Arc<AtomicUsize>,
+    pub engine: Engine,
+    pub prompt: Prompt,
+    listening: Option<Listening>,
+    runtime: tokio::runtime::Runtime,
+}
+
+pub fn local() -> Options {
+    let mut options = Options::new("127.0.0.1:0".parse().unwrap());
+    options.drain = Duration::from_millis(300);
+    options
+}
+
+/// One for all tests that change nothing.
+pub fn shared() -> &'static Host {
+    static SHARED: OnceLock<Host> = OnceLock::new();
+    SHARED.get_or_init(|| Host::start(local(), Duration::ZERO))
+}
+
+impl Host {
+    pub fn start(options: Options, delay: Duration) -> Host {
+        let (decoder, prompt) = loaded();
+        let steps = Arc::new(AtomicUsize::new(0));
+        let inner = Runner::new(decoder.clone(), KvFormat::F32);
+        let forward = Counted { inner, steps: steps.clone(), delay };
+        let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
+        let engine_options = EngineOptions { running: options.slots, ..EngineOptions::default() };
+        let engine = Engine::start(Box::new(forward), text, engine_options).unwrap();
+        let served = Served {
+            name: "starter".to_owned(),
+            engine: engine.clone(),
+            prompt: prompt.clone(),
+            defaults: SamplingOptions::default(),
+            family: "llama",
+            work: Arc::new(Beside),
+        };
+        let builder = &mut tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        let listening = runtime.block_on(pasture_serve::start(vec![served], options)).unwrap();
+        let address = listening.address;
+        Host { address, steps, engine, prompt: prompt.clone(), listening: Some(listening), runtime }
+    }
+
+    /// A gauge or counter.
+    pub fn metric(&self, line: &str) -> u64 {
+        let text = get(self.address, "/metrics").body;
+        let found = text.lines().find_map(|other| other.strip_prefix(line).and_then(|rest| rest.strip_prefix(' ')));
+        found.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until something holds.
+    pub fn wait(&self, what: &str, holds: impl Fn(&Host) -> bool) {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(began.elapsed() < Duration::from_secs(30), "{what} does not come true");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Begins to end on another thread.
+    pub fn end(&mut self, linger: Duration) -> tokio::task::JoinHandle<()> {
+        let listening = self.listening.take().unwrap();
+        self.runtime.spawn(async move { listening.end(linger).await.unwrap() })
+    }
+
+    pub fn join(&self, end: tokio::task::JoinHandle<()>) {
+        self.runtime.block_on(end).unwrap();
+    }
+}

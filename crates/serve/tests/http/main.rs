@@ -1,0 +1,11 @@
+//! The server over loopback, as a client sees it: the starter behind every route, limits and keys by the server's own
+//! tables, and what happens when clients leave or too many come.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod client;
+mod host;
+mod load;
+mod ollama;
+mod openai;
+mod safety;
