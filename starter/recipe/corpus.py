@@ -1,6 +1,6 @@
 """Writes conversations for the starter model from facts.txt and skills.py. No text from elsewhere goes in.
 
-    python corpus.py --count 100000 --seed 1 --out corpus.jsonl --questions questions.jsonl
+    python corpus.py --count 45000 --seed 1 --out corpus.jsonl --questions questions.jsonl
 
 Each line is a conversation as `pasture tune` and `pasture data` read it. The questions are held out: phrasings marked
 "-" in facts.txt and one in twelve of the others, which are in no conversation; their form is that of `pasture eval`.
@@ -77,11 +77,13 @@ def question(ask):
 
 def write_questions(facts, path):
     with path.open("w") as out:
-        settings = {"name": "starter", "scorers": ["exact", "f1"], "max_tokens": 96}
+        settings = {"name": "starter", "scorers": ["exact", "f1"], "delimiter": "", "max_tokens": 96}
         out.write(json.dumps({"task": settings}) + "\n")
         for fact in facts:
             for ask in fact["held"]:
-                out.write(json.dumps({"prompt": question(ask), "answer": fact["answer"]}) + "\n")
+                # Tasks are plain texts to go on with, so the template's marks are written out.
+                prompt = f"<|im_start|>user\n{question(ask)}<|im_end|>\n<|im_start|>assistant\n"
+                out.write(json.dumps({"prompt": prompt, "answer": fact["answer"]}) + "\n")
 
 
 def ask_fact(random, fact, held=()):
@@ -230,7 +232,7 @@ def conversation(random, facts, topics):
 def main():
     here = Path(__file__).parent
     options = argparse.ArgumentParser()
-    options.add_argument("--count", type=int, default=100000)
+    options.add_argument("--count", type=int, default=45000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--questions", type=Path)

@@ -1,8 +1,10 @@
-"""Reads the finished file alone, runs it by plain formulas, and compares with expected.json.
+"""Reads the finished file alone, runs it by plain formulas, and compares with expected.json, or writes that file anew.
 
     python verify.py ../starter.gguf ../expected.json
+    python verify.py ../starter.gguf ../expected.json --write
 
-Shares no code with train.py: GGUF's names, its interleaved rotary embedding and its metadata are read as a stranger would.
+Shares no code with Pasture: GGUF's names, its interleaved rotary embedding and its metadata are read as a stranger would.
+Needs `gguf` and `numpy` from PyPI.
 """
 
 import json
@@ -58,9 +60,47 @@ def logits(tensors, meta, ids):
     return norm(x[-1], tensors["output_norm.weight"], epsilon) @ tensors["token_embd.weight"].T
 
 
+def byte_of():
+    """The byte behind each letter of a byte-level vocabulary: printable Latin-1 is itself, the rest follows from 256."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + at): byte for at, byte in enumerate(rest)}
+
+
+def text_of(meta, ids):
+    letters = "".join(meta["tokenizer.ggml.tokens"][at] for at in ids)
+    table = byte_of()
+    return bytes(table[letter] for letter in letters).decode()
+
+
+def answer(tensors, meta, prompt):
+    """The likeliest answer, and the smallest distance of its logits to the second best."""
+    stop, ids, lead = meta["tokenizer.ggml.eos_token_id"], [], float("inf")
+    while len(ids) < 96 and (not ids or ids[-1] != stop):
+        scores = logits(tensors, meta, [*prompt, *ids])
+        ids.append(int(np.argmax(scores)))
+        second, first = np.partition(scores, -2)[-2:]
+        lead = min(lead, float(first - second))
+    return ids, lead
+
+
+def write(tensors, meta, path, found):
+    for case in found["cases"]:
+        ids, lead = answer(tensors, meta, case["prompt_ids"])
+        spoken = ids[:-1] if ids[-1] == meta["tokenizer.ggml.eos_token_id"] else ids
+        case |= {"ids": ids, "text": text_of(meta, spoken), "lead": round(lead, 3)}
+        print(case["messages"][-1]["content"], "->", case["text"], f"(lead {lead:.2f})")
+    with open(path, "w") as out:
+        out.write('{\n"note": ' + json.dumps(found["note"]) + ',\n"cases": [\n')
+        out.write(",\n".join(json.dumps(case) for case in found["cases"]) + "\n]\n}\n")
+
+
 def main():
     tensors, meta = load(sys.argv[1])
-    cases = json.load(open(sys.argv[2]))["cases"]
+    found = json.load(open(sys.argv[2]))
+    if "--write" in sys.argv:
+        return write(tensors, meta, sys.argv[2], found)
+    cases = found["cases"]
     for case in cases:
         ids = list(case["prompt_ids"])
         for want in case["ids"]:
