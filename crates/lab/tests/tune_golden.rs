@@ -73,7 +73,7 @@ fn recipe(facts: &Value, method: &str) -> Recipe {
 
 fn close(what: &str, found: &[f32], expected: &[f32], limit: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let far = found.iter().zip(expected).position(|(a, b)| !((a - b).abs() <= limit));
+    let far = found.iter().zip(expected).position(|(a, b)| (a - b).abs() > limit || (a - b).is_nan());
     assert!(far.is_none(), "{what}: entry {far:?} is {} not {}", found[far.unwrap_or(0)], expected[far.unwrap_or(0)]);
 }
 
