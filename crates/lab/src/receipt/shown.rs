@@ -23,8 +23,8 @@ impl fmt::Display for Receipt {
         for (name, of) in FIGURES {
             let (before, after) = (of(&self.before), of(&self.after));
             match (before, after) {
-                (Some(before), Some(after)) => line("", &format!("{name}: {} -> {}", figure(before), figure(after)))?,
-                (None, Some(after)) => line("", &format!("{name}: {}", figure(after)))?,
+                (Some(before), Some(after)) => line("", &format!("{name}: {} -> {}", told(before), told(after)))?,
+                (None, Some(after)) => line("", &format!("{name}: {}", told(after)))?,
                 (_, None) => {}
             }
         }
@@ -50,6 +50,11 @@ const FIGURES: [(&str, Figure); 7] = [
     ("prompt tokens/s", |of| of.prompt_tokens_per_second),
     ("new tokens/s", |of| of.new_tokens_per_second),
 ];
+
+/// Sizes are whole numbers, and stay so.
+fn told(value: f64) -> String {
+    if value.fract() == 0.0 && value >= 1000.0 { format!("{value:.0}") } else { figure(value) }
+}
 
 /// Enough of a digest to tell two apart.
 fn short(digest: &str) -> &str {
