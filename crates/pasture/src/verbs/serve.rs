@@ -149,37 +149,47 @@ fn public_name(name: &str) -> String {
 
 fn serve(name: String, model: Model) -> Served {
     Served {
-        name,
         engine: model.engine().clone(),
         prompt: model.prompt().clone(),
         defaults: model.sampling_defaults().clone(),
         family: model.family().name,
-        work: Arc::new(Beside(model)),
+        work: Arc::new(Beside { name: name.clone(), model }),
+        name,
     }
 }
 
 /// The work of a model beside its engine's thread.
-struct Beside(Model);
+struct Beside {
+    /// The name by which requests ask. The model's own may be a path, which no client is told.
+    name: String,
+    model: Model,
+}
 
 impl Work for Beside {
     fn embed(&self, texts: Texts, truncate: bool, normalize: Option<bool>) -> Result<Vectors, Failed> {
         let options = EmbedOptions { truncate, normalize, ..EmbedOptions::default() };
         let made = match texts {
-            Texts::Plain(texts) => self.0.embed_with(&texts, &options, &mut |_| {}),
-            Texts::Ids(ids) => self.0.embed_ids(ids, &options, &mut |_| {}),
+            Texts::Plain(texts) => self.model.embed_with(&texts, &options, &mut |_| {}),
+            Texts::Ids(ids) => self.model.embed_ids(ids, &options, &mut |_| {}),
         };
-        let made = made.map_err(failed)?;
+        let made = made.map_err(|error| failed(error, &self.name))?;
         Ok(Vectors { tokens: made.tokens.iter().sum(), vectors: made.vectors })
     }
 
     fn score(&self, ids: &[u32], top: usize) -> Result<Vec<Scored>, Failed> {
-        self.0.prompt_logprobs(ids, top).map_err(failed)
+        self.model.prompt_logprobs(ids, top).map_err(|error| failed(error, &self.name))
     }
 }
 
 /// What the client can change, and what not.
-fn failed(error: Error) -> Failed {
+fn failed(error: Error, name: &str) -> Failed {
     use pasture::model::Error as M;
+    let name = name.to_owned();
+    let error = match error {
+        Error::NoPooling { .. } => Error::NoPooling { name },
+        Error::NoTokenizer { .. } => Error::NoTokenizer { name },
+        other => other,
+    };
     match &error {
         Error::NoPooling { .. } | Error::TextTooLong { .. } | Error::EmptyText { .. } | Error::NoTokenizer { .. } => {
             Failed::Asked(error.to_string())
