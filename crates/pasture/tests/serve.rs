@@ -22,15 +22,25 @@ fn starter() -> String {
     file.canonicalize().unwrap().to_str().unwrap().to_owned()
 }
 
+/// A server that does not outlive its test.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts a server; gives it and its address.
-fn serve(arguments: &[&str]) -> (Child, String) {
+fn serve(arguments: &[&str]) -> (Serving, String) {
     let all = [&["serve"], arguments, &["--port", "0", "--json"]].concat();
-    let mut child = pasture(&all).stdout(Stdio::piped()).spawn().unwrap();
+    let mut serving = Serving(pasture(&all).stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(told["models"], json!(["starter"]));
-    (child, told["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned())
+    (serving, told["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned())
 }
 
 fn post(address: &str, path: &str, body: &Value) -> Value {
@@ -47,7 +57,7 @@ fn post(address: &str, path: &str, body: &Value) -> Value {
 #[test]
 fn an_answer_over_http_is_the_same_as_the_programs() {
     let file = starter();
-    let (mut child, address) = serve(&[&file, "--threads", "1"]);
+    let (mut serving, address) = serve(&[&file, "--threads", "1"]);
     for prompt in ["A token is", "Sheep eat grass and"] {
         let arguments =
             ["generate", &file, prompt, "--temperature", "0", "--max-tokens", "24", "--threads", "1", "--json"];
@@ -61,9 +71,9 @@ fn an_answer_over_http_is_the_same_as_the_programs() {
     let embedding = post(&address, "/v1/embeddings", &json!({"input": "a"}));
     let message = embedding["error"]["message"].as_str().unwrap();
     assert!(message.contains("pooling") && !message.contains('/'), "{message}");
-    let told = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let told = Command::new("kill").args(["-INT", &serving.0.id().to_string()]).status().unwrap();
     assert!(told.success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(serving.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

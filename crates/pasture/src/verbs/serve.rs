@@ -191,12 +191,15 @@ fn failed(error: Error, name: &str) -> Failed {
         other => other,
     };
     match &error {
+        // It may name files and their folder.
+        Error::Embedding(what) => {
+            eprintln!("note: a model cannot embed: {what:?}");
+            Failed::Asked("this model cannot embed: its files ask for something that is not known here".to_owned())
+        }
         Error::NoPooling { .. } | Error::TextTooLong { .. } | Error::EmptyText { .. } | Error::NoTokenizer { .. } => {
             Failed::Asked(error.to_string())
         }
-        Error::Model(M::Token { .. } | M::Context { .. } | M::NoHead) | Error::Embedding(_) => {
-            Failed::Asked(error.to_string())
-        }
+        Error::Model(M::Token { .. } | M::Context { .. } | M::NoHead) => Failed::Asked(error.to_string()),
         Error::Engine(pasture::engine::Error::EmptyPrompt) => Failed::Asked(error.to_string()),
         _ => Failed::Here(error.to_string()),
     }
