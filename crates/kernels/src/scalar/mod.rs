@@ -11,7 +11,9 @@ use crate::attend::PageKernels;
 use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
 
-pub(crate) use linear::{decode_bf16, decode_f16, decode_f32, interleave, narrow_pairs, packed, quantize, tile_f32};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use linear::{decode_bf16, decode_f16, decode_f32};
+pub(crate) use linear::{interleave, narrow_pairs, packed, quantize, tile_f32};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use vector::norm_factor;
 
