@@ -79,7 +79,7 @@ fn apart(case: &Path, changes: &[(&str, &str)], work: &Path, python: &str) -> Re
     };
     quiet(&["export", &folder, "--to", &file, "--dtype", "f32"])?;
     quiet(&["logits", &file, "--ids", IDS, "--out", &ours, "--exact"])?;
-    let script = root().join("xtask/agree/llama_cpp.py");
+    let script = root().join("xtask/agree/their_logits.py");
     let output = Command::new(python).arg(script).args([&file, &ours, IDS]).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "llama.cpp did not answer");
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)

@@ -1,6 +1,6 @@
 """Relative RMS between our logits and llama.cpp's for one GGUF file, by token ids.
 
-Usage: llama_cpp.py FILE.gguf OURS.safetensors ID,ID,...
+Usage: their_logits.py FILE.gguf OURS.safetensors ID,ID,...
 Needs the package llama-cpp-python; LLAMA_CPP_LIB_PATH may name another build of the library.
 """
 import ctypes
