@@ -17,6 +17,9 @@ const FLOORS: [(&str, u8); 9] = [
     ("pasture", 5),
 ];
 
+/// Crates for tests only: outside the floors, and no dependency of what ships.
+const FOR_TESTS: [&str; 1] = ["pasture-testhub"];
+
 const KINDS: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
 /// Sideways and upward edges, and crates that stand on no floor.
@@ -42,6 +45,9 @@ pub fn edges(tree: &Tree) -> Vec<Complaint> {
             ));
             continue;
         };
+        for other in shipped(&manifest).filter(|other| FOR_TESTS.contains(other)) {
+            found.push(complaint(path, 0, format!("{name} ships with {other}, which is for tests only")));
+        }
         for other in dependencies(&manifest) {
             match super::floors::floor(&other) {
                 Some(its) if its >= floor => {
@@ -61,6 +67,15 @@ pub fn edges(tree: &Tree) -> Vec<Complaint> {
 
 fn floor(name: &str) -> Option<u8> {
     FLOORS.iter().find(|(n, _)| *n == name).map(|(_, floor)| *floor)
+}
+
+/// Names of the dependencies that are built into what ships.
+fn shipped(manifest: &Table) -> impl Iterator<Item = &str> {
+    manifest
+        .get("dependencies")
+        .and_then(Value::as_table)
+        .into_iter()
+        .flat_map(|table| table.keys().map(String::as_str))
 }
 
 /// Names of all dependencies of a manifest, also those of single targets.
@@ -95,5 +110,7 @@ mod tests {
         check("pasture-files", "[target.'cfg(unix)'.dependencies]\npasture-model.workspace = true", 1);
         check("pasture-lab", "[dependencies]\nxtask.workspace = true", 1);
         check("pasture-util", "", 1);
+        check("pasture-store", "[dev-dependencies]\npasture-testhub.workspace = true", 0);
+        check("pasture-store", "[dependencies]\npasture-testhub.workspace = true", 1);
     }
 }
