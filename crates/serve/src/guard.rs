@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::caller::Caller;
 use crate::limits;
 use crate::refusal::{Refusal, Style};
 use crate::routes::{Access, table};
@@ -48,7 +49,7 @@ pub fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// Stands before every route.
-pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let row = matched.and_then(|path| table().iter().find(|row| row.path == path));
     let (name, style) = row.map_or(("none", Style::OpenAi), |row| (row.path, row.style));
@@ -56,7 +57,10 @@ pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Ne
     let mut response = match check(&server, &request, row.map(|row| row.access)) {
         Err(refusal) => refusal.response(style),
         Ok(Verdict::Preflight) => preflight(),
-        Ok(Verdict::Pass) => next.run(request).await,
+        Ok(Verdict::Pass(caller)) => {
+            request.extensions_mut().insert(caller.clone());
+            caller.scope(next.run(request)).await
+        }
     };
     if let Some(origin) = origin.filter(|origin| is_listed(&server, origin)) {
         let headers = response.headers_mut();
@@ -69,7 +73,7 @@ pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Ne
 }
 
 enum Verdict {
-    Pass,
+    Pass(Caller),
     /// A browser asks whether a listed page may ask.
     Preflight,
 }
@@ -93,14 +97,25 @@ fn check(server: &Server, request: &Request, access: Option<Access>) -> Result<V
         }
     }
     if access == Some(Access::Open) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::Pass(Caller::local()));
     }
-    match &server.options.key {
+    let caller = match &server.options.key {
         Some(key) if !given(headers).is_some_and(|text| key.is(text)) => {
             let message = "a key is needed: Authorization: Bearer KEY";
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message));
         }
-        _ => Ok(Verdict::Pass),
+        _ => Caller::local(),
+    };
+    let needed = match access {
+        Some(Access::Scope(scope)) => Some(scope),
+        _ => None,
+    };
+    match needed.filter(|scope| !caller.scopes.has(*scope)) {
+        Some(scope) => {
+            let message = format!("this key may not do that: it lacks the scope \"{}\"", scope.word());
+            Err(Refusal::new(StatusCode::FORBIDDEN, "scope_missing", message))
+        }
+        None => Ok(Verdict::Pass(caller)),
     }
 }
 

@@ -8,6 +8,7 @@ mod admission;
 mod ask;
 mod body;
 mod bridge;
+mod caller;
 mod fields;
 mod guard;
 mod limits;
@@ -25,6 +26,7 @@ mod telling;
 
 pub use std::net::{IpAddr, SocketAddr};
 
+pub use caller::{Caller, Scope, Scopes};
 pub use fields::page as fields_page;
 pub use guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
 pub use routes::{Access, Row, table};

@@ -9,6 +9,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use pasture_files::nearest::likely;
 
+use crate::caller::Scope;
 use crate::fields::{Asked, Body, of};
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
@@ -19,8 +20,10 @@ use crate::{body, guard, ollama, openai, own};
 pub enum Access {
     /// Everybody.
     Open,
-    /// Who has the key.
+    /// Who has a key, whatever its scopes.
     Key,
+    /// Who has a key with this scope.
+    Scope(Scope),
 }
 
 /// What a route does.
@@ -62,9 +65,14 @@ impl Row {
     pub fn method(&self) -> Method {
         if matches!(self.does, Does::Answers(_)) { Method::POST } else { Method::GET }
     }
+
+    /// The row for keys with a scope.
+    const fn needs(self, scope: Scope) -> Row {
+        Row { access: Access::Scope(scope), ..self }
+    }
 }
 
-/// All routes.
+/// All routes. A route without `needs` is for every key.
 pub fn table() -> &'static [Row] {
     const fn row(path: &'static str, style: Style, does: Does) -> Row {
         Row { path, access: Access::Key, style, does }
@@ -72,24 +80,25 @@ pub fn table() -> &'static [Row] {
     const fn open(path: &'static str, does: Does) -> Row {
         Row { path, access: Access::Open, style: Style::OpenAi, does }
     }
+    use Scope::{Admin, Embed, Infer};
     use Style::{Ollama, OpenAi};
     const TABLE: &[Row] = &[
         open("/healthz", Does::Healthy),
         open("/readyz", Does::Ready),
-        row("/metrics", OpenAi, Does::Metrics),
+        row("/metrics", OpenAi, Does::Metrics).needs(Admin),
         row("/v1/models", OpenAi, Does::Models),
         row("/v1/models/{*model}", OpenAi, Does::Model),
-        row("/v1/chat/completions", OpenAi, Does::Answers(Body::Chat)),
-        row("/v1/completions", OpenAi, Does::Answers(Body::Completion)),
-        row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)),
+        row("/v1/chat/completions", OpenAi, Does::Answers(Body::Chat)).needs(Infer),
+        row("/v1/completions", OpenAi, Does::Answers(Body::Completion)).needs(Infer),
+        row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)).needs(Embed),
         row("/api/version", Ollama, Does::Version),
         row("/api/tags", Ollama, Does::Tags),
         row("/api/show", Ollama, Does::Answers(Body::OllamaShow)),
-        row("/api/chat", Ollama, Does::Answers(Body::OllamaChat)),
-        row("/api/generate", Ollama, Does::Answers(Body::OllamaGenerate)),
-        row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)),
-        row("/tokenize", OpenAi, Does::Answers(Body::Tokenize)),
-        row("/detokenize", OpenAi, Does::Answers(Body::Detokenize)),
+        row("/api/chat", Ollama, Does::Answers(Body::OllamaChat)).needs(Infer),
+        row("/api/generate", Ollama, Does::Answers(Body::OllamaGenerate)).needs(Infer),
+        row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)).needs(Embed),
+        row("/tokenize", OpenAi, Does::Answers(Body::Tokenize)).needs(Infer),
+        row("/detokenize", OpenAi, Does::Answers(Body::Detokenize)).needs(Infer),
     ];
     TABLE
 }
