@@ -10,6 +10,7 @@ use crate::{Origin, Place};
 pub struct Environment {
     hub: Option<PathBuf>,
     ollama: Vec<PathBuf>,
+    data: Option<PathBuf>,
 }
 
 /// Where Ollama's Linux service, which has its own user, keeps its models.
@@ -33,13 +34,21 @@ impl Environment {
             Some(folder) => vec![folder],
             None => home.iter().map(|home| home.join(".ollama/models")).chain([OLLAMA_SERVICE.into()]).collect(),
         };
-        Environment { hub, ollama }
+        let data = folder("PASTURE_HOME")
+            .or_else(|| Some(folder("XDG_DATA_HOME")?.join("pasture")))
+            .or_else(|| Some(home.as_ref()?.join(".local/share/pasture")));
+        Environment { hub, ollama, data }
     }
 
     /// The folders that are searched, in their order.
     pub fn places(&self) -> Vec<Place> {
         let hub = self.hub.iter().map(|path| Place { origin: Origin::HuggingFace, path: path.clone() });
         hub.chain(self.ollama.iter().map(|path| Place { origin: Origin::Ollama, path: path.clone() })).collect()
+    }
+
+    /// The folder of Pasture's own data: the ledger, server keys, chats. Made by whoever writes there first.
+    pub fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
     }
 
     pub(crate) fn hub(&self) -> Option<&Path> {

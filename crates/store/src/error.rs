@@ -42,6 +42,28 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         what: String,
     },
+    /// A bundle is not as it was written, or its signature does not count here.
+    #[error("{} is no bundle to be used: {what}", quoted(.file))]
+    Bundle {
+        /// The bundle's file.
+        file: String,
+        /// What is wrong, by the piece's or key's name.
+        what: String,
+    },
+    /// A folder is there already, from elsewhere.
+    #[error("cannot make {path:?}: a folder of that name is there already, and not from this bundle")]
+    Taken {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// The work that would be there.
+        name: String,
+    },
+    /// A signing key cannot be made, read, trusted or forgotten.
+    #[error("{what}")]
+    Key {
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// A file of a place cannot be read.
     #[error(transparent)]
     File(#[from] pasture_files::Error),

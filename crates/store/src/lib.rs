@@ -3,13 +3,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 mod digest;
 mod environment;
 mod error;
 mod hub;
+pub mod licence;
+pub mod lineage;
 mod name;
 mod nearest;
 mod ollama;
+pub mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -56,6 +60,8 @@ pub enum Origin {
     HuggingFace,
     /// Ollama's folder.
     Ollama,
+    /// A bundle that was unpacked.
+    Bundle,
 }
 
 impl fmt::Display for Origin {
@@ -64,6 +70,7 @@ impl fmt::Display for Origin {
             Origin::Path => "path",
             Origin::HuggingFace => "Hugging Face cache",
             Origin::Ollama => "Ollama",
+            Origin::Bundle => "bundle",
         })
     }
 }
@@ -80,9 +87,10 @@ pub struct Place {
 /// Finds a model by what the user calls it. The first of these that is there:
 ///
 /// 1. a path to a file or folder;
-/// 2. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
-/// 3. `[[host/]owner/]name[:tag]` in Ollama's folder;
-/// 4. a `name` without owner that one model in the Hugging Face cache has, in whatever case.
+/// 2. a work of a bundle that was unpacked;
+/// 3. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
+/// 4. `[[host/]owner/]name[:tag]` in Ollama's folder;
+/// 5. a `name` without owner that one model in the Hugging Face cache has, in whatever case.
 pub fn resolve(name: &str) -> Result<Found> {
     resolve_in(&Environment::current(), name)
 }
@@ -105,6 +113,9 @@ pub fn resolve_in(environment: &Environment, text: &str) -> Result<Found> {
         return Ok(at_path(text, path));
     }
     let name = Name::parse(text)?;
+    if let Some(path) = bundle::find(environment, text) {
+        return Ok(unpacked(text.to_owned(), path));
+    }
     // What is wrong with an entry of that name is told only where no other place has a good one.
     let mut fault = None;
     for attempt in [hub::find, ollama::find, hub::find_without_owner] {
@@ -121,8 +132,15 @@ pub fn resolve_in(environment: &Environment, text: &str) -> Result<Found> {
 pub fn list_in(environment: &Environment) -> Result<Vec<Found>> {
     let mut found = hub::list(environment)?;
     found.extend(ollama::list(environment)?);
+    let names = bundle::names(environment).into_iter();
+    found.extend(names.filter_map(|name| bundle::find(environment, &name).map(|path| unpacked(name, path))));
     found.sort_by(|one, next| (&one.name, one.origin).cmp(&(&next.name, next.origin)));
     Ok(found)
+}
+
+/// A work of a bundle.
+fn unpacked(name: String, path: PathBuf) -> Found {
+    Found { name, origin: Origin::Bundle, ..at_path(&path.to_string_lossy(), &path) }
 }
 
 fn at_path(name: &str, path: &Path) -> Found {

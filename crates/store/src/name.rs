@@ -111,7 +111,7 @@ impl Name {
 
 /// Whether a text is an owner's or a model's name: plain, no dash or dot at its ends, none of them doubled, since two
 /// dashes divide the parts of a folder's name.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let edge = |text: &str| text.starts_with(['-', '.']) || text.ends_with(['-', '.']);
     is_plain(text) && text.len() <= NAME_BYTES_MAX && !edge(text) && !text.contains("--") && !text.contains("..")
 }
