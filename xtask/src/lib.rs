@@ -6,6 +6,7 @@ pub mod agree;
 pub mod check;
 pub mod chores;
 pub mod licenses;
+pub mod soak;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};

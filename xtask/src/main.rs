@@ -1,10 +1,10 @@
-//! The project's chores as one command: `cargo xtask check | tidy | golden | agree | families | bench | fuzz`.
+//! The project's chores as one command: `cargo xtask check | tidy | golden | agree | families | bench | fuzz | soak`.
 //! Only reads arguments and starts things; the rules of the house live in `tidy`. Builds in seconds, needs no heavy crate.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use xtask::{agree, check, chores, tidy};
+use xtask::{agree, check, chores, soak, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask <chore>
@@ -17,6 +17,8 @@ usage: cargo xtask <chore>
                                    our GGUF files in llama.cpp (a Python with llama-cpp-python)
   bench [ARGUMENTS]                the benchmarks
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
+  soak [--release] [--seconds N] [--requests N] [PART]
+                                   a server under too many clients, and clients that leave, send slowly, do not read
 ";
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ("agree", _) => agree::run(&rest),
         ("bench", _) => chores::bench(&rest),
         ("fuzz", _) => chores::fuzz(&rest),
+        ("soak", _) => soak::run(&rest),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -11,7 +11,7 @@ const VERBS: &str = "crates/pasture/src/verbs/";
 const GUIDE: &str = "docs/guide/";
 /// How names of files in the workspace begin.
 const PLACES: [&str; 4] = ["crates/", "xtask/", "fuzz/src", "docs/"];
-const CHORES: [&str; 5] = ["check", "tidy", "golden", "bench", "fuzz"];
+const CHORES: [&str; 6] = ["check", "tidy", "golden", "bench", "fuzz", "soak"];
 
 /// Every dependency has its line of reason, licence and way out; every line has its dependency.
 pub fn dependencies(tree: &Tree) -> Vec<Complaint> {

@@ -1,0 +1,78 @@
+//! `cargo xtask soak`: a server under load for minutes, beside what it must keep: too many clients, clients that leave,
+//! that send slowly, that do not read. By hand; prints figures, and fails where one is worse than it may be.
+
+mod client;
+mod parts;
+mod server;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cargo, root, step};
+use server::Serving;
+
+/// How long and how much.
+pub struct Size {
+    /// Seconds of too many clients.
+    pub seconds: u64,
+    /// Requests of which many are cut.
+    pub requests: usize,
+}
+
+type Part = (&'static str, fn(&Serving, &Size) -> Result<()>, &'static [&'static str]);
+
+/// Names, what is done, and the server's options.
+const PARTS: [Part; 4] = [
+    ("overload", parts::overload, &["--slots", "4", "--queue", "12"]),
+    ("disconnects", parts::disconnects, &["--slots", "16", "--queue", "64"]),
+    ("slow-senders", parts::slow_senders, &["--slots", "4"]),
+    ("slow-readers", parts::slow_readers, &["--slots", "32"]),
+];
+
+/// Runs one part or all, each with a server of its own.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let mut size = Size { seconds: 60, requests: 10_000 };
+    let (mut only, mut release) = (None, false);
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut number = || -> Result<u64> {
+            let text = rest.next().with_context(|| format!("`{argument}` needs a number"))?;
+            text.parse().with_context(|| format!("`{argument}` needs a number, not {text:?}"))
+        };
+        match argument.as_str() {
+            "--seconds" => size.seconds = number()?,
+            "--requests" => size.requests = number()? as usize,
+            "--release" => release = true,
+            name if only.is_none() && PARTS.iter().any(|part| part.0 == name) => only = Some(name.to_owned()),
+            other => bail!("{other:?} is none of {}", PARTS.map(|part| part.0).join(", ")),
+        }
+    }
+    let build = ["build", "--quiet", "--package", "pasture"];
+    step(&cargo(), &if release { [&build[..], &["--release"]].concat() } else { build.to_vec() })?;
+    let program = root().join(if release { "target/release/pasture" } else { "target/debug/pasture" });
+    let mut failed = Vec::new();
+    for (name, part, options) in PARTS.iter().filter(|part| only.as_deref().is_none_or(|only| only == part.0)) {
+        println!("{name}:");
+        let serving = Serving::start(&program, options)?;
+        if let Err(error) = part(&serving, &size) {
+            eprintln!("error: {name}: {error:#}");
+            failed.push(*name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("worse than it may be: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Prints a figure beside what it may be at most.
+fn at_most(what: &str, value: f64, limit: f64, unit: &str, worse: &mut Vec<String>) {
+    let word = if value <= limit { "ok" } else { "WORSE" };
+    println!("  {what}: {value:.1} {unit} (at most {limit:.1}) {word}");
+    if value > limit {
+        worse.push(what.to_owned());
+    }
+}
+
+fn verdict(worse: &[String]) -> Result<()> {
+    if worse.is_empty() { Ok(()) } else { bail!("{}", worse.join(", ")) }
+}
