@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 fn pasture(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pasture"));
     command.args(arguments).env_remove("PASTURE_API_KEY").current_dir(std::env::temp_dir());
+    let home = concat!(env!("CARGO_TARGET_TMPDIR"), "/serve-home");
+    command.env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home);
     command
 }
 
@@ -95,4 +97,51 @@ fn what_is_not_safe_is_not_begun() {
     let output = pasture(&["serve", "starter", "--port", &port]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(74) && text.contains("cannot serve at 127.0.0.1"), "{text}");
+}
+
+/// A command with folders of its own, which must end well.
+fn said(home: &Path, arguments: &[&str]) -> String {
+    let output = pasture(arguments).env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_server_on_a_network_has_keys_tells_what_it_did_and_ends_when_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let key = said(home, &["keys", "add", "anna", "--scopes", "infer"]);
+    let log = home.join("audit.jsonl").to_str().unwrap().to_owned();
+    let arguments = ["serve", &starter(), "--host", "0.0.0.0", "--port", "0", "--json", "--audit", &log];
+    let mut command = pasture(&arguments);
+    command.env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home).stdout(Stdio::piped());
+    let mut serving = Serving(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let told: Value = serde_json::from_str(&line).unwrap();
+    let port = told["url"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    let status = |key: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        let head = format!("GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\nx-api-key: {key}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!((status(&key), status("wrong")), (200, 401));
+    let state: Value = serde_json::from_str(&said(home, &["ps", "--json"])).unwrap();
+    assert_eq!(state["servers"][0]["models"][0]["name"], "starter");
+    let url = format!("http://127.0.0.1:{port}");
+    let refused = pasture(&["ps", "--url", &url, "--api-key", &key]).output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(69) && text.contains("lacks the scope \"admin\""), "{text}");
+    assert!(said(home, &["stop"]).contains("is ending"));
+    assert_eq!(serving.0.wait().unwrap().code(), Some(0));
+    assert!(said(home, &["serve", "--verify-audit", &log]).contains("6 lines are as they were written"));
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(!text.contains(&key) && text.lines().count() == 6, "{text}");
+    assert!(said(home, &["ps"]).is_empty());
+    std::fs::write(&log, text.replace("\"status\":401", "\"status\":200")).unwrap();
+    let refused = pasture(&["serve", "--verify-audit", &log]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(65));
 }

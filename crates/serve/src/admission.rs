@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 
+use crate::metrics::End;
 use crate::refusal::Refusal;
+use crate::visit::Visit;
 
 /// How many may come in.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +48,20 @@ impl Admission {
         *self.lock()
     }
 
-    /// Lets a request of so many answers in. One that finds nobody inside is always let in.
+    /// Lets a request of so many answers in, as far as its key may have more. One that finds nobody inside is always
+    /// let in.
     pub fn admit(self: &Arc<Admission>, answers: usize) -> Result<Permit, Refusal> {
         let mut counts = self.lock();
         if counts.in_flight > 0 && counts.in_flight + answers > self.room.slots + self.room.queue {
             return Err(self.full(*counts));
         }
+        let visit = Visit::current();
+        if let Some(visit) = &visit {
+            visit.enter(answers)?;
+        }
         counts.in_flight += answers;
         counts.waiting += answers;
-        Ok(Permit { door: self.clone(), answers, tokens: 0, waits: true })
+        Ok(Permit { door: self.clone(), visit, answers, tokens: 0, waits: true })
     }
 
     fn full(&self, counts: Counts) -> Refusal {
@@ -76,6 +83,8 @@ impl Admission {
 /// The right to compute, until it is dropped.
 pub struct Permit {
     door: Arc<Admission>,
+    /// The request that it was given to.
+    visit: Option<Arc<Visit>>,
     answers: usize,
     tokens: usize,
     waits: bool,
@@ -90,7 +99,23 @@ impl Permit {
         }
         counts.waiting_tokens += tokens;
         self.tokens += tokens;
+        drop(counts);
+        self.took(tokens, 0);
         Ok(())
+    }
+
+    /// It took tokens, which its key pays.
+    pub fn took(&self, prompt: usize, new: usize) {
+        if let Some(visit) = &self.visit {
+            visit.took(prompt, new);
+        }
+    }
+
+    /// How its answers ended.
+    pub fn ended(&self, end: End) {
+        if let Some(visit) = &self.visit {
+            visit.ended(end);
+        }
     }
 
     /// The first token came: it waits no longer.
@@ -107,6 +132,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.begun();
         self.door.lock().in_flight -= self.answers;
+        if let Some(visit) = &self.visit {
+            visit.leave(self.answers);
+        }
     }
 }
 

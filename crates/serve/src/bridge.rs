@@ -81,6 +81,9 @@ impl Run {
 
     fn note(&mut self, event: &Event) {
         self.permit.begun();
+        if let Event::Piece(_) = event {
+            self.permit.took(0, 1);
+        }
         if let Event::Ending(ending) = event {
             self.left -= 1;
             // Answers to one prompt share it.
@@ -100,5 +103,6 @@ impl Drop for Run {
     fn drop(&mut self) {
         let end = if self.left == 0 && self.end == End::Left { End::Done } else { self.end };
         self.server.metrics.ended(end);
+        self.permit.ended(end);
     }
 }

@@ -12,10 +12,13 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Caller;
+use crate::keys::same;
 use crate::limits;
-use crate::refusal::{Refusal, Style};
+use crate::moment::since_1970;
+use crate::refusal::{Refusal, Style, Why};
 use crate::routes::{Access, table};
 use crate::state::Server;
+use crate::visit::Visit;
 
 /// What is said where an address needs a key.
 pub const PUBLIC_NEEDS_KEY: &str = "an address that others can reach needs a key";
@@ -33,8 +36,7 @@ impl Key {
 
     /// Is it that one? Digests are compared in a time that does not depend on where they differ.
     fn is(&self, text: &str) -> bool {
-        let other: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        self.0.iter().zip(other).fold(0, |differ, (one, other)| differ | std::hint::black_box(one ^ other)) == 0
+        same(&self.0, &Sha256::digest(text.as_bytes()).into())
     }
 }
 
@@ -52,16 +54,21 @@ pub fn is_loopback(address: IpAddr) -> bool {
 pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let row = matched.and_then(|path| table().iter().find(|row| row.path == path));
-    let (name, style) = row.map_or(("none", Style::OpenAi), |row| (row.path, row.style));
+    let (name, style) = row.map_or_else(|| ("none", style_of(request.uri().path())), |row| (row.path, row.style));
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match check(&server, &request, row.map(|row| row.access)) {
+    let mut visit = Visit::new(request.method().as_str(), request.uri().path());
+    let verdict = check(&server, &request, row.map(|row| row.access), &mut visit);
+    let visit = Arc::new(visit);
+    let mut response = match verdict {
         Err(refusal) => refusal.response(style),
         Ok(Verdict::Preflight) => preflight(),
         Ok(Verdict::Pass(caller)) => {
-            request.extensions_mut().insert(caller.clone());
-            caller.scope(next.run(request)).await
+            request.extensions_mut().insert(caller);
+            visit.clone().scope(next.run(request)).await
         }
     };
+    let why = response.extensions().get::<Why>().map(|why| why.0);
+    visit.answered(response.status().as_u16(), why);
     if let Some(origin) = origin.filter(|origin| is_listed(&server, origin)) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -72,15 +79,27 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     response
 }
 
+/// How errors look where there is no route.
+fn style_of(path: &str) -> Style {
+    if path.starts_with("/api/") { Style::Ollama } else { Style::OpenAi }
+}
+
 enum Verdict {
     Pass(Caller),
     /// A browser asks whether a listed page may ask.
     Preflight,
 }
 
-fn check(server: &Server, request: &Request, access: Option<Access>) -> Result<Verdict, Refusal> {
+fn check(server: &Server, request: &Request, access: Option<Access>, visit: &mut Visit) -> Result<Verdict, Refusal> {
     let headers = request.headers();
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let is_open = access == Some(Access::Open);
+    if !is_open {
+        visit.audit = server.options.audit.clone();
+        if !server.is_told() {
+            return Err(Refusal::untold());
+        }
+    }
     if path > limits::PATH_BYTES {
         let message = format!("the path is longer than {} bytes", limits::PATH_BYTES);
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, "path_too_long", message));
@@ -96,27 +115,49 @@ fn check(server: &Server, request: &Request, access: Option<Access>) -> Result<V
             return Ok(Verdict::Preflight);
         }
     }
-    if access == Some(Access::Open) {
+    if is_open {
         return Ok(Verdict::Pass(Caller::local()));
     }
-    let caller = match &server.options.key {
-        Some(key) if !given(headers).is_some_and(|text| key.is(text)) => {
-            let message = "a key is needed: Authorization: Bearer KEY";
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message));
-        }
-        _ => Caller::local(),
-    };
+    let caller = identify(server, headers, visit)?;
+    visit.caller = Some(caller.clone());
     let needed = match access {
         Some(Access::Scope(scope)) => Some(scope),
         _ => None,
     };
-    match needed.filter(|scope| !caller.scopes.has(*scope)) {
-        Some(scope) => {
-            let message = format!("this key may not do that: it lacks the scope \"{}\"", scope.word());
-            Err(Refusal::new(StatusCode::FORBIDDEN, "scope_missing", message))
-        }
-        None => Ok(Verdict::Pass(caller)),
+    if let Some(scope) = needed.filter(|scope| !caller.scopes.has(*scope)) {
+        let message = format!("this key may not do that: it lacks the scope \"{}\"", scope.word());
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "scope_missing", message));
     }
+    if let Some(account) = &visit.account {
+        account.request(since_1970())?;
+    }
+    Ok(Verdict::Pass(caller))
+}
+
+/// Whose key it is. Where the server has no key, everybody is local, whatever key a client brings along.
+fn identify(server: &Server, headers: &HeaderMap, visit: &mut Visit) -> Result<Caller, Refusal> {
+    let options = &server.options;
+    let refuse = |message: &str| Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
+    if let Some(text) = given(headers) {
+        if options.control.as_ref().is_some_and(|key| key.is(text)) {
+            return Ok(Caller { id: "control".into(), name: "this machine".into(), ..Caller::local() });
+        }
+        if options.key.as_ref().is_some_and(|key| key.is(text)) {
+            return Ok(Caller::local());
+        }
+        if let Some(known) = options.keys.as_ref().and_then(|keys| keys.find(text)) {
+            if known.expired {
+                visit.caller = Some(known.caller);
+                return Err(refuse("this key has come to its end"));
+            }
+            (visit.models, visit.account) = (known.models, Some(known.account));
+            return Ok(known.caller);
+        }
+    }
+    if options.key.is_some() || options.keys.as_ref().is_some_and(|keys| keys.any()) {
+        return Err(refuse("a key is needed: Authorization: Bearer KEY"));
+    }
+    Ok(Caller::local())
 }
 
 /// The key of a request, as OpenAI's or Anthropic's clients send it.

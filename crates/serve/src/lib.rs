@@ -4,18 +4,24 @@
 //! [`run`] serves until the program is told to end. What a model is, and how it is loaded, stands below and above.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod admission;
 mod ask;
+mod audit;
 mod body;
 mod bridge;
 mod caller;
+mod connections;
+mod control;
 mod fields;
 mod guard;
+mod keys;
 mod limits;
 mod metrics;
-mod moment;
+pub mod moment;
 mod ollama;
 mod openai;
+mod openapi;
 mod own;
 mod refusal;
 mod routes;
@@ -23,12 +29,19 @@ mod served;
 mod server;
 mod state;
 mod telling;
+mod tls;
+mod visit;
 
 pub use std::net::{IpAddr, SocketAddr};
 
+pub use audit::{Audit, Checked, Prompts, verify as verify_audit};
 pub use caller::{Caller, Scope, Scopes};
+pub use control::{Answer, Place, Told, random_key, running};
 pub use fields::page as fields_page;
 pub use guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
+pub use keys::{Book, KEYS_FILE, KeyError, Keys, NewKey, Record, Use};
+pub use openapi::document as openapi;
 pub use routes::{Access, Row, table};
 pub use served::{Failed, Scored, Served, Texts, Vectors, Work};
 pub use server::{Listening, Options, StartError, run, start};
+pub use tls::TlsFiles;

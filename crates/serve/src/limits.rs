@@ -18,6 +18,12 @@ pub const BODY_TIME: Duration = Duration::from_secs(30);
 pub const READ_TIME: Duration = Duration::from_secs(30);
 /// Parts of a stream that wait for the client.
 pub const UNREAD_PARTS: usize = 64;
+/// Answers of one key that are made or wait, where it was made without another number.
+pub const KEY_IN_FLIGHT: usize = 8;
+/// Connections held at once.
+pub const CONNECTIONS: usize = 2048;
+/// Bytes that the system keeps for a client that does not read; it doubles them for its own use.
+pub const SEND_BYTES: u32 = 256 << 10;
 /// Answers to one prompt.
 pub const ANSWERS: u64 = 16;
 /// Stop texts, and the bytes of one.
@@ -39,5 +45,7 @@ pub fn table() -> Vec<(&'static str, String)> {
         ("head must arrive within", format!("{} s", HEAD_TIME.as_secs())),
         ("parts of a body must follow each other within", format!("{} s", BODY_TIME.as_secs())),
         ("a stream must be read within", format!("{} s", READ_TIME.as_secs())),
+        ("answers of one key in flight", format!("{KEY_IN_FLIGHT}, or what `keys add --in-flight` said")),
+        ("connections", format!("{CONNECTIONS}, or `--connections`")),
     ]
 }

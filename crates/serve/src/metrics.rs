@@ -74,6 +74,8 @@ impl Metrics {
         for (word, count) in ["done", "left", "failed"].iter().zip(&self.ends) {
             let _ = writeln!(text, "pasture_requests_ended_total{{end=\"{word}\"}} {}", count.load(Ordering::Relaxed));
         }
+        head(&mut text, "pasture_connections", "gauge", "Connections that are held");
+        let _ = writeln!(text, "pasture_connections {}", server.door.held());
         let counts: Vec<_> = server.models.iter().map(|model| (&model.served.name, model.door.counts())).collect();
         for (name, help, at) in [
             ("pasture_answers_in_flight", "Answers that are made or wait", 0),

@@ -15,6 +15,31 @@ pub fn rfc3339(since_1970: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since_1970.subsec_micros())
 }
 
+/// A day since 1970 as `2026-11-24`.
+pub fn day(days: u64) -> String {
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// A second since 1970 as `2026-11-24T20:15:00Z`.
+pub fn second(seconds: u64) -> String {
+    let text = rfc3339(Duration::from_secs(seconds));
+    text.split('.').next().map_or_else(String::new, |text| format!("{text}Z"))
+}
+
+/// The day since 1970 of a text as `2026-11-24`; none where there is no such day, or it is before 1970.
+pub fn of_day(text: &str) -> Option<u64> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, number] = parts.as_slice() else { return None };
+    if (year.len(), month.len(), number.len()) != (4, 2, 2) {
+        return None;
+    }
+    let (year, month): (u64, u64) = (year.parse().ok()?, month.parse().ok()?);
+    let guess = year.checked_sub(1970)? * 365 + year.saturating_sub(1969) / 4 + month.saturating_sub(1) * 30;
+    // At most some days off: leap days, centuries, and months of 31 days.
+    (guess.saturating_sub(40)..guess + 40).find(|days| day(*days) == text)
+}
+
 /// Year, month and day of a day since 1970, counted in years that begin in March and eras of 400 years.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
@@ -30,6 +55,17 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_read_as_they_are_written() {
+        for days in (0..60_000).step_by(7) {
+            assert_eq!(of_day(&day(days)), Some(days));
+        }
+        for wrong in ["2026-02-30", "2026-2-3", "1969-12-31", "2026-13-01", "", "2026-01-01T", "0000-00-00"] {
+            assert_eq!(of_day(wrong), None, "{wrong}");
+        }
+        assert_eq!(second(951_782_400), "2000-02-29T00:00:00Z");
+    }
 
     #[test]
     fn moments_are_written_as_the_system_does() {

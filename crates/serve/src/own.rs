@@ -23,8 +23,14 @@ pub fn healthy() -> Response {
 pub fn ready(server: &Server) -> Result<Response, Refusal> {
     match server.draining.load(Ordering::Relaxed) {
         true => Err(Refusal::draining()),
+        false if !server.is_told() => Err(Refusal::untold()),
         false => Ok(Json(json!({"status": "ready"})).into_response()),
     }
+}
+
+/// The document that describes all routes.
+pub fn openapi() -> Response {
+    Json(crate::openapi::document()).into_response()
 }
 
 /// Counts for Prometheus.

@@ -17,6 +17,10 @@ pub enum Style {
     Ollama,
 }
 
+/// The word for why an answer is a refusal, as it goes with the answer to whoever tells it elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Why(pub &'static str);
+
 /// A request that is not answered.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -61,6 +65,12 @@ impl Refusal {
         Refusal { retry_after: Some(5), ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message) }
     }
 
+    /// 503: what is not told in the audit log is not done.
+    pub fn untold() -> Refusal {
+        let message = "the audit log cannot be written, so nothing is answered";
+        Refusal { retry_after: Some(5), ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_failed", message) }
+    }
+
     /// With the code.
     pub fn code(mut self, code: &'static str) -> Refusal {
         self.code = code;
@@ -90,6 +100,7 @@ impl Refusal {
     /// The answer.
     pub fn response(&self, style: Style) -> Response {
         let mut response = (self.status, axum::Json(self.body(style))).into_response();
+        response.extensions_mut().insert(Why(self.code));
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -8,12 +8,14 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use pasture_files::nearest::likely;
+use serde_json::Value;
 
 use crate::caller::Scope;
 use crate::fields::{Asked, Body, of};
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
-use crate::{body, guard, ollama, openai, own};
+use crate::visit::Visit;
+use crate::{admin, body, guard, ollama, openai, own};
 
 /// Who may use a route where there is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub enum Does {
     Ready,
     /// Counts.
     Metrics,
+    /// The document that describes all routes.
+    OpenApi,
+    /// What the server does now.
+    State,
     /// The served models.
     Models,
     /// One of them.
@@ -86,6 +92,9 @@ pub fn table() -> &'static [Row] {
         open("/healthz", Does::Healthy),
         open("/readyz", Does::Ready),
         row("/metrics", OpenAi, Does::Metrics).needs(Admin),
+        row("/openapi.json", OpenAi, Does::OpenApi),
+        row("/admin/state", OpenAi, Does::State).needs(Admin),
+        row("/admin/stop", OpenAi, Does::Answers(Body::Stop)).needs(Admin),
         row("/v1/models", OpenAi, Does::Models),
         row("/v1/models/{*model}", OpenAi, Does::Model),
         row("/v1/chat/completions", OpenAi, Does::Answers(Body::Chat)).needs(Infer),
@@ -156,6 +165,8 @@ async fn handle(row: &'static Row, server: Arc<Server>, request: Request) -> Res
         Does::Healthy => Ok(own::healthy()),
         Does::Ready => own::ready(&server),
         Does::Metrics => Ok(own::metrics(&server)),
+        Does::OpenApi => Ok(own::openapi()),
+        Does::State => Ok(admin::state(&server)),
         Does::Models => Ok(openai::models::list(&server)),
         Does::Model => openai::models::one(&server, request.uri().path()),
         Does::Version => Ok(ollama::models::version()),
@@ -167,6 +178,9 @@ async fn handle(row: &'static Row, server: Arc<Server>, request: Request) -> Res
 
 async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Response, Refusal> {
     let object = body::object(request).await?;
+    if let Some(visit) = Visit::current() {
+        visit.asked(|| Value::Object(object.clone()));
+    }
     let mut asked = Asked::check(object, of(kind), server.options.lenient)?;
     if asked.value("stream_options.include_usage").is_some() && !asked.flag("stream") {
         asked.unused.push("stream_options".to_owned());
@@ -181,6 +195,7 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
         Body::OllamaShow => ollama::models::show(server, &asked),
         Body::Tokenize => own::tokenize(server, &asked).await,
         Body::Detokenize => own::detokenize(server, &asked).await,
+        Body::Stop => admin::stop(server, &asked),
     }?;
     if !asked.unused.is_empty()
         && let Ok(names) = HeaderValue::from_str(&unused(&asked.unused))

@@ -6,14 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
+use crate::audit::Audit;
 use crate::guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
+use crate::keys::Keys;
 use crate::limits;
 use crate::routes::router;
 use crate::served::Served;
 use crate::state::Server;
+use crate::tls::{self, TlsFiles};
 
 /// How to serve.
 #[derive(Clone)]
@@ -22,6 +27,16 @@ pub struct Options {
     pub address: SocketAddr,
     /// Who may ask; everybody where absent, which is for loopback only.
     pub key: Option<Key>,
+    /// Further keys, from their file.
+    pub keys: Option<Arc<Keys>>,
+    /// The key of programs on this machine that read where the server is.
+    pub control: Option<Key>,
+    /// Certificate and key; plain HTTP where absent.
+    pub tls: Option<TlsFiles>,
+    /// Where requests are told.
+    pub audit: Option<Arc<Audit>>,
+    /// Connections that are held at once.
+    pub connections: usize,
     /// Origins whose pages may ask from a browser.
     pub origins: Vec<String>,
     /// Fields that are not known are listed instead of refused.
@@ -46,6 +61,11 @@ impl Options {
         Options {
             address,
             key: None,
+            keys: None,
+            control: None,
+            tls: None,
+            audit: None,
+            connections: limits::CONNECTIONS,
             origins: Vec::new(),
             lenient: false,
             slots: 16,
@@ -80,6 +100,8 @@ pub struct Listening {
     server: Arc<Server>,
     handle: Handle<SocketAddr>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// Looks after the certificate.
+    following: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// Begins to listen. Called inside a runtime.
@@ -88,15 +110,54 @@ pub struct Listening {
 /// When an address that others can reach has no key, or it cannot be taken.
 pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listening, StartError> {
     options.loopback = is_loopback(options.address.ip());
-    if !options.loopback && options.key.is_none() {
+    let has_key = options.key.is_some() || options.keys.as_ref().is_some_and(|keys| keys.usable());
+    if !options.loopback && !has_key {
         return Err(StartError::Options(PUBLIC_NEEDS_KEY.to_owned()));
     }
-    let listener = TcpListener::bind(options.address)?;
-    listener.set_nonblocking(true)?;
+    let tls = match options.tls.clone() {
+        Some(files) => Some((files.read().map_err(StartError::Options)?, files)),
+        None => None,
+    };
+    let listener = listen(options.address)?;
     let (address, head_time) = (listener.local_addr()?, options.head_time);
     let server = Arc::new(Server::new(models, options));
     let handle = Handle::new();
-    let mut listening = axum_server::from_tcp(listener)?.handle(handle.clone()).http1_only();
+    let routes = router(server.clone()).into_make_service();
+    let door = server.door.clone();
+    let (serving, following) = match tls {
+        None => {
+            let listening = axum_server::from_tcp(listener)?.acceptor(door);
+            (tokio::spawn(bounded(listening, &handle, head_time).serve(routes)), None)
+        }
+        Some((config, files)) => {
+            let config = RustlsConfig::from_config(config);
+            let following = tokio::spawn(tls::follow(files, config.clone()));
+            let acceptor = RustlsAcceptor::new(config).handshake_timeout(head_time).acceptor(door);
+            let listening = axum_server::from_tcp(listener)?.acceptor(acceptor);
+            (tokio::spawn(bounded(listening, &handle, head_time).serve(routes)), Some(following))
+        }
+    };
+    Ok(Listening { address, server, handle, serving, following })
+}
+
+/// A listener whose connections take little of the system's memory when their clients do not read.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(limits::SEND_BYTES)?;
+    socket.bind(address)?;
+    let listener = socket.listen(1024)?.into_std()?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// A server with the limits of heads.
+fn bounded<A>(
+    listening: axum_server::Server<SocketAddr, A>,
+    handle: &Handle<SocketAddr>,
+    head_time: Duration,
+) -> axum_server::Server<SocketAddr, A> {
+    let mut listening = listening.handle(handle.clone()).http1_only();
     listening
         .http_builder()
         .http1()
@@ -104,12 +165,15 @@ pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listenin
         .header_read_timeout(head_time)
         .max_headers(limits::HEADERS)
         .max_buf_size(limits::HEAD_BYTES);
-    let router = router(server.clone());
-    let serving = tokio::spawn(listening.serve(router.into_make_service()));
-    Ok(Listening { address, server, handle, serving })
+    listening
 }
 
 impl Listening {
+    /// Waits until a client with the right to do so asks for the end.
+    pub async fn asked_to_end(&self) {
+        self.server.asked_to_end.notified().await;
+    }
+
     /// Ends: readiness at once, the listener after `linger`, answers after `drain`, which then end with an error.
     ///
     /// # Errors
@@ -127,6 +191,9 @@ impl Listening {
         });
         let ended = self.serving.await;
         last.abort();
+        if let Some(following) = self.following {
+            following.abort();
+        }
         ended.map_err(std::io::Error::other)??;
         Ok(())
     }
@@ -138,12 +205,16 @@ impl Listening {
 /// As [`start`]; also when the system gives no threads.
 pub fn run(models: Vec<Served>, options: Options, tell: impl FnOnce(SocketAddr)) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (audit, keys) = (options.audit.clone(), options.keys.clone());
     let result = runtime.block_on(async {
         let linger = options.linger;
         let mut signals = Signals::new()?;
         let listening = start(models, options).await?;
         tell(listening.address);
-        let linger = if signals.next().await { linger } else { Duration::ZERO };
+        let linger = tokio::select! {
+            terminated = signals.next() => if terminated { linger } else { Duration::ZERO },
+            () = listening.asked_to_end() => linger,
+        };
         let (ended, told) = oneshot::channel();
         let end = tokio::spawn(async move {
             let result = listening.end(linger).await;
@@ -158,6 +229,13 @@ pub fn run(models: Vec<Served>, options: Options, tell: impl FnOnce(SocketAddr))
     });
     // Work that cannot be stopped is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
+    // What was answered is told, and what was used is counted, before the program ends.
+    if let Some(audit) = audit {
+        audit.finish();
+    }
+    if let Some(keys) = keys {
+        keys.finish();
+    }
     result
 }
 

@@ -5,13 +5,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use pasture_files::nearest::nearest;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::admission::{Admission, Room};
+use crate::connections::Door;
 use crate::metrics::Metrics;
 use crate::refusal::{Refusal, quoted};
 use crate::served::Served;
 use crate::server::Options;
+use crate::visit::Visit;
 
 /// A model with its door.
 pub struct Model {
@@ -30,6 +32,10 @@ pub struct Server {
     pub draining: AtomicBool,
     /// True when what is still being made must end.
     pub stop: watch::Sender<bool>,
+    /// Told when a client with the right to do so asks for the end.
+    pub asked_to_end: Notify,
+    /// Connections.
+    pub door: Door,
     /// When it began, since 1970.
     pub started: Duration,
 }
@@ -42,19 +48,39 @@ impl Server {
             Arc::new(Model { served, door: Arc::new(Admission::new(room)), turn: Semaphore::new(1) })
         };
         let models = models.into_iter().map(model).collect();
+        let door = Door::new(options.connections);
         Server {
             models,
             options,
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),
+            asked_to_end: Notify::new(),
+            door,
             started: crate::moment::since_1970(),
         }
     }
 
-    /// The model of that name, with or without Ollama's `:latest`; the only one where none is named.
+    /// Can the audit log be written, where there is one?
+    pub fn is_told(&self) -> bool {
+        self.options.audit.as_ref().is_none_or(|audit| audit.works())
+    }
+
+    /// The model that a request asks for and may use.
     pub fn model(&self, name: Option<&str>) -> Result<&Arc<Model>, Refusal> {
-        let names = || self.models.iter().map(|model| model.served.name.as_str());
+        let model = self.find(name)?;
+        if !Visit::may_use(&model.served.name) {
+            return Err(no_model(name.unwrap_or_default(), None));
+        }
+        if let Some(visit) = Visit::current() {
+            visit.model(&model.served.name);
+        }
+        Ok(model)
+    }
+
+    /// The model of that name, with or without Ollama's `:latest`; the only one where none is named.
+    fn find(&self, name: Option<&str>) -> Result<&Arc<Model>, Refusal> {
+        let names = || self.models.iter().map(|model| model.served.name.as_str()).filter(|name| Visit::may_use(name));
         let Some(name) = name else {
             return match self.models.as_slice() {
                 [only] => Ok(only),
@@ -63,11 +89,13 @@ impl Server {
         };
         let plain = name.strip_suffix(":latest").unwrap_or(name);
         let found = self.models.iter().find(|model| model.served.name == name || model.served.name == plain);
-        found.ok_or_else(|| {
-            let near = nearest(name, names()).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-            let message = format!("no model {} is served{near}", quoted(name));
-            let status = axum::http::StatusCode::NOT_FOUND;
-            Refusal { param: Some("model".to_owned()), ..Refusal::new(status, "model_not_found", message) }
-        })
+        found.ok_or_else(|| no_model(name, nearest(name, names())))
     }
+}
+
+fn no_model(name: &str, near: Option<&str>) -> Refusal {
+    let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+    let message = format!("no model {} is served{near}", quoted(name));
+    let status = axum::http::StatusCode::NOT_FOUND;
+    Refusal { param: Some("model".to_owned()), ..Refusal::new(status, "model_not_found", message) }
 }

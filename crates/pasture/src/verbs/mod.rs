@@ -12,14 +12,18 @@ mod embed;
 mod eval;
 mod export;
 mod generate;
+mod keys;
 mod list;
 mod logits;
 mod man;
 mod merge;
 mod model;
+mod place;
+mod ps;
 mod quantize;
 mod serve;
 mod show;
+mod stop;
 mod template;
 mod tokenize;
 mod tune;
@@ -50,6 +54,9 @@ pub enum Verb {
     Merge(Box<merge::Arguments>),
     Tune(Box<tune::Arguments>),
     Serve(Box<serve::Arguments>),
+    Keys(Box<keys::Arguments>),
+    Ps(ps::Arguments),
+    Stop(stop::Arguments),
     Config(Box<config::Arguments>),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -78,6 +85,9 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Serve(arguments) => serve::run(*arguments, program),
+        Verb::Keys(arguments) => keys::run(&arguments),
+        Verb::Ps(arguments) => ps::run(&arguments),
+        Verb::Stop(arguments) => stop::run(&arguments),
         Verb::Config(arguments) => config::run(&arguments, program),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),

@@ -1,14 +1,18 @@
 //! `pasture serve`: models behind the APIs that clients know. What is served and how stands in `pasture-serve`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use pasture::{EmbedOptions, Error, Model};
-use pasture_serve::{Failed, IpAddr, Key, Options, Scored, Served, SocketAddr, StartError, Texts, Vectors, Work};
+use pasture_serve::{
+    Audit, Checked, Failed, IpAddr, Key, Keys, Options, Prompts, Scored, Served, SocketAddr, StartError, Texts,
+    TlsFiles, Told, Vectors, Work,
+};
 use serde_json::json;
 
-use super::model;
+use super::keys::{FileFlag, of_key};
+use super::{model, place};
 use crate::exit::{Failure, Status, of_io};
 use crate::output;
 use crate::settings::{Given, RunFlags};
@@ -17,17 +21,20 @@ use crate::settings::{Given, RunFlags};
 #[derive(Args)]
 #[command(after_help = "\
 Without a key only this machine is served: an address that others can reach
-needs --api-key or PASTURE_API_KEY. Ctrl-C ends at once with what is being
-made; SIGTERM lets balancers know first.
+needs a key of `pasture keys add`, --api-key or PASTURE_API_KEY. Ctrl-C ends
+at once with what is being made; SIGTERM lets balancers know first.
 
 Examples:
   pasture serve my-model.gguf
   pasture serve my-model.gguf my-encoder --port 8000 --slots 8
   PASTURE_API_KEY=... pasture serve my-model.gguf --host 0.0.0.0
+  pasture serve my-model.gguf --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+  pasture serve my-model.gguf --audit audit.jsonl
+  pasture serve --verify-audit audit.jsonl
   pasture serve --fields")]
 pub struct Arguments {
     /// Files, folders, or names from a Hugging Face cache or Ollama folder
-    #[arg(required_unless_present = "fields")]
+    #[arg(required_unless_present_any = ["fields", "verify_audit"])]
     models: Vec<String>,
     /// The address to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -38,6 +45,8 @@ pub struct Arguments {
     /// The key that every request must have
     #[arg(long, value_name = "KEY", env = "PASTURE_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    #[command(flatten)]
+    safety: SafetyFlags,
     /// An origin whose pages may ask from a browser, as https://example.org; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     cors: Vec<String>,
@@ -66,12 +75,42 @@ pub struct Arguments {
     running: RunFlags,
 }
 
+/// What makes a server safe on a network.
+#[derive(Args)]
+struct SafetyFlags {
+    #[command(flatten)]
+    keys: FileFlag,
+    /// The certificate to show, and those between it and a root, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Tell each request in this file, as JSON lines that hold each other's digests
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// Tell what was asked as well
+    #[arg(long, requires = "audit")]
+    audit_prompts: bool,
+    /// Check such a file, and serve nothing
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    verify_audit: Option<PathBuf>,
+    /// Connections that are held at once; more are closed
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    connections: u32,
+}
+
 pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     if arguments.fields {
         return output::print(&pasture_serve::fields_page());
     }
+    if let Some(file) = &arguments.safety.verify_audit {
+        return verify(file, arguments.json);
+    }
     // Before models are loaded, which takes long.
-    let options = options(&arguments)?;
+    let (options, control) = options(&arguments)?;
+    let cert = arguments.safety.tls_cert.clone();
+    let scheme = if cert.is_some() { "https" } else { "http" };
     let given = program.clone().and(&arguments.running.0);
     let mut served: Vec<Served> = Vec::new();
     for name in &arguments.models {
@@ -86,15 +125,19 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     }
     let names: Vec<String> = served.iter().map(|model| model.name.clone()).collect();
     let mut told = Ok(());
+    // Where this server is, for `pasture ps` and `pasture stop`; the file goes with it.
+    let mut place = None;
     let result = pasture_serve::run(served, options, |address| {
-        let url = format!("http://{address}");
+        let url = format!("{scheme}://{address}");
+        place = place::running().and_then(|folder| tell(&folder, address, scheme, &control, cert.as_deref()));
         told = match arguments.json {
             true => output::json(&json!({"url": url, "models": names})),
             false => output::line(&format!("serving {} at {url}", names.join(", "))),
         };
     });
+    drop(place);
     result.map_err(|error| match error {
-        StartError::Options(what) => needs_key(what),
+        StartError::Options(what) => Failure::new(Status::Usage, what),
         StartError::System(error) => {
             let what = format!("cannot serve at {}:{}: {error}", arguments.host, arguments.port);
             Failure::new(of_io(&error), what)
@@ -103,12 +146,40 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     told
 }
 
-fn needs_key(what: String) -> Failure {
-    let hint = "set PASTURE_API_KEY, or leave --host out to serve this machine only";
-    Failure::new(Status::Usage, what).hint(hint.to_owned())
+/// Checks an audit log.
+fn verify(file: &Path, as_json: bool) -> Result<(), Failure> {
+    if !file.exists() {
+        return Err(Failure::new(Status::NoInput, format!("there is no file {}", file.display())));
+    }
+    let checked = pasture_serve::verify_audit(file).map_err(|what| Failure::new(Status::Data, what))?;
+    let Checked { lines, cut, last } = checked;
+    match as_json {
+        true => output::json(&json!({"lines": lines, "cut": cut, "last": last})),
+        false => {
+            output::line(&format!("{lines} lines are as they were written, {cut} cut by a crash; the last is {last}"))
+        }
+    }
 }
 
-fn options(arguments: &Arguments) -> Result<Options, Failure> {
+/// Tells programs of this user where the server is. One whose folders cannot be written serves all the same.
+fn tell(folder: &Path, address: SocketAddr, scheme: &str, key: &str, cert: Option<&Path>) -> Option<Told> {
+    let mut reached = address;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => reached.set_ip([127, 0, 0, 1].into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => reached.set_ip([0, 0, 0, 0, 0, 0, 0, 1].into()),
+        _ => {}
+    }
+    match Told::write(folder, &format!("{scheme}://{reached}"), key, cert) {
+        Ok(told) => Some(told),
+        Err(error) => {
+            eprintln!("note: `pasture ps` will not find this server: {}: {error}", folder.display());
+            None
+        }
+    }
+}
+
+/// The options, and the key of programs on this machine.
+fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
     let key = match &arguments.api_key {
         None => None,
         Some(text) => {
@@ -116,8 +187,18 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
             Some(Key::new(text).ok_or_else(|| Failure::new(Status::Usage, what))?)
         }
     };
-    if key.is_none() && !pasture_serve::is_loopback(arguments.host) {
-        return Err(needs_key(format!("{}: {} is one", pasture_serve::PUBLIC_NEEDS_KEY, arguments.host)));
+    let safety = &arguments.safety;
+    let keys = safety.keys.path().map(|path| Keys::watch(&path)).transpose().map_err(of_key)?;
+    if key.is_none() && !keys.as_ref().is_some_and(Keys::usable) && !pasture_serve::is_loopback(arguments.host) {
+        let what = format!("{}: {} is one", pasture_serve::PUBLIC_NEEDS_KEY, arguments.host);
+        let hint = "`pasture keys add NAME` makes one; or leave --host out to serve this machine only";
+        return Err(Failure::new(Status::Usage, what).hint(hint.to_owned()));
+    }
+    let tls = safety.tls_cert.clone().zip(safety.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+    if let Some(files) = &tls {
+        files.read().map_err(|what| Failure::new(Status::Data, what))?;
+    } else if !pasture_serve::is_loopback(arguments.host) {
+        eprintln!("note: keys and answers cross the network in the clear; --tls-cert and --tls-key change that");
     }
     let is_origin = |text: &String| {
         let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
@@ -127,14 +208,24 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
         let what = format!("`--cors` needs an origin such as https://example.org, not {wrong:?}");
         return Err(Failure::new(Status::Usage, what));
     }
-    Ok(Options {
+    let prompts = if safety.audit_prompts { Prompts::Told } else { Prompts::LeftOut };
+    let audit = safety.audit.as_deref().map(|file| Audit::open(file, prompts)).transpose();
+    let audit = audit.map_err(|what| Failure::new(Status::CannotCreate, what))?;
+    let control = pasture_serve::random_key()?;
+    let options = Options {
         key,
+        keys: keys.map(Arc::new),
+        control: Key::new(&control),
+        tls,
+        audit: audit.map(Arc::new),
+        connections: safety.connections as usize,
         origins: arguments.cors.clone(),
         lenient: arguments.lenient,
         slots: arguments.slots as usize,
         queue: arguments.queue.map(|queue| queue as usize),
         ..Options::new(SocketAddr::new(arguments.host, arguments.port))
-    })
+    };
+    Ok((options, control))
 }
 
 /// The name by which requests ask: that of a cache as it is, of a file or folder its last part without `.gguf`.

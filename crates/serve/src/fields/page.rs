@@ -44,6 +44,10 @@ pub fn page() -> String {
 }
 
 fn section(page: &mut String, fields: &[Field]) {
+    if fields.is_empty() {
+        page.push_str("An empty object.\n");
+        return;
+    }
     page.push_str("| field | values | meaning |\n|---|---|---|\n");
     for field in fields {
         if let Effect::Effective(kind) = field.effect {

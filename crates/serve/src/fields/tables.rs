@@ -28,11 +28,13 @@ pub enum Body {
     Tokenize,
     /// `/detokenize`.
     Detokenize,
+    /// `/admin/stop`.
+    Stop,
 }
 
 impl Body {
     /// All of them, with their routes.
-    pub const ALL: [(Body, &'static str); 9] = [
+    pub const ALL: [(Body, &'static str); 10] = [
         (Body::Chat, "/v1/chat/completions"),
         (Body::Completion, "/v1/completions"),
         (Body::Embeddings, "/v1/embeddings"),
@@ -42,6 +44,7 @@ impl Body {
         (Body::OllamaShow, "/api/show"),
         (Body::Tokenize, "/tokenize"),
         (Body::Detokenize, "/detokenize"),
+        (Body::Stop, "/admin/stop"),
     ];
 }
 
@@ -66,6 +69,7 @@ fn build(body: Body) -> Vec<Field> {
         Body::OllamaShow => OLLAMA_SHOW.to_vec(),
         Body::Tokenize => TOKENIZE.to_vec(),
         Body::Detokenize => DETOKENIZE.to_vec(),
+        Body::Stop => Vec::new(),
     }
 }
 

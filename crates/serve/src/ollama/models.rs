@@ -12,6 +12,7 @@ use crate::openai::embeddings::vectors;
 use crate::refusal::Refusal;
 use crate::served::Served;
 use crate::state::Server;
+use crate::visit::Visit;
 
 /// The version of this program.
 pub fn version() -> Response {
@@ -21,7 +22,13 @@ pub fn version() -> Response {
 /// The served models. What is not known (digest, size, time of change) is left out.
 pub fn tags(server: &Server) -> Response {
     let one = |served: &Served| json!({"name": served.name, "model": served.name, "details": details(served)});
-    let models: Vec<Value> = server.models.iter().map(|model| one(&model.served)).collect();
+    let models: Vec<Value> = server
+        .models
+        .iter()
+        .map(|model| &model.served)
+        .filter(|served| Visit::may_use(&served.name))
+        .map(one)
+        .collect();
     Json(json!({"models": models})).into_response()
 }
 

@@ -40,8 +40,10 @@ pub async fn vectors(
     normalize: Option<bool>,
 ) -> Result<Vectors, Refusal> {
     let texts = texts(input);
-    let _permit = model.door.admit(1)?;
-    in_turn(model, move |served| served.work.embed(texts, truncate, normalize)).await
+    let permit = model.door.admit(1)?;
+    let made = in_turn(model, move |served| served.work.embed(texts, truncate, normalize)).await?;
+    permit.took(made.tokens, 0);
+    Ok(made)
 }
 
 fn texts(input: &Value) -> Texts {

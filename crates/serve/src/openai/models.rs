@@ -6,10 +6,16 @@ use serde_json::{Value, json};
 
 use crate::refusal::Refusal;
 use crate::state::{Model, Server};
+use crate::visit::Visit;
 
 /// All served models.
 pub fn list(server: &Server) -> Response {
-    let models: Vec<Value> = server.models.iter().map(|model| object(server, model)).collect();
+    let models: Vec<Value> = server
+        .models
+        .iter()
+        .filter(|model| Visit::may_use(&model.served.name))
+        .map(|model| object(server, model))
+        .collect();
     Json(json!({"object": "list", "data": models})).into_response()
 }
 

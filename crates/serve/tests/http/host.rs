@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ fn loaded() -> &'static (Arc<Decoder>, Prompt) {
 struct Counted {
     inner: Runner,
     steps: Arc<AtomicUsize>,
+    panics: Arc<AtomicBool>,
     delay: Duration,
 }
 
@@ -57,6 +58,7 @@ impl Forward for Counted {
     fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> pasture_model::Result<Tensor> {
         self.steps.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.delay);
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "broken on purpose");
         self.inner.logits(batch, kv, rows)
     }
 }
@@ -97,6 +99,8 @@ impl Work for Beside {
 pub struct Host {
     pub address: SocketAddr,
     pub steps: Arc<AtomicUsize>,
+    /// The next step panics.
+    pub panics: Arc<AtomicBool>,
     pub engine: Engine,
     pub prompt: Prompt,
     listening: Option<Listening>,
@@ -120,7 +124,8 @@ impl Host {
         let (decoder, prompt) = loaded();
         let steps = Arc::new(AtomicUsize::new(0));
         let inner = Runner::new(decoder.clone(), KvFormat::F32);
-        let forward = Counted { inner, steps: steps.clone(), delay };
+        let panics = Arc::new(AtomicBool::new(false));
+        let forward = Counted { inner, steps: steps.clone(), panics: panics.clone(), delay };
         let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
         let engine_options = EngineOptions { running: options.slots, ..EngineOptions::default() };
         let engine = Engine::start(Box::new(forward), text, engine_options).unwrap();
@@ -136,7 +141,7 @@ impl Host {
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
         let listening = runtime.block_on(pasture_serve::start(vec![served], options)).unwrap();
         let address = listening.address;
-        Host { address, steps, engine, prompt: prompt.clone(), listening: Some(listening), runtime }
+        Host { address, steps, panics, engine, prompt: prompt.clone(), listening: Some(listening), runtime }
     }
 
     /// A gauge or counter.
@@ -159,6 +164,15 @@ impl Host {
     pub fn end(&mut self, linger: Duration) -> tokio::task::JoinHandle<()> {
         let listening = self.listening.take().unwrap();
         self.runtime.spawn(async move { listening.end(linger).await.unwrap() })
+    }
+
+    /// Waits until a client asked for the end, and ends.
+    pub fn ends_when_asked(&mut self) {
+        let listening = self.listening.take().unwrap();
+        self.runtime.block_on(async {
+            listening.asked_to_end().await;
+            listening.end(Duration::ZERO).await.unwrap();
+        });
     }
 
     pub fn join(&self, end: tokio::task::JoinHandle<()>) {

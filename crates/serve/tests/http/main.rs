@@ -5,7 +5,9 @@
 
 mod client;
 mod host;
+mod keys;
 mod load;
 mod ollama;
 mod openai;
 mod safety;
+mod shield;
