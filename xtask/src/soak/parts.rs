@@ -16,7 +16,8 @@ const CAPACITY: usize = 16;
 const MIB: f64 = 1024.0 * 1024.0;
 
 fn stream(max_tokens: usize) -> String {
-    let body = format!(r#"{{"prompt": "Sheep eat grass", "max_tokens": {max_tokens}, "ignore_eos": true, "stream": true}}"#);
+    let body =
+        format!(r#"{{"prompt": "Sheep eat grass", "max_tokens": {max_tokens}, "ignore_eos": true, "stream": true}}"#);
     request("POST", "/v1/completions", &body)
 }
 
@@ -98,10 +99,13 @@ pub fn disconnects(serving: &Serving, size: &Size) -> Result<()> {
         }
     });
     let [done, cut, malformed, large, full] = ends.into_inner().expect("no client panics");
-    println!("  seed 0x9e3779b97f4a7c15: {done} done, {cut} cut, {malformed} malformed, {large} too large, {full} refused or lost");
+    println!(
+        "  seed 0x9e3779b97f4a7c15: {done} done, {cut} cut, {malformed} malformed, {large} too large, {full} refused or lost"
+    );
     std::thread::sleep(Duration::from_secs(12));
     let mut worse = Vec::new();
-    let (accepted, ended) = (serving.metric("pasture_requests_accepted_total")?, serving.metric("pasture_requests_ended_total")?);
+    let (accepted, ended) =
+        (serving.metric("pasture_requests_accepted_total")?, serving.metric("pasture_requests_ended_total")?);
     println!("  accepted {accepted}, ended {ended}");
     at_most("accepted without one end", accepted.abs_diff(ended) as f64, 0.0, "", &mut worse);
     for gauge in ["pasture_answers_in_flight", "pasture_answers_waiting", "pasture_prompt_tokens_waiting"] {
@@ -137,13 +141,20 @@ fn one(serving: &Serving, random: &mut Random) -> usize {
             let head = request("POST", "/v1/completions", "").replace("Content-Length: 0", "Content-Length: 99999999");
             if status(&head) == 413 { 3 } else { 4 }
         }
-        _ => if status(&self::stream(tokens)) == 200 { 0 } else { 4 },
+        _ => {
+            if status(&self::stream(tokens)) == 200 {
+                0
+            } else {
+                4
+            }
+        }
     }
 }
 
 /// A thousand sockets that send a byte now and then.
 pub fn slow_senders(serving: &Serving, _: &Size) -> Result<()> {
-    let ask_all = || -> Result<Vec<Duration>> { (0..400).map(|_| Ok(get(&serving.address, "/healthz")?.first)).collect() };
+    let ask_all =
+        || -> Result<Vec<Duration>> { (0..400).map(|_| Ok(get(&serving.address, "/healthz")?.first)).collect() };
     ask_all()?;
     let mut alone = ask_all()?;
     let before = serving.memory()?;
@@ -173,7 +184,9 @@ pub fn slow_readers(serving: &Serving, _: &Size) -> Result<()> {
     deaf.write_all(request("POST", "/v1/completions", body).as_bytes())?;
     let began = Instant::now();
     let (mut most, mut others) = (before, Vec::new());
-    while serving.metric("pasture_requests_ended_total{end=\"left\"}")? == 0 && began.elapsed() < Duration::from_secs(120) {
+    while serving.metric("pasture_requests_ended_total{end=\"left\"}")? == 0
+        && began.elapsed() < Duration::from_secs(120)
+    {
         most = most.max(serving.memory()?);
         others.push(ask(&serving.address, &stream(8))?.first);
         std::thread::sleep(Duration::from_millis(250));

@@ -58,7 +58,9 @@ impl Serving {
 
     /// Open descriptors, and threads.
     pub fn counts(&self) -> Result<(usize, usize)> {
-        let count = |what: &str| Ok::<_, std::io::Error>(std::fs::read_dir(format!("/proc/{}/{what}", self.child.id()))?.count());
+        let count = |what: &str| {
+            Ok::<_, std::io::Error>(std::fs::read_dir(format!("/proc/{}/{what}", self.child.id()))?.count())
+        };
         Ok((count("fd")?, count("task")?))
     }
 }
