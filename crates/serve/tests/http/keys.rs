@@ -44,6 +44,8 @@ impl With {
     /// A key that the server has seen.
     fn add(&self, key: &NewKey) -> String {
         let (_, text) = self.book.add(key).unwrap();
+        // Before the first key is seen, everybody is let in.
+        self.wait(|with| with.ask("wrong", "GET", "/api/version", &json!({})).status == 401);
         self.wait(|with| with.ask(&text, "GET", "/api/version", &json!({})).status == 200);
         text
     }
