@@ -159,7 +159,9 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         if let Some(account) = &self.account {
-            let tokens = { self.facts().prompt_tokens + self.facts().new_tokens };
+            let facts = self.facts();
+            let tokens = facts.prompt_tokens + facts.new_tokens;
+            drop(facts);
             account.spend(tokens, since_1970());
         }
         if let Some(audit) = self.audit.take() {
