@@ -1,13 +1,6 @@
 //! Bundles: models with their prompt, adapters, card, licence, receipts and lineage in one file, for machines without a
 //! network. The file is the same for the same input, its pieces can be mapped, and every byte of it is signed or checked.
-//!
-//! ```text
-//! 64 bytes   "PASTURE", 0x1a, version (u32), zeros (u32), length of the manifest (u64), length of the file (u64), zeros
-//! manifest   JSON: works, and of each piece its path, offset, length and SHA-256; zeros up to a multiple of 64
-//! 128 bytes  public key (32), ed25519 signature of all that stands before without the zeros (64), zeros
-//! pieces     each at a multiple of 64, zeros between
-//! ```
-//! Numbers are little-endian. A bundle without a signature has zeros in place of key and signature.
+//! The layout stands in docs/decisions/bundles.md.
 
 mod collect;
 mod open;
