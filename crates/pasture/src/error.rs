@@ -34,6 +34,14 @@ pub enum Error {
         /// The model.
         name: String,
     },
+    /// An assistant's part is not the one that it was made of.
+    #[error("the assistant {name:?} was made of other files: {what}; `pasture create {name} --replace` makes it anew")]
+    Changed {
+        /// The assistant.
+        name: String,
+        /// What differs.
+        what: String,
+    },
     /// A message of a role that no template knows.
     #[error("{role:?} is no role; known are system, developer, user, assistant and tool")]
     Role {

@@ -18,6 +18,7 @@ use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Adapter, Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
 
+use crate::assistant::Manner;
 use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
@@ -89,6 +90,8 @@ pub struct Model {
     inner: Arc<Inner>,
     /// What its answers take beside the weights.
     adapter: Option<Arc<Adapter>>,
+    /// What an assistant changes of it.
+    manner: Option<Arc<Manner>>,
 }
 
 struct Inner {
@@ -132,6 +135,9 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
+        if let Some(assistant) = crate::assistant::find_assistant(name.as_ref())? {
+            return Model::from_assistant(name.as_ref(), &assistant, options, progress);
+        }
         let found = pasture_store::resolve(name.as_ref())?;
         let source = Source::open(&found.path)?;
         Model::from_source(name.as_ref(), &source, options, progress)
@@ -196,7 +202,7 @@ impl Model {
         let engine = Engine::start(Box::new(Runner::new(decoder.clone(), kv)), text, engine_options)?;
         let name = name.to_owned();
         let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
-        Ok(Model { inner: Arc::new(inner), adapter: None })
+        Ok(Model { inner: Arc::new(inner), adapter: None, manner: None })
     }
 
     /// Asks one question and waits for the answer.
@@ -289,18 +295,27 @@ impl Model {
         Evaluation::open(self.clone(), task)
     }
 
+    /// Whether its answers take an adapter beside the weights.
+    pub fn has_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
     /// What its answers take beside the weights.
     pub(crate) fn adapter(&self) -> Option<Arc<Adapter>> {
         self.adapter.clone()
     }
 
     pub(crate) fn with_inner(&self, adapter: Arc<Adapter>) -> Model {
-        Model { inner: self.inner.clone(), adapter: Some(adapter) }
+        Model { inner: self.inner.clone(), adapter: Some(adapter), manner: self.manner.clone() }
+    }
+
+    pub(crate) fn with_manner(&self, manner: Arc<Manner>) -> Model {
+        Model { manner: Some(manner), ..self.clone() }
     }
 
     /// The name that it was loaded by.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        self.manner.as_ref().map_or(&self.inner.name, |manner| &manner.name)
     }
 
     /// The thread that computes: requests of token ids, several answers, log-probabilities.
@@ -338,28 +353,28 @@ impl Model {
 
     /// The settings of sampling in the model's own files.
     pub fn sampling_defaults(&self) -> &SamplingOptions {
-        &self.inner.defaults
+        self.manner.as_ref().map_or(&self.inner.defaults, |manner| &manner.defaults)
     }
 
     /// The most new tokens that the model's files ask for, where they leave room after a prompt so long.
     pub(crate) fn default_max_tokens(&self, prompt: usize) -> Option<usize> {
-        let tokens = usize::try_from(self.inner.prompt.defaults().max_new_tokens?).ok()?;
+        let tokens = usize::try_from(self.prompt().defaults().max_new_tokens?).ok()?;
         (tokens > 0 && prompt.saturating_add(tokens) <= self.inner.engine.context()).then_some(tokens)
     }
 
     /// Token ids that end an answer.
     pub fn stop_ids(&self) -> &[u32] {
-        self.inner.prompt.stop_ids()
+        self.prompt().stop_ids()
     }
 
     /// Texts that end an answer.
     pub fn stop_strings(&self) -> &[String] {
-        self.inner.prompt.stop_strings()
+        self.prompt().stop_strings()
     }
 
     /// Template, special tokens, stop rules and defaults of the model's files.
     pub fn prompt(&self) -> &Prompt {
-        &self.inner.prompt
+        self.manner.as_ref().map_or(&self.inner.prompt, |manner| &manner.prompt)
     }
 
     /// The token ids that a conversation becomes, with the opening of an answer.
@@ -373,7 +388,7 @@ impl Model {
             Ok(pasture_files::prompt::Message::new(role, message.content.as_str()))
         };
         let conversation = Conversation::to_answer(messages.iter().map(message).collect::<Result<_>>()?);
-        Ok(self.inner.prompt.conversation(&conversation)?.ids)
+        Ok(self.prompt().conversation(&conversation)?.ids)
     }
 }
 

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
+mod assistant;
 mod completion;
 mod embed;
 mod error;
@@ -33,6 +34,7 @@ mod session;
 mod tuning;
 
 pub use adapter::Adapter;
+pub use assistant::{check_assistant_setting, find_assistant, preamble_of};
 pub use completion::Completion;
 pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};

@@ -31,6 +31,16 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
+    /// A finished digest of ring's; that of no other length than SHA-256's is ever handed here.
+    pub(crate) fn from_ring(digest: &ring::digest::Digest) -> Digest {
+        Digest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// Its 64 hexadecimal digits, by which hubs know a large file.
+    pub fn hexadecimal(&self) -> String {
+        Hexadecimal(&self.0).to_string()
+    }
+
     /// The name of the blob's file in Ollama's folder.
     pub fn blob_name(&self) -> String {
         format!("sha256-{}", Hexadecimal(&self.0))

@@ -93,9 +93,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_here_has_a_folder_of_its_own() {
+        let data = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| variables.iter().find(|row| row.0 == name).map(|row| row.1.into());
+            Environment::of(variable, Some("/at/a".into())).data().map(Path::to_owned)
+        };
+        assert_eq!(data(&[]), Some("/at/a/.local/share/pasture".into()));
+        assert_eq!(data(&[("XDG_DATA_HOME", "/d")]), Some("/d/pasture".into()));
+        assert_eq!(data(&[("PASTURE_HOME", "/p"), ("XDG_DATA_HOME", "/d")]), Some("/p".into()));
+    }
+
+    #[test]
     fn without_a_home_only_variables_lead_somewhere() {
         let found = Environment::of(|_| None, None);
         assert_eq!(found.places().len(), 1);
-        assert_eq!(found.hub(), None);
+        assert_eq!((found.hub(), found.data()), (None, None));
     }
 }

@@ -64,6 +64,16 @@ pub enum Error {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// A file that a person wrote says something that is not known.
+    #[error("{}, line {line}: {what}", quoted(.file))]
+    Written {
+        /// Name of the file.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
     /// A file of a place cannot be read.
     #[error(transparent)]
     File(#[from] pasture_files::Error),

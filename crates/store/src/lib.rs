@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assistant;
 pub mod bundle;
 mod digest;
 mod environment;
@@ -18,6 +19,7 @@ pub mod trust;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use assistant::Assistant;
 pub use digest::Digest;
 pub use environment::Environment;
 pub use error::{Error, Result};
@@ -62,6 +64,8 @@ pub enum Origin {
     Ollama,
     /// A bundle that was unpacked.
     Bundle,
+    /// The user, by `pasture create`.
+    Assistant,
 }
 
 impl fmt::Display for Origin {
@@ -71,6 +75,7 @@ impl fmt::Display for Origin {
             Origin::HuggingFace => "Hugging Face cache",
             Origin::Ollama => "Ollama",
             Origin::Bundle => "bundle",
+            Origin::Assistant => "assistant",
         })
     }
 }
@@ -88,14 +93,15 @@ pub struct Place {
 ///
 /// 1. a path to a file or folder;
 /// 2. a work of a bundle that was unpacked;
-/// 3. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
-/// 4. `[[host/]owner/]name[:tag]` in Ollama's folder;
-/// 5. a `name` without owner that one model in the Hugging Face cache has, in whatever case.
+/// 3. an assistant of that name;
+/// 4. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
+/// 5. `[[host/]owner/]name[:tag]` in Ollama's folder;
+/// 6. a `name` without owner that one model in the Hugging Face cache has, in whatever case.
 pub fn resolve(name: &str) -> Result<Found> {
     resolve_in(&Environment::current(), name)
 }
 
-/// All models of the Hugging Face cache and of Ollama's folder, by name. Repositories without weights and entries that
+/// All models of the Hugging Face cache and of Ollama's folder, and all assistants, by name. Repositories without weights and entries that
 /// are damaged are left out; [`resolve`] says what is wrong with one.
 pub fn list() -> Result<Vec<Found>> {
     list_in(&Environment::current())
@@ -116,6 +122,9 @@ pub fn resolve_in(environment: &Environment, text: &str) -> Result<Found> {
     if let Some(path) = bundle::find(environment, text) {
         return Ok(unpacked(text.to_owned(), path));
     }
+    if let Some(found) = of_assistant(environment, text) {
+        return Ok(found);
+    }
     // What is wrong with an entry of that name is told only where no other place has a good one.
     let mut fault = None;
     for attempt in [hub::find, ollama::find, hub::find_without_owner] {
@@ -134,6 +143,7 @@ pub fn list_in(environment: &Environment) -> Result<Vec<Found>> {
     found.extend(ollama::list(environment)?);
     let names = bundle::names(environment).into_iter();
     found.extend(names.filter_map(|name| bundle::find(environment, &name).map(|path| unpacked(name, path))));
+    found.extend(assistant::names(environment).iter().filter_map(|name| of_assistant(environment, name)));
     found.sort_by(|one, next| (&one.name, one.origin).cmp(&(&next.name, next.origin)));
     Ok(found)
 }
@@ -141,6 +151,14 @@ pub fn list_in(environment: &Environment) -> Result<Vec<Found>> {
 /// A work of a bundle.
 fn unpacked(name: String, path: PathBuf) -> Found {
     Found { name, origin: Origin::Bundle, ..at_path(&path.to_string_lossy(), &path) }
+}
+
+/// The file of an assistant; what it holds is read by [`assistant::find`].
+fn of_assistant(environment: &Environment, name: &str) -> Option<Found> {
+    let path = assistant::path(environment, name).ok().filter(|path| path.is_file())?;
+    let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+    let (name, origin) = (name.to_owned(), Origin::Assistant);
+    Some(Found { name, origin, path, bytes, format: "assistant", layers: Vec::new() })
 }
 
 fn at_path(name: &str, path: &Path) -> Found {
@@ -168,6 +186,7 @@ fn not_found(environment: &Environment, name: &Name) -> Error {
     }
     let mut known = hub::names(environment);
     known.extend(ollama::names(environment));
+    known.extend(assistant::names(environment));
     let nearest = nearest::nearest(name.text(), &known);
     Error::NotFound { name: name.text().to_owned(), looked: looked.join("; "), nearest }
 }

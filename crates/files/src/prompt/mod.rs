@@ -8,6 +8,7 @@ mod carry;
 mod conversation;
 mod defaults;
 mod error;
+mod preamble;
 mod render;
 mod sources;
 pub mod template;
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 pub use conversation::{Conversation, Message, Role, ToolCall};
 pub use defaults::Defaults;
 pub use error::{Error, Result};
+pub use preamble::Preamble;
 pub use template::{Rendered, Template};
 
 use conversation::Layout;
@@ -55,7 +57,7 @@ pub struct Encoded {
     pub trained: Vec<bool>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     tokenizer: Option<Tokenizer>,
     source: Option<Source>,
@@ -69,6 +71,7 @@ struct Inner {
     defaults: Defaults,
     layout: Layout,
     notes: Vec<String>,
+    preamble: Option<Preamble>,
 }
 
 impl Prompt {
@@ -155,6 +158,7 @@ impl Prompt {
             defaults,
             layout: Layout::default(),
             notes,
+            preamble: None,
         };
         inner.probe_layout();
         inner.add_turn_end();
@@ -209,13 +213,14 @@ impl Prompt {
 
     /// A conversation as text, with the ranges that came from its messages. It needs no tokenizer.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered> {
-        self.0.render(conversation)
+        self.0.render(&self.whole(conversation))
     }
 
     /// A conversation as tokens. No begin token is added to what a model's own template wrote, as in the reference; a
     /// built-in template gets the tokenizer's.
     pub fn conversation(&self, conversation: &Conversation) -> Result<Encoded> {
         let inner = &*self.0;
+        let conversation = &*self.whole(conversation);
         let rendered = inner.render(conversation)?;
         let tokenizer = inner.tokenizer.as_ref().ok_or(Error::NoTokenizer)?;
         let encoding = tokenizer.encode_marked(&rendered.text, &rendered.plain)?;

@@ -1,4 +1,4 @@
-//! Settings in force: a flag, else a variable, else the folder's `pasture.toml`, else the user's file, else the system's.
+//! Settings in force: a flag, else a variable, else an assistant's file, else the folder's `pasture.toml`, else the user's file, else the system's.
 //! What a model's own files say and the defaults come after these, from the engine. Each value remembers where it
 //! is from; a key that nobody knows is an error.
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use pasture_engine::sampling::SamplingOptions;
 use pasture_files::nearest::{likely, nearest};
+use pasture_store::Assistant;
 use serde_json::Value;
 
 use crate::exit::{Failure, Status};
@@ -26,6 +27,8 @@ pub enum Origin {
     Flag,
     /// A variable of the environment.
     Variable,
+    /// The assistant of that name.
+    Assistant(String),
     /// A file.
     File(PathBuf),
 }
@@ -35,6 +38,7 @@ impl std::fmt::Display for Origin {
         match self {
             Origin::Flag => f.write_str("flag"),
             Origin::Variable => f.write_str("variable"),
+            Origin::Assistant(name) => write!(f, "assistant {name}"),
             Origin::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -80,6 +84,20 @@ impl Settings {
             self.values.entry(key.name).or_insert((value, Origin::File(path.to_owned())));
         }
         Ok(())
+    }
+
+    /// What an assistant says of settings that neither a flag nor a variable made. It was chosen by name, so that it goes
+    /// before files, which speak of every model.
+    pub fn add_assistant(&mut self, name: &str, assistant: &Assistant) {
+        let system = assistant.system.as_ref().map(|text| ("system", Value::from(text.as_str())));
+        let stop = (!assistant.stop.is_empty()).then(|| ("stop", Value::from(assistant.stop.clone())));
+        let settings = assistant.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        for (key, value) in settings.chain(system).chain(stop) {
+            let Some(key) = keys::find(key) else { continue };
+            if !matches!(self.get(key.name), Some((_, Origin::Flag | Origin::Variable))) {
+                self.values.insert(key.name, (value, Origin::Assistant(name.to_owned())));
+            }
+        }
     }
 
     /// A value with its origin.

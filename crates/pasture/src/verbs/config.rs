@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{self, ChatFlags, Given, RunFlags, SamplingFlags, Settings, keys};
 
@@ -11,8 +11,9 @@ use crate::settings::{self, ChatFlags, Given, RunFlags, SamplingFlags, Settings,
 #[derive(Args)]
 #[command(after_help = "\
 A setting comes from a flag, else from a variable such as PASTURE_THREADS, else
-from pasture.toml in this folder, else from the user's file, else from the
-system's file, else from the model's own files, else it has its default.
+from the assistant that is named, else from pasture.toml in this folder, else
+from the user's file, else from the system's file, else from the model's own
+files, else it has its default.
 
 Examples:
   pasture config
@@ -22,6 +23,9 @@ pub struct Arguments {
     /// Say where each value comes from
     #[arg(long)]
     show_origin: bool,
+    /// With the settings of this assistant
+    #[arg(long, value_name = "NAME")]
+    assistant: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,7 +39,12 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.running.0).and(&arguments.chat.0).and(&arguments.sampling.0);
-    let settings = Settings::resolve(&given)?;
+    let mut settings = Settings::resolve(&given)?;
+    if let Some(name) = &arguments.assistant {
+        let none =
+            || Failure::new(Status::NoInput, format!("there is no assistant {name:?}; `pasture list` shows them"));
+        settings.add_assistant(name, &pasture::find_assistant(name)?.ok_or_else(none)?);
+    }
     settings.sampling()?;
     if arguments.json {
         return output::json(&object(&settings));

@@ -150,7 +150,8 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let tasks = arguments.asking.tasks(&arguments.tasks)?;
     let given = program.clone().and(&arguments.running.0);
     let name = arguments.model.as_deref();
-    let Opened { model, settings, .. } = model::open(name, &given, arguments.exact, arguments.strict)?;
+    let Opened { model, settings, assistant, .. } = model::open(name, &given, arguments.exact, arguments.strict)?;
+    model::tell_idle(assistant.as_ref());
     let subject = with_adapter(model.subject(), arguments.adapter.as_deref())?;
     let bar = Bar::new(output::decorated(settings.text("color")));
     let options = arguments.asking.options();

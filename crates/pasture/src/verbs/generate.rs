@@ -21,7 +21,7 @@ Examples:
   pasture generate my-model.gguf --file beginning.txt --seed 7 --json
   pasture generate my-model --ids 1,2,3 --max-tokens 4 --temperature 0 --ignore-eos --json")]
 pub struct Arguments {
-    /// A file, a folder, or a name from a Hugging Face cache or Ollama folder
+    /// A file, a folder, an assistant, or a name from a Hugging Face cache or Ollama folder
     model: String,
     /// The text to go on with
     #[arg(allow_hyphen_values = true, value_parser = model::text_argument, conflicts_with_all = ["ids", "file"])]
@@ -64,8 +64,9 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         return Err(Failure::new(Status::Usage, "there is no text to go on with").hint(hint.to_owned()));
     }
     let given = program.clone().and(&arguments.running.0).and(&arguments.sampling.0);
-    let Opened { model, settings, .. } =
+    let Opened { model, settings, assistant, .. } =
         model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+    model::tell_idle(assistant.as_ref());
     let model = model::adapted(model, &arguments.adapters)?;
     if !arguments.json {
         settings.refuse_flag("logprobs", "without --json", "--json reports them")?;

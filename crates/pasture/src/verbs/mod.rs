@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod completions;
 mod config;
+mod create;
 mod data;
 mod detokenize;
 mod doctor;
@@ -53,6 +54,7 @@ pub enum Verb {
     Quantize(Box<quantize::Arguments>),
     Merge(Box<merge::Arguments>),
     Tune(Box<tune::Arguments>),
+    Create(create::Arguments),
     Serve(Box<serve::Arguments>),
     Keys(Box<keys::Arguments>),
     Ps(ps::Arguments),
@@ -82,6 +84,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Quantize(arguments) => quantize::run(&arguments, program),
         Verb::Merge(arguments) => merge::run(&arguments, program),
         Verb::Tune(arguments) => tune::run(&arguments, program),
+        Verb::Create(arguments) => create::run(&arguments, program),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Serve(arguments) => serve::run(*arguments, program),

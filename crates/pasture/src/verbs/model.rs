@@ -16,6 +16,7 @@ use pasture_kernels::Format;
 use pasture_model::families;
 use pasture_model::spec::{MixerSpec, Spec};
 use pasture_model::{Loaded, Source, UnknownKeys};
+use pasture_store::{Assistant, Origin as Whose};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Layout, Precision, Weight};
 
@@ -34,6 +35,8 @@ pub struct Opened {
     pub settings: Settings,
     /// Where it is.
     pub place: Place,
+    /// The assistant that it is the base of, where the name is one's.
+    pub assistant: Option<Assistant>,
 }
 
 /// What a name means.
@@ -51,6 +54,11 @@ const STARTER: &str = "starter";
 pub fn place(name: Option<&str>) -> Result<Place, Failure> {
     let Some(name) = name else { return Ok(Place::Starter) };
     match pasture_store::resolve(name) {
+        Ok(found) if found.origin == Whose::Assistant => {
+            let what = format!("{name:?} is an assistant, and this verb takes a model");
+            let hint = format!("`pasture show {name}` tells its base");
+            Err(Failure::new(Status::Usage, what).hint(hint))
+        }
         Ok(found) => {
             let idle: Vec<&str> =
                 found.layers.iter().map(|layer| layer.kind.as_str()).filter(|kind| *kind != "license").collect();
@@ -77,9 +85,14 @@ pub fn open_for(
     strict: bool,
     running: Option<usize>,
 ) -> Result<Opened, Failure> {
-    let settings = Settings::resolve(given)?;
+    let mut settings = Settings::resolve(given)?;
+    let assistant = assistant(name)?;
+    if let (Some(assistant), Some(name)) = (&assistant, name) {
+        settings.add_assistant(name, assistant);
+    }
+    let base = assistant.as_ref().map(|assistant| assistant.base.as_str()).or(name);
     let mut options = LoadOptions { running, ..options(&settings, exact, strict) };
-    let place = place(name)?;
+    let place = place(base)?;
     let model = match &place {
         Place::Starter => {
             expert_cache(&settings, &Model::starter_source()?, &mut options)?;
@@ -98,7 +111,37 @@ pub fn open_for(
     for key in &model.report().unknown {
         eprintln!("note: configuration key {key:?} has no effect: no page knows it");
     }
-    Ok(Opened { model, settings, place })
+    let model = match (&assistant, name) {
+        (Some(assistant), Some(name)) => model.with_assistant(name, assistant)?,
+        _ => model,
+    };
+    Ok(Opened { model, settings, place, assistant })
+}
+
+/// The assistant of that name, made of what it was made of; none where the name is a model's.
+pub fn assistant(name: Option<&str>) -> Result<Option<Assistant>, Failure> {
+    let Some(name) = name else { return Ok(None) };
+    let found = pasture::find_assistant(name)?;
+    let what = found.as_ref().map(Assistant::changed).unwrap_or_default().join("; ");
+    match what.is_empty() {
+        true => Ok(found),
+        false => Err(pasture::Error::Changed { name: name.to_owned(), what }.into()),
+    }
+}
+
+/// A word where texts are taken as they are, without what an assistant puts before conversations.
+pub fn tell_idle(assistant: Option<&Assistant>) {
+    let Some(assistant) = assistant else { return };
+    let parts = [
+        ("system prompt", assistant.system.is_some()),
+        ("documents", !assistant.documents.is_empty()),
+        ("examples", !assistant.messages.is_empty()),
+        ("tools", !assistant.tools.is_empty()),
+    ];
+    let idle: Vec<&str> = parts.iter().filter(|part| part.1).map(|part| part.0).collect();
+    if !idle.is_empty() {
+        eprintln!("note: texts are taken as they are, so that the assistant's {} has no part in it", idle.join(", "));
+    }
 }
 
 /// A cache of experts is for mixtures: the loader refuses it elsewhere, but files and variables speak of every model.
@@ -131,6 +174,10 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
 pub fn adapted(model: Model, flags: &crate::settings::AdapterFlags) -> Result<Model, Failure> {
     if flags.adapters.is_empty() {
         return Ok(model);
+    }
+    if model.has_adapter() {
+        let what = "`--adapter` would take the place of the assistant's own adapters; name its base instead";
+        return Err(Failure::new(Status::Usage, what));
     }
     let one = |text: &String| {
         let (folder, weight) = match text.rsplit_once('=') {

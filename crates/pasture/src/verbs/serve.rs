@@ -116,6 +116,11 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     for name in &arguments.models {
         let slots = Some(arguments.slots as usize);
         let opened = model::open_for(Some(name), &given, arguments.exact, arguments.strict, slots)?;
+        if opened.model.has_adapter() {
+            let what = format!("the assistant {name:?} has adapters, which are not served yet");
+            let hint = "`pasture merge BASE --adapter FOLDER --to FILE` puts them into the weights of a base".to_owned();
+            return Err(Failure::new(Status::Unavailable, what).hint(hint));
+        }
         let model = serve(public_name(name), opened.model);
         if served.iter().any(|other| other.name == model.name) {
             let what = format!("two of the models are called {:?}; give one of their files another name", model.name);

@@ -26,7 +26,7 @@ Examples:
   pasture chat my-model.gguf --system \"You are a pirate.\" --temperature 0.7
   echo \"Why is the sky blue?\" | pasture chat my-model.gguf --seed 7")]
 pub struct Arguments {
-    /// A file, a folder, or a name from a Hugging Face cache or Ollama folder (default: the starter)
+    /// A file, a folder, an assistant, or a name from a cache (default: the starter)
     model: Option<String>,
     /// Begin with a conversation that /save wrote
     #[arg(long, value_name = "FILE")]
@@ -56,7 +56,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         return Err(Failure::new(Status::Unavailable, what));
     }
     let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0).and(&arguments.sampling.0);
-    let Opened { model, settings, place } =
+    let Opened { model, settings, place, .. } =
         model::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
     let model = model::adapted(model, &arguments.adapters)?;
     let mut talk = talk::Talk::new(model, settings)?;

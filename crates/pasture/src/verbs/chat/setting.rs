@@ -6,7 +6,7 @@ use pasture::Model;
 
 use crate::exit::Failure;
 use crate::settings::keys::{self, Key, Scope};
-use crate::settings::{Settings, unknown_sampling};
+use crate::settings::{Origin, Settings, unknown_sampling};
 
 /// Letters of a line of names.
 const LINE: usize = 76;
@@ -54,5 +54,9 @@ fn value(key: &Key, settings: &Settings, model: &Model) -> Option<String> {
     let defaults = model.sampling_defaults().present();
     let own = defaults.iter().find(|(name, _)| *name == key.name);
     let own = own.map(|(_, value)| format!("{value} (the model's)"));
-    settings.get(key.name).map(|(value, _)| value.to_string()).or(own)
+    let made = settings.get(key.name).map(|(value, origin)| match origin {
+        Origin::Assistant(_) => format!("{value} (the assistant's)"),
+        _ => value.to_string(),
+    });
+    made.or(own)
 }

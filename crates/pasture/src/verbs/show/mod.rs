@@ -25,7 +25,7 @@ Examples:
   pasture show my-model.gguf --tensors
   pasture show my-model --graph")]
 pub struct Arguments {
-    /// A file, a folder, or a name from a Hugging Face cache or Ollama folder (default: the starter)
+    /// A file, a folder, an assistant, or a name from a cache (default: the starter)
     model: Option<String>,
     /// List every tensor, whatever the file is
     #[arg(long, conflicts_with = "graph")]
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Draw the layers as the engine runs them
     #[arg(long)]
     graph: bool,
+    /// Print an assistant as an Ollama Modelfile
+    #[arg(long, conflicts_with_all = ["tensors", "graph", "strict", "time_disk", "json"])]
+    modelfile: bool,
     /// Refuse configuration keys that nobody knows
     #[arg(long, conflicts_with = "tensors")]
     strict: bool,
@@ -51,6 +54,13 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         return list(&model::tensors(arguments.model.as_deref())?, arguments.json);
     }
     let name = arguments.model.as_deref();
+    let made = model::assistant(name)?;
+    if arguments.modelfile {
+        let none = || Failure::new(Status::Usage, "`--modelfile` is for assistants, and this is a model");
+        return output::print(&made.ok_or_else(none)?.to_modelfile());
+    }
+    let base = made.as_ref().map(|made| made.base.clone());
+    let (own, name) = (name.unwrap_or("starter"), base.as_deref().or(name));
     if let Some(folder) = name.map(Path::new).filter(|folder| adapter::is_one(folder)) {
         if arguments.graph {
             return Err(Failure::new(Status::Usage, "an adapter has no layers of its own to draw; name its model"));
@@ -74,9 +84,13 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     };
     if !arguments.json {
         let shown = receipt.map(|receipt| receipt.to_string()).unwrap_or_default();
-        return output::print(&format!("{}{shown}", facts.text()));
+        let before = made.map(|made| format!("{}\n\n", super::create::text(own, &made))).unwrap_or_default();
+        return output::print(&format!("{before}{}{shown}", facts.text()));
     }
     let mut object = facts.object();
+    if let Some(made) = made {
+        object["assistant"] = super::create::facts(own, &made);
+    }
     object["receipt"] = serde_json::to_value(&receipt).expect("a receipt has text keys");
     output::json(&object)
 }
