@@ -146,7 +146,15 @@ pub fn router(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-async fn nowhere(request: Request) -> Response {
+/// What is in no row: the registry's, where one is lent, or nobody's.
+async fn nowhere(State(server): State<Arc<Server>>, request: Request) -> Response {
+    let request = match &server.options.registry {
+        Some(lending) => match lending.answer(request).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        },
+        None => request,
+    };
     let path = request.uri().path();
     let style = if path.starts_with("/api/") { Style::Ollama } else { Style::OpenAi };
     let message = match NOT_YET.contains(&path) {

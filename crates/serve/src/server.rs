@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
 use crate::keys::Keys;
 use crate::limits;
+use crate::registry::Lending;
 use crate::routes::router;
 use crate::served::Served;
 use crate::state::Server;
@@ -51,6 +52,8 @@ pub struct Options {
     pub drain: Duration,
     /// For how long the head of a request may be on its way.
     pub head_time: Duration,
+    /// The models of this machine, lent to others.
+    pub registry: Option<Lending>,
     /// Whether the address is loopback; set by [`start`].
     pub loopback: bool,
 }
@@ -73,6 +76,7 @@ impl Options {
             linger: Duration::from_secs(3),
             drain: Duration::from_secs(25),
             head_time: limits::HEAD_TIME,
+            registry: None,
             loopback: is_loopback(address.ip()),
         }
     }

@@ -14,6 +14,7 @@ pub mod lineage;
 mod name;
 mod nearest;
 mod ollama;
+pub mod registry;
 pub mod trust;
 
 use std::fmt;

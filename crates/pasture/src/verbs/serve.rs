@@ -6,9 +6,11 @@ use std::sync::Arc;
 use clap::Args;
 use pasture::{EmbedOptions, Error, Model};
 use pasture_serve::{
-    Audit, Checked, Failed, IpAddr, Key, Keys, Options, Prompts, Scored, Served, SocketAddr, StartError, Texts,
-    TlsFiles, Told, Vectors, Work,
+    Audit, Checked, Failed, IpAddr, Key, Keys, Lending, Options, Prompts, Reading, Scored, Served, SocketAddr,
+    StartError, Texts, TlsFiles, Told, Vectors, Work,
 };
+use pasture_store::Environment;
+use pasture_store::registry::Registry;
 use serde_json::json;
 
 use super::keys::{FileFlag, of_key};
@@ -31,11 +33,18 @@ Examples:
   pasture serve my-model.gguf --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
   pasture serve my-model.gguf --audit audit.jsonl
   pasture serve --verify-audit audit.jsonl
+  PASTURE_API_KEY=... pasture serve --registry --host 0.0.0.0
   pasture serve --fields")]
 pub struct Arguments {
     /// Files, folders, or names from a Hugging Face cache or Ollama folder
-    #[arg(required_unless_present_any = ["fields", "verify_audit"])]
+    #[arg(required_unless_present_any = ["fields", "verify_audit", "registry"])]
     models: Vec<String>,
+    /// Lend the models of this machine's Hugging Face cache: others pull from here, and push to here
+    #[arg(long)]
+    registry: bool,
+    /// Everybody may pull from the registry; pushing needs a key all the same
+    #[arg(long, requires = "registry")]
+    open_pull: bool,
     /// The address to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -118,7 +127,8 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         let opened = model::open_for(Some(name), &given, arguments.exact, arguments.strict, slots)?;
         if opened.model.has_adapter() {
             let what = format!("the assistant {name:?} has adapters, which are not served yet");
-            let hint = "`pasture merge BASE --adapter FOLDER --to FILE` puts them into the weights of a base".to_owned();
+            let hint =
+                "`pasture merge BASE --adapter FOLDER --to FILE` puts them into the weights of a base".to_owned();
             return Err(Failure::new(Status::Unavailable, what).hint(hint));
         }
         let model = serve(public_name(name), opened.model);
@@ -137,7 +147,11 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         place = place::running().and_then(|folder| tell(&folder, address, scheme, &control, cert.as_deref()));
         told = match arguments.json {
             true => output::json(&json!({"url": url, "models": names})),
-            false => output::line(&format!("serving {} at {url}", names.join(", "))),
+            false => {
+                let lent = arguments.registry.then_some("the models of this machine");
+                let all: Vec<&str> = names.iter().map(String::as_str).chain(lent).collect();
+                output::line(&format!("serving {} at {url}", all.join(", ")))
+            }
         };
     });
     drop(place);
@@ -217,6 +231,7 @@ fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
     let audit = safety.audit.as_deref().map(|file| Audit::open(file, prompts)).transpose();
     let audit = audit.map_err(|what| Failure::new(Status::CannotCreate, what))?;
     let control = pasture_serve::random_key()?;
+    let guarded = key.is_some() || keys.as_ref().is_some_and(Keys::usable);
     let options = Options {
         key,
         keys: keys.map(Arc::new),
@@ -224,6 +239,7 @@ fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
         tls,
         audit: audit.map(Arc::new),
         connections: safety.connections as usize,
+        registry: lending(arguments, guarded)?,
         origins: arguments.cors.clone(),
         lenient: arguments.lenient,
         slots: arguments.slots as usize,
@@ -231,6 +247,22 @@ fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
         ..Options::new(SocketAddr::new(arguments.host, arguments.port))
     };
     Ok((options, control))
+}
+
+/// The registry, where one is asked for.
+fn lending(arguments: &Arguments, guarded: bool) -> Result<Option<Lending>, Failure> {
+    if !arguments.registry {
+        return Ok(None);
+    }
+    if arguments.open_pull && !guarded {
+        let what = "`--open-pull` has no effect: without a key everybody on this machine may pull, and push";
+        return Err(Failure::new(Status::Usage, what));
+    }
+    let none =
+        || Failure::new(Status::Config, "there is no Hugging Face cache to lend: set HF_HUB_CACHE to its folder");
+    let registry = Registry::of(&Environment::current()).ok_or_else(none)?;
+    let reading = if arguments.open_pull { Reading::Open } else { Reading::Keys };
+    Ok(Some(Lending::new(registry, reading)))
 }
 
 /// The name by which requests ask: that of a cache as it is, of a file or folder its last part without `.gguf`.

@@ -9,5 +9,6 @@ mod keys;
 mod load;
 mod ollama;
 mod openai;
+mod registry;
 mod safety;
 mod shield;
