@@ -102,7 +102,7 @@ struct SafetyFlags {
     #[arg(long, requires = "audit")]
     audit_prompts: bool,
     /// Check such a file, and serve nothing
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["models", "fields", "audit"])]
     verify_audit: Option<PathBuf>,
     /// Connections that are held at once; more are closed
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=65536))]
