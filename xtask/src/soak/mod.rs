@@ -5,6 +5,8 @@ mod client;
 mod parts;
 mod server;
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 
 use crate::{cargo, root, step};
@@ -31,9 +33,13 @@ const PARTS: [Part; 4] = [
 /// Runs one part or all, each with a server of its own.
 pub fn run(arguments: &[String]) -> Result<()> {
     let mut size = Size { seconds: 60, requests: 10_000 };
-    let (mut only, mut release) = (None, false);
+    let (mut only, mut release, mut program) = (None, false, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
+        if argument == "--program" {
+            program = Some(rest.next().context("`--program` needs a path")?.into());
+            continue;
+        }
         let mut number = || -> Result<u64> {
             let text = rest.next().with_context(|| format!("`{argument}` needs a number"))?;
             text.parse().with_context(|| format!("`{argument}` needs a number, not {text:?}"))
@@ -46,9 +52,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
             other => bail!("{other:?} is none of {}", PARTS.map(|part| part.0).join(", ")),
         }
     }
-    let build = ["build", "--quiet", "--package", "pasture"];
-    step(&cargo(), &if release { [&build[..], &["--release"]].concat() } else { build.to_vec() })?;
-    let program = root().join(if release { "target/release/pasture" } else { "target/debug/pasture" });
+    let program = match program {
+        Some(program) => program,
+        None => built(release)?,
+    };
     let mut failed = Vec::new();
     for (name, part, options) in PARTS.iter().filter(|part| only.as_deref().is_none_or(|only| only == part.0)) {
         println!("{name}:");
@@ -62,6 +69,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
         bail!("worse than it may be: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Builds the program; gives its path.
+fn built(release: bool) -> Result<PathBuf> {
+    let build = ["build", "--quiet", "--package", "pasture"];
+    step(&cargo(), &if release { [&build[..], &["--release"]].concat() } else { build.to_vec() })?;
+    Ok(root().join(if release { "target/release/pasture" } else { "target/debug/pasture" }))
 }
 
 /// Prints a figure beside what it may be at most.
