@@ -111,6 +111,8 @@ pub fn disconnects(serving: &Serving, size: &Size) -> Result<()> {
     for gauge in ["pasture_answers_in_flight", "pasture_answers_waiting", "pasture_prompt_tokens_waiting"] {
         at_most(gauge, serving.metric(gauge)? as f64, 0.0, "", &mut worse);
     }
+    // The connection that asked for the metrics goes first.
+    std::thread::sleep(Duration::from_secs(1));
     let (files_after, threads_after) = serving.counts()?;
     at_most("descriptors", files_after as f64, files as f64, "", &mut worse);
     at_most("threads", threads_after as f64, threads as f64, "", &mut worse);
