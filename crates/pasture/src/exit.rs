@@ -191,6 +191,23 @@ impl From<pasture_store::Error> for Failure {
     }
 }
 
+impl From<pasture_store::pull::Error> for Failure {
+    fn from(error: pasture_store::pull::Error) -> Failure {
+        use pasture_store::pull::Error as E;
+        let status = match error {
+            E::File(error) => return error.into(),
+            E::Store(error) => return error.into(),
+            E::Offline { .. } | E::Network { .. } | E::Gated { .. } | E::Token { .. } => Status::Unavailable,
+            E::NotThere { .. } => Status::NoInput,
+            E::Space { .. } => Status::CannotCreate,
+            E::Setting { .. } => Status::Config,
+            E::Choose { .. } | E::BadName { .. } => Status::Usage,
+            _ => Status::Data,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
 impl From<pasture::lab::evaluate::Error> for Failure {
     fn from(error: pasture::lab::evaluate::Error) -> Failure {
         use pasture::lab::evaluate::Error as E;

@@ -19,7 +19,7 @@
 //!
 //! One floor down is [`engine`]: requests of token ids, several answers at once, log-probabilities.
 //! Two floors down is [`model`]: the spec, the decoder and its one forward.
-//! Nothing here touches the network, and no file can run code.
+//! Nothing here touches the network but [`store::pull`], where it is asked to, and no file can run code.
 
 #![forbid(unsafe_code)]
 

@@ -53,6 +53,8 @@ fn every_verb_explains_itself_with_an_example() {
         "template",
         "show",
         "list",
+        "pull",
+        "search",
         "check",
         "logits",
         "embed",

@@ -11,6 +11,7 @@ pub struct Environment {
     hub: Option<PathBuf>,
     ollama: Vec<PathBuf>,
     data: Option<PathBuf>,
+    aliases: Option<PathBuf>,
 }
 
 /// Where Ollama's Linux service, which has its own user, keeps its models.
@@ -37,7 +38,9 @@ impl Environment {
         let data = folder("PASTURE_HOME")
             .or_else(|| Some(folder("XDG_DATA_HOME")?.join("pasture")))
             .or_else(|| Some(home.as_ref()?.join(".local/share/pasture")));
-        Environment { hub, ollama, data }
+        let settings = folder("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+        let aliases = settings.map(|folder| folder.join("pasture/aliases.toml"));
+        Environment { hub, ollama, data, aliases }
     }
 
     /// The folders that are searched, in their order.
@@ -49,6 +52,11 @@ impl Environment {
     /// The folder of Pasture's own data: the ledger, server keys, chats. Made by whoever writes there first.
     pub fn data(&self) -> Option<&Path> {
         self.data.as_deref()
+    }
+
+    /// The user's own table of short names.
+    pub fn aliases(&self) -> Option<&Path> {
+        self.aliases.as_deref()
     }
 
     pub(crate) fn hub(&self) -> Option<&Path> {

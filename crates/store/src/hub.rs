@@ -201,14 +201,14 @@ fn choose<'f>(files: &'f [String], name: &Name) -> Result<&'f String> {
 }
 
 /// Whether a file is a model on its own: a GGUF file, the first part where there are several, and no vision encoder.
-fn is_model(file: &str) -> bool {
+pub(crate) fn is_model(file: &str) -> bool {
     let last = file.rsplit('/').next().unwrap_or(file);
     let first = split_stem(last).is_none_or(|(_, number)| number == 1);
     last.ends_with(".gguf") && first && !last.to_ascii_lowercase().contains("mmproj")
 }
 
 /// Whether a file's path has that number format as a word of its own: `Q4_K` is none of `Q4_K_M`.
-fn has_format(file: &str, format: &str) -> bool {
+pub(crate) fn has_format(file: &str, format: &str) -> bool {
     let (file, format) = (file.to_ascii_lowercase(), format.to_ascii_lowercase());
     let inner = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     file.match_indices(&format).any(|(at, found)| {
@@ -218,14 +218,14 @@ fn has_format(file: &str, format: &str) -> bool {
 }
 
 /// Stem and number of `STEM-00001-of-00003.gguf`.
-fn split_stem(name: &str) -> Option<(&str, u32)> {
+pub(crate) fn split_stem(name: &str) -> Option<(&str, u32)> {
     let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (stem, number) = rest.rsplit_once('-')?;
     (count.len() == 5 && number.len() == 5).then_some((stem, number.parse().ok()?))
 }
 
 /// The stem of `other` where it lies in the folder of `file`.
-fn split_stem_in<'o>(other: &'o str, file: &str) -> Option<&'o str> {
+pub(crate) fn split_stem_in<'o>(other: &'o str, file: &str) -> Option<&'o str> {
     let folder = &file[..file.rfind('/').map_or(0, |at| at + 1)];
     let rest = other.strip_prefix(folder).filter(|rest| !rest.contains('/'))?;
     split_stem(rest).map(|split| split.0)

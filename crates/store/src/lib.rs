@@ -1,8 +1,10 @@
-//! Where models are: the path that the user gave, an existing Hugging Face cache, Ollama's folder. Only looks: nothing
-//! is downloaded, written or changed, and what a folder says of itself is checked before a path is made of it.
+//! Where models are: the path that the user gave, an existing Hugging Face cache, Ollama's folder. Finding only looks:
+//! nothing is downloaded, written or changed, and what a folder says of itself is checked before a path is made of it.
+//! Getting a model from elsewhere is in [`pull`].
 
 #![forbid(unsafe_code)]
 
+mod alias;
 pub mod assistant;
 pub mod bundle;
 mod digest;
@@ -14,12 +16,14 @@ pub mod lineage;
 mod name;
 mod nearest;
 mod ollama;
+pub mod pull;
 pub mod registry;
 pub mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use alias::aliases;
 pub use assistant::Assistant;
 pub use digest::Digest;
 pub use environment::Environment;
@@ -97,7 +101,10 @@ pub struct Place {
 /// 3. an assistant of that name;
 /// 4. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
 /// 5. `[[host/]owner/]name[:tag]` in Ollama's folder;
-/// 6. a `name` without owner that one model in the Hugging Face cache has, in whatever case.
+/// 6. a `name` without owner that one model in the Hugging Face cache has, in whatever case;
+/// 7. what an alias stands for, in the same places.
+///
+/// With `hf:` before it a name is one of the Hugging Face cache only.
 pub fn resolve(name: &str) -> Result<Found> {
     resolve_in(&Environment::current(), name)
 }
@@ -115,9 +122,23 @@ pub fn places() -> Vec<Place> {
 
 /// [`resolve`] with another environment.
 pub fn resolve_in(environment: &Environment, text: &str) -> Result<Found> {
+    let found = resolve_named(environment, text);
+    let target = if matches!(found, Err(Error::NotFound { .. })) { alias::find(environment, text)? } else { None };
+    match target {
+        Some(target) => resolve_named(environment, target.strip_prefix("oci:").unwrap_or(&target)),
+        None => found,
+    }
+}
+
+/// The same for a name that is no alias.
+fn resolve_named(environment: &Environment, text: &str) -> Result<Found> {
     let path = Path::new(text);
     if !text.is_empty() && !text.contains('\0') && path.exists() {
         return Ok(at_path(text, path));
+    }
+    if let Some(rest) = text.strip_prefix("hf:") {
+        let name = Name::parse(rest)?;
+        return hub::find(environment, &name)?.ok_or_else(|| not_found(environment, &name));
     }
     let name = Name::parse(text)?;
     if let Some(path) = bundle::find(environment, text) {

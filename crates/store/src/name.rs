@@ -70,6 +70,11 @@ impl Name {
         }
     }
 
+    /// `owner/name`, or a name alone, as the Hugging Face hub has it.
+    pub fn repository(&self) -> Option<String> {
+        (self.path.len() <= 2).then(|| self.path.join("/"))
+    }
+
     /// The repository's folder in a Hugging Face cache.
     pub fn hub_folder(&self) -> Option<String> {
         (self.path.len() <= 2).then(|| format!("models--{}", self.path.join("--")))

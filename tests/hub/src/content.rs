@@ -46,7 +46,7 @@ impl Content {
         match self {
             Content::Bytes(bytes) => bytes[from as usize..end as usize].to_vec(),
             Content::Made { seed, .. } => {
-                let mut made = Vec::with_capacity(most);
+                let mut made = Vec::with_capacity((end - from) as usize);
                 let mut at = from;
                 while at < end {
                     let word = mixed(seed ^ (at / 8)).to_le_bytes();

@@ -225,6 +225,13 @@ pub(crate) fn converse(stream: TcpStream, state: &State) {
     let mut stream = stream;
     while let Some(mut request) = read_request(&mut reader, &mut stream) {
         request.at_store = at_store;
+        if request.method == "CONNECT" {
+            // As a proxy: whatever host is meant, this hub answers.
+            if stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").is_err() {
+                break;
+            }
+            continue;
+        }
         let mut answer = routes::answer(state, &request);
         if let Some(lie) = state.lie_for(&request.path, &request.method) {
             answer = lie.tell(answer, &request);

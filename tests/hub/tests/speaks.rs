@@ -8,9 +8,9 @@ use std::net::TcpStream;
 use pasture_testhub::{Content, Gate, Hub, Lie, Repo};
 
 fn ask(hub: &Hub, line: &str, headers: &str) -> String {
-    let mut stream = TcpStream::connect(hub.address()).unwrap();
-    write!(stream, "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n").unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut stream = TcpStream::connect(hub.address()).expect("the hub listens");
+    write!(stream, "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n").expect("it reads");
+    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()

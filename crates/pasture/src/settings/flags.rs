@@ -73,6 +73,10 @@ fn augment(command: Command, scope: Scope, heading: &'static str) -> Command {
         if let Kind::Word(words) = key.kind {
             flag = flag.value_parser(clap::builder::PossibleValuesParser::new(words));
         }
+        if key.name == "pull" {
+            // Alone it says yes; a value stands behind a sign, so that it never takes the model's name for one.
+            flag = flag.num_args(0..=1).require_equals(true).default_missing_value("auto").allow_hyphen_values(false);
+        }
         command.arg(if scope == Scope::Program { flag.global(true) } else { flag })
     })
 }

@@ -58,8 +58,14 @@ pub struct Key {
 }
 
 /// Name, scope, values, meaning of the settings that are not sampling.
-const OWN: [(&str, Scope, Kind, &str); 9] = [
+const OWN: [(&str, Scope, Kind, &str); 10] = [
     ("color", Scope::Program, Kind::Word(&["auto", "always", "never"]), "Colors and bars on a terminal"),
+    (
+        "pull",
+        Scope::Program,
+        Kind::Word(&["terminal", "auto", "never"]),
+        "When a model that is named and not here is fetched (default: on a terminal; --pull alone: auto)",
+    ),
     ("threads", Scope::Run, Kind::Whole(1, 1024), "Threads that compute (default: the processors at hand)"),
     ("context", Scope::Run, Kind::Whole(1, 1 << 32), "Longest context in tokens (default: the model's own)"),
     (

@@ -96,7 +96,7 @@ fn missing(kernels: &[&str]) -> Vec<String> {
 }
 
 /// A number of bytes that the system says of its memory.
-fn memory(name: &str) -> Option<u64> {
+pub fn memory(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)

@@ -12,6 +12,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod export;
+mod fetch;
 mod generate;
 mod keys;
 mod list;
@@ -21,7 +22,9 @@ mod merge;
 mod model;
 mod place;
 mod ps;
+mod pull;
 mod quantize;
+mod search;
 mod serve;
 mod show;
 mod stop;
@@ -44,6 +47,8 @@ pub enum Verb {
     Template(template::Arguments),
     Show(show::Arguments),
     List(list::Arguments),
+    Pull(Box<pull::Arguments>),
+    Search(search::Arguments),
     Check(check::Arguments),
     Logits(logits::Arguments),
     Eval(Box<eval::Arguments>),
@@ -68,6 +73,7 @@ pub enum Verb {
 /// Runs a verb with the settings that hold everywhere.
 pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
     settings::known_kernels()?;
+    fetch::remember(program);
     match verb {
         Verb::Chat(arguments) => chat::run(*arguments, program),
         Verb::Generate(arguments) => generate::run(*arguments, program),
@@ -76,6 +82,8 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Template(arguments) => template::run(&arguments),
         Verb::Show(arguments) => show::run(&arguments, program),
         Verb::List(arguments) => list::run(&arguments),
+        Verb::Pull(arguments) => pull::run(&arguments, program),
+        Verb::Search(arguments) => search::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Logits(arguments) => logits::run(&arguments, program),
         Verb::Embed(arguments) => embed::run(&arguments, program),

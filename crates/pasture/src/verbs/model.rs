@@ -68,7 +68,7 @@ pub fn place(name: Option<&str>) -> Result<Place, Failure> {
             Ok(Place::At(found.path))
         }
         Err(pasture_store::Error::NotFound { .. }) if name == STARTER => Ok(Place::Starter),
-        Err(error) => Err(error.into()),
+        Err(error) => super::fetch::missing(name, error).map(Place::At),
     }
 }
 

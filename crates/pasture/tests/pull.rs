@@ -1,0 +1,253 @@
+//! Pulling as users do: processes that are killed, eight of them at once, a conversation with a model that is not here
+//! yet, registries. The hub is on loopback. `PASTURE_KILLS=200` kills more often.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use pasture_testhub::{Content, Gate, Hub, Lie, Repo, sha256};
+
+const MIB: u64 = 1 << 20;
+/// What a kill may cost at most.
+const LOST_MAX: u64 = 16 * MIB;
+
+fn program(hub: &Hub, home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pasture"));
+    command.args(arguments).current_dir(home).env_clear().env("HOME", home).env("HF_ENDPOINT", hub.url());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(hub: &Hub, home: &Path, arguments: &[&str]) -> Output {
+    program(hub, home, arguments).output().expect("the program that was built runs")
+}
+
+fn check(output: &Output, status: i32, out: &str, err: &str) {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{stdout}\n{stderr}");
+    assert!(stdout.contains(out) && stderr.contains(err), "{out:?} {err:?}:\n{stdout}\n{stderr}");
+}
+
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn starter() -> Content {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    Content::of(fs::read(path).expect("the starter can be read"))
+}
+
+fn repository(home: &Path, name: &str) -> PathBuf {
+    home.join(".cache/huggingface/hub").join(format!("models--{}", name.replace('/', "--")))
+}
+
+/// Nothing has a final name that does not hold what it says.
+fn check_blobs(home: &Path, digest: &str) -> bool {
+    let blob = repository(home, "lab/model").join("blobs").join(digest);
+    let Ok(bytes) = fs::read(blob) else { return false };
+    assert_eq!(sha256(&Content::of(bytes)), digest);
+    true
+}
+
+#[test]
+fn a_pull_that_is_killed_again_and_again_ends_with_the_right_file() {
+    let wanted: u32 = std::env::var("PASTURE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let hub = Hub::start();
+    let weights = Content::Made { seed: 11, length: 64 * MIB + 3 };
+    let (size, digest) = (weights.length(), sha256(&weights));
+    hub.put(Repo::new("lab/model").small("config.json", "{}").large("model.safetensors", weights));
+    hub.pace(24 * MIB);
+    let (mut state, mut kills, mut pulls, mut most) = (0x5eed_u64, 0, 0, 0);
+    while kills < wanted {
+        let home = home();
+        hub.forget();
+        let mut here = 0;
+        loop {
+            let mut child = program(&hub, home.path(), &["pull", "lab/model"]).spawn().expect("it starts");
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_millis(20 + (state >> 33) % 400));
+            let ended = child.try_wait().expect("it can be asked").is_some();
+            if !ended && kills < wanted {
+                child.kill().expect("it can be killed");
+                child.wait().expect("it ends");
+                (kills, here) = (kills + 1, here + 1);
+                check_blobs(home.path(), &digest);
+                continue;
+            }
+            let output = child.wait_with_output().expect("it ends");
+            check(&output, 0, "lab/model", "");
+            break;
+        }
+        pulls += 1;
+        assert!(check_blobs(home.path(), &digest));
+        let twice = hub.sent("/large/").saturating_sub(size);
+        most = most.max(twice / here.max(1));
+        assert!(twice <= here * LOST_MAX, "{twice} bytes came twice after {here} kills");
+        let left = fs::read_dir(repository(home.path(), "lab/model").join("blobs")).expect("blobs").count();
+        assert_eq!(left, 2, "something is left beside the blobs");
+    }
+    println!("{kills} kills in {pulls} pulls; at most {most} bytes a kill came twice in one of them");
+}
+
+#[test]
+fn eight_processes_fetch_one_copy() {
+    let (hub, home) = (Hub::start(), home());
+    let weights = Content::Made { seed: 5, length: 24 * MIB };
+    let (size, digest) = (weights.length(), sha256(&weights));
+    hub.put(Repo::new("lab/model").small("config.json", "{}").large("model.safetensors", weights));
+    hub.pace(16 * MIB);
+    let children: Vec<Child> =
+        (0..8).map(|_| program(&hub, home.path(), &["pull", "lab/model"]).spawn().expect("it starts")).collect();
+    for child in children {
+        check(&child.wait_with_output().expect("it ends"), 0, "lab/model", "");
+    }
+    assert_eq!(hub.sent("/large/"), size);
+    assert!(check_blobs(home.path(), &digest));
+}
+
+#[test]
+fn a_conversation_fetches_its_model_once_and_then_needs_no_network() {
+    let (hub, home) = (Hub::start(), home());
+    hub.put(Repo::new("lab/tiny").tag("license:mit").small("README.md", "x").large("tiny-F16.gguf", starter()));
+    let output = run(&hub, home.path(), &["chat", "lab/tiny"]);
+    check(&output, 66, "", "GGUF, F16");
+    check(&output, 66, "", "`pasture pull lab/tiny` fetches it");
+    let output = run(&hub, home.path(), &["--pull=never", "chat", "lab/tiny"]);
+    check(&output, 66, "", "there is no model");
+    assert_eq!(hub.sent("/large/"), 0);
+    let generate = ["generate", "lab/tiny", "Once", "--max-tokens", "2", "--temperature", "0"];
+    let first = run(&hub, home.path(), &[&["--pull"], &generate[..]].concat());
+    check(&first, 0, "", "licence mit");
+    hub.forget();
+    let second = run(&hub, home.path(), &generate);
+    check(&second, 0, "", "");
+    assert_eq!((first.stdout, hub.seen().len()), (second.stdout, 0), "the second start asks nobody");
+    check(&run(&hub, home.path(), &["show", "lab/tiny"]), 0, "", "");
+    check(&run(&hub, home.path(), &["show", "folder/none.gguf"]), 66, "", "");
+    fs::create_dir(home.path().join("folder")).expect("a folder");
+    check(&run(&hub, home.path(), &["show", "folder/none"]), 66, "", "");
+    check(&run(&hub, home.path(), &["show", "nothing"]), 66, "", "");
+    assert!(hub.seen().is_empty(), "{:?}", hub.seen());
+}
+
+#[test]
+fn what_a_pull_will_do_is_told_before_and_while_it_does() {
+    let (hub, home) = (Hub::start(), home());
+    let rows = ["m-Q4_K_M.gguf", "m-Q8_0.gguf"].map(|path| (path, Content::Made { seed: 1, length: MIB }));
+    let repo = rows.iter().fold(Repo::new("lab/m"), |repo, (path, content)| repo.large(path, content.clone()));
+    hub.put(repo.small("README.md", "x"));
+    let dry = run(&hub, home.path(), &["pull", "hf:lab/m:Q8_0", "--dry-run"]);
+    check(&dry, 0, "m-Q8_0.gguf     1.0 MiB", "the only model of Q8_0");
+    assert!(!repository(home.path(), "lab/m").exists(), "a dry run writes nothing");
+    let output = run(&hub, home.path(), &["pull", "lab/m", "--json"]);
+    check(&output, 0, "\"event\":\"done\"", "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!((&events[0]["event"], &events[0]["license"]), (&"plan".into(), &serde_json::Value::Null));
+    assert!(events[0]["why"].as_str().is_some_and(|why| why.contains("Q4_K_M of 2 models")), "{text}");
+    assert_eq!(events.iter().filter(|event| event["event"] == "file").count(), 2);
+    check(
+        &run(&hub, home.path(), &["pull", "lab/m", "--include", "*.md", "--revision", "refs/pr/1"]),
+        0,
+        "lab/m@refs",
+        "",
+    );
+    check(&run(&hub, home.path(), &["pull", "lab/m", "--include", "*.txt"]), 2, "", "no file is like \"*.txt\"");
+    check(&run(&hub, home.path(), &["pull", "lab/m", "--revision", "none"]), 66, "", "revision lab/m@none");
+    check(&run(&hub, home.path(), &["pull", "lab/none"]), 66, "", "no repository lab/none");
+    check(&run(&hub, home.path(), &["pull", "nothing"]), 66, "", "no repository nothing");
+    check(&run(&hub, home.path(), &["pull", "lab/m", "--to", "x"]), 2, "", "`--to` has no effect");
+    check(&run(&hub, home.path(), &["pull", "../x"]), 2, "", "is no name to pull");
+    hub.put(Repo::new("lab/closed").gate(Gate::Gated).small("config.json", "{}").small("model.safetensors", "x"));
+    check(&run(&hub, home.path(), &["pull", "lab/closed"]), 69, "", "/lab/closed while signed in, then set HF_TOKEN");
+    let search = run(&hub, home.path(), &["search", "LAB", "closed"]);
+    check(&search, 0, "lab/closed", "");
+    assert!(!String::from_utf8_lossy(&search.stdout).contains("lab/m "));
+    hub.lie("/api/", Lie::Html, 1);
+    check(&run(&hub, home.path(), &["search", "lab"]), 65, "", "no sound answer");
+}
+
+#[test]
+fn a_registry_gives_a_model_that_is_found_by_its_name() {
+    let (hub, home) = (Hub::start(), home());
+    let (model, config) = (starter(), Content::of("{}"));
+    let kind = "application/vnd.ollama.image.model";
+    let row = |content: &Content, kind: &str| {
+        let (digest, size) = (sha256(content), content.length());
+        format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:{digest}\",\"size\":{size}}}")
+    };
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"config\":{},\"layers\":[{}]}}",
+        row(&config, "application/json"),
+        row(&model, kind)
+    );
+    for owner in ["lab", "locked"] {
+        let mut images = hub.state().images();
+        images.insert(format!("{owner}/m/manifests/v1"), Content::of(&manifest));
+        for content in [&model, &config] {
+            images.insert(format!("{owner}/m/blobs/sha256:{}", sha256(content)), content.clone());
+        }
+    }
+    let address = hub.address();
+    for owner in ["lab", "locked"] {
+        let output = run(&hub, home.path(), &["pull", &format!("oci:{address}/{owner}/m:v1")]);
+        let name = format!("{}/{owner}/m:v1", address.to_string().replace(':', "_"));
+        check(&output, 0, &name, "");
+        check(&run(&hub, home.path(), &["show", &name]), 0, "", "");
+    }
+    let missing = run(&hub, home.path(), &["pull", &format!("oci:{address}/lab/m:v2")]);
+    check(&missing, 66, "", "image 127.0.0.1");
+    hub.lie("/manifests/", Lie::Say("{\"schemaVersion\":2}".into()), 1);
+    let broken = run(&hub, home.path(), &["pull", &format!("oci:{address}/lab/m:v1")]);
+    check(&broken, 65, "", "names no configuration");
+}
+
+/// With `PYTHON_WITH_HF` naming a Python that has huggingface_hub.
+#[test]
+fn huggingface_hub_reads_what_was_pulled_and_the_reverse() {
+    let Some(python) = std::env::var_os("PYTHON_WITH_HF") else {
+        eprintln!("skipped: PYTHON_WITH_HF names no Python with huggingface_hub");
+        return;
+    };
+    let hub = Hub::start();
+    let repo =
+        Repo::new("lab/tiny").tag("license:mit").small("README.md", "a card").small("1_Pooling/config.json", "{}");
+    hub.put(repo.large("tiny-F16.gguf", starter()));
+    let script = |home: &Path, text: &str| {
+        let mut command = Command::new(&python);
+        command.args(["-c", text]).env_clear().env("HOME", home).env("HF_ENDPOINT", hub.url());
+        let output = command.env("HF_HUB_DISABLE_XET", "1").output().expect("Python runs");
+        check(&output, 0, "fine", "");
+    };
+    let ours = home();
+    check(&run(&hub, ours.path(), &["pull", "lab/tiny", "--include", "*"]), 0, "lab/tiny", "");
+    hub.forget();
+    script(
+        ours.path(),
+        "from huggingface_hub import snapshot_download, hf_hub_download, scan_cache_dir\n\
+         import os\n\
+         folder = snapshot_download('lab/tiny', local_files_only=True)\n\
+         assert sorted(os.listdir(folder)) == ['1_Pooling', 'README.md', 'tiny-F16.gguf'], os.listdir(folder)\n\
+         assert open(hf_hub_download('lab/tiny', 'README.md', local_files_only=True)).read() == 'a card'\n\
+         found = scan_cache_dir()\n\
+         assert not found.warnings and len(found.repos) == 1, found.warnings\n\
+         print('fine')",
+    );
+    assert_eq!(hub.sent("/large/") + hub.sent("/resolve/"), 0);
+    // The files that we fetched are no reason for it to fetch them again.
+    script(ours.path(), "from huggingface_hub import snapshot_download\nsnapshot_download('lab/tiny')\nprint('fine')");
+    assert_eq!(hub.sent("/large/"), 0);
+    let theirs = home();
+    script(
+        theirs.path(),
+        "from huggingface_hub import snapshot_download\nsnapshot_download('lab/tiny')\nprint('fine')",
+    );
+    hub.forget();
+    check(&run(&hub, theirs.path(), &["show", "lab/tiny"]), 0, "", "");
+    assert!(hub.seen().is_empty());
+    check(&run(&hub, theirs.path(), &["pull", "lab/tiny"]), 0, "lab/tiny", "all of it is here");
+    assert_eq!(hub.sent("/large/") + hub.sent("/resolve/"), 0);
+}

@@ -1,0 +1,194 @@
+//! One file from a host into a folder of blobs: once for all processes, gone on with where it ended, and under its name
+//! only after its digest is right.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+
+use super::error::{Error, Result};
+use super::http::Client;
+use super::mend;
+use super::partial::Partial;
+use super::ranges::{Ranges, Source};
+use super::workers;
+
+/// How often a process looks whether another has finished.
+const LOOK: Duration = Duration::from_millis(50);
+const STEP: usize = 1 << 20;
+
+/// The digest that a file must have, as lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Checksum {
+    /// SHA-256 of the bytes, as large files have it.
+    Sha256(String),
+    /// The digest under which git keeps the bytes, as small files have it.
+    Git(String),
+}
+
+impl Checksum {
+    /// A SHA-256 of 64 digits.
+    pub(crate) fn sha256(text: &str) -> Option<Checksum> {
+        is_hexadecimal(text, 64).then(|| Checksum::Sha256(text.to_owned()))
+    }
+
+    /// A git digest of 40 digits.
+    pub(crate) fn git(text: &str) -> Option<Checksum> {
+        is_hexadecimal(text, 40).then(|| Checksum::Git(text.to_owned()))
+    }
+
+    /// The digits, which are also the blob's name.
+    pub fn digits(&self) -> &str {
+        match self {
+            Checksum::Sha256(digits) | Checksum::Git(digits) => digits,
+        }
+    }
+
+    /// The same kind of digest of an open file of that length.
+    pub(crate) fn of(&self, file: &File, size: u64) -> Result<String> {
+        let mut context = match self {
+            Checksum::Sha256(_) => Context::new(&SHA256),
+            Checksum::Git(_) => {
+                let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+                context.update(format!("blob {size}\0").as_bytes());
+                context
+            }
+        };
+        let mut buffer = vec![0; STEP];
+        let mut at = 0;
+        while at < size {
+            let room = usize::try_from(size - at).unwrap_or(STEP).min(STEP);
+            let fault = |fault| pasture_files::Error::read("data".as_ref(), fault);
+            file.read_exact_at(&mut buffer[..room], at).map_err(fault)?;
+            context.update(&buffer[..room]);
+            at += room as u64;
+        }
+        Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+fn is_hexadecimal(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What happens to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It begins, with so many bytes already there.
+    Begins(u64),
+    /// So many more bytes are there.
+    Arrived(u64),
+    /// Another process fetches it, and this one waits.
+    Waits,
+    /// It is whole and damaged, and is compared with a second copy.
+    Compares,
+    /// It is there.
+    Done,
+}
+
+/// Where blobs go, and where their locks are.
+pub(crate) struct Room<'a> {
+    pub blobs: &'a Path,
+    pub locks: &'a Path,
+    /// The blob's file name.
+    pub name: &'a str,
+}
+
+/// Fetches a file unless it is there.
+pub(crate) fn file(
+    client: &Client,
+    source: &Source<'_>,
+    wanted: &Checksum,
+    room: &Room<'_>,
+    watch: &mut dyn FnMut(Step),
+) -> Result<()> {
+    let blob = room.blobs.join(room.name);
+    let is_there = || fs::metadata(&blob).is_ok_and(|found| found.is_file() && found.len() == source.size);
+    if is_there() {
+        watch(Step::Begins(source.size));
+        watch(Step::Done);
+        return Ok(());
+    }
+    for folder in [room.blobs, room.locks] {
+        fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?;
+    }
+    let lock = if client.network.locks { Some(claim(room, watch)?) } else { None };
+    if !is_there() {
+        fetch(client, source, wanted, room, watch)?;
+    } else {
+        watch(Step::Begins(source.size));
+    }
+    drop(lock);
+    watch(Step::Done);
+    Ok(())
+}
+
+/// Waits until no other process fetches the file.
+fn claim(room: &Room<'_>, watch: &mut dyn FnMut(Step)) -> Result<File> {
+    let path = room.locks.join(format!("{}.lock", room.name));
+    let fault = |fault| pasture_files::Error::write(&path, fault);
+    let lock = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fault)?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => {
+                if !told {
+                    watch(Step::Waits);
+                }
+                told = true;
+                std::thread::sleep(LOOK);
+            }
+            Err(TryLockError::Error(error)) => return Err(fault(error).into()),
+        }
+    }
+}
+
+fn fetch(
+    client: &Client,
+    source: &Source<'_>,
+    wanted: &Checksum,
+    room: &Room<'_>,
+    watch: &mut dyn FnMut(Step),
+) -> Result<()> {
+    let left = Partial::left(room.blobs, room.name, source.size);
+    has_space(room.blobs, source.size.saturating_sub(left))?;
+    let blob = room.blobs.join(room.name);
+    let bad = room.blobs.join(format!("{}.bad", room.name));
+    let mut partial = Partial::open(room.blobs, room.name, source.size)?;
+    watch(Step::Begins(partial.done.count()));
+    let ranges = Ranges::new(client, source);
+    workers::fill(&ranges, &mut partial, &mut |count| watch(Step::Arrived(count)))?;
+    let mut found = wanted.of(partial.data(), source.size)?;
+    if found != wanted.digits() {
+        watch(Step::Compares);
+        mend::compare(&ranges, &mut partial)?;
+        found = wanted.of(partial.data(), source.size)?;
+    }
+    if found != wanted.digits() {
+        let kept = bad.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        partial.publish(&bad)?;
+        let (file, wanted) = (source.what.to_owned(), wanted.digits().to_owned());
+        return Err(Error::Damaged { file, wanted, found, kept });
+    }
+    // Where locks lie, another may have been faster.
+    match blob.is_file() {
+        true => partial.discard(),
+        false => partial.publish(&blob)?,
+    }
+    let _ = fs::remove_file(bad);
+    Ok(())
+}
+
+/// Refuses early what the disk cannot hold.
+pub(crate) fn has_space(folder: &Path, needed: u64) -> Result<()> {
+    let near = folder.ancestors().find(|near| near.is_dir()).unwrap_or(folder);
+    let Ok(found) = rustix::fs::statvfs(near) else { return Ok(()) };
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    match free < needed {
+        true => Err(Error::Space { folder: folder.display().to_string(), needed, free }),
+        false => Ok(()),
+    }
+}
