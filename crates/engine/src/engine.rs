@@ -130,11 +130,14 @@ impl Engine {
             prefix,
             adapter,
             cancel,
+            grammar,
+            shown,
             wake,
             max_tokens: _,
         } = request;
         let matcher = StopMatcher::new(&stops)?;
         let samplers = (0..answers).map(|answer| Sampler::for_choice(&sampling, self.shared.vocab, seed, answer));
+        let samplers = samplers.map(|sampler| sampler.map(|sampler| sampler.within(grammar.clone())));
         let samplers: Vec<Sampler> = samplers.collect::<std::result::Result<_, _>>()?;
         let (sender, events) = channel();
         let dropped = Arc::new(AtomicBool::new(false));
@@ -146,6 +149,7 @@ impl Engine {
             matcher,
             text: self.shared.text.clone(),
             opening,
+            shown,
             prompt: ids.len(),
             longest,
             fills_context,

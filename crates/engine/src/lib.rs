@@ -37,6 +37,7 @@ mod embed;
 pub mod engine;
 mod error;
 mod forward;
+pub mod grammar;
 mod request;
 mod runner;
 pub mod sampling;

@@ -11,6 +11,7 @@ use pasture_tensor::Adapter;
 
 use crate::engine::Prefix;
 use crate::error::{Error, Result};
+use crate::grammar::Grammar;
 use crate::sampling::SamplingOptions;
 
 /// What to compute. Made by [`Request::new`]; all else has a default that asks for nothing.
@@ -38,6 +39,10 @@ pub struct Request {
     pub adapter: Option<Arc<Adapter>>,
     /// Set by the caller, from any thread, to end the request within a step.
     pub cancel: Arc<AtomicBool>,
+    /// What the answers must look like.
+    pub grammar: Option<Grammar>,
+    /// Control tokens whose spelling is part of the text; all others are hidden.
+    pub shown: Arc<[u32]>,
     /// Called after each event, and once when no more will come, on the thread that computes: it must return at once.
     /// For callers that cannot wait in [`Stream::next`] and ask [`Stream::poll_event`] instead.
     pub wake: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -58,6 +63,8 @@ impl Request {
             prefix: None,
             adapter: None,
             cancel: Arc::new(AtomicBool::new(false)),
+            grammar: None,
+            shown: Arc::new([]),
             wake: None,
         }
     }
@@ -97,6 +104,8 @@ pub enum Finish {
     StopString(usize),
     /// It has as many tokens as were asked for.
     MaxTokens,
+    /// What was asked for is complete: the grammar allows nothing more.
+    Complete,
     /// The context is full.
     ContextFull,
     /// The request was cancelled.

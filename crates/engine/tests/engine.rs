@@ -107,7 +107,7 @@ impl Forward for Arithmetic {
 struct Letters;
 
 impl Text for Letters {
-    fn start(&self, _: &[u32]) -> Box<dyn Pieces> {
+    fn start(&self, _: &[u32], _: &Arc<[u32]>) -> Box<dyn Pieces> {
         Box::new(Letters)
     }
 }

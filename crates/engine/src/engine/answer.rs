@@ -61,6 +61,7 @@ pub(super) struct Job {
     pub(super) matcher: StopMatcher,
     pub(super) text: Option<Arc<dyn Text>>,
     pub(super) opening: Opening,
+    pub(super) shown: Arc<[u32]>,
     /// Tokens of the prompt.
     pub(super) prompt: usize,
     /// Tokens of prompt and answer at most.
@@ -115,7 +116,7 @@ impl Sequence {
             Opening::Anew => &[],
             Opening::GoesOn => &ids[job.prompt.saturating_sub(TOKENS_BEFORE)..job.prompt],
         };
-        let pieces = job.text.as_ref().map(|text| text.start(before));
+        let pieces = job.text.as_ref().map(|text| text.start(before, &job.shown));
         let (kv, cached, started, first) = (None, 0, None, None);
         Sequence { job, answer, ids, kv, cached, sampler, others, matcher, pieces, started, first }
     }
@@ -157,6 +158,7 @@ impl Sequence {
         Ok(match stopped {
             _ if ends => Some(Finish::StopId(id)),
             Some(stopped) => Some(Finish::StopString(stopped.stop)),
+            None if self.sampler.is_complete() => Some(Finish::Complete),
             None if self.ids.len() < self.job.longest => None,
             None if self.job.fills_context => Some(Finish::ContextFull),
             None => Some(Finish::MaxTokens),

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::grammar::Grammar;
+
 use super::logprobs::{LogProbabilities, log_probabilities};
 use super::random::Random;
 use super::repeats::{self, Dry, Marks};
@@ -191,6 +193,7 @@ pub struct Sampler {
     look_back: usize,
     logprobs: Option<usize>,
     vocabulary: usize,
+    grammar: Option<Grammar>,
 }
 
 impl Sampler {
@@ -241,7 +244,19 @@ impl Sampler {
             look_back: options.repeat_last_n.map_or(usize::MAX, |n| n as usize),
             logprobs: options.logprobs.map(|n| n as usize),
             vocabulary,
+            grammar: None,
         })
+    }
+
+    /// Takes only what the grammar allows. Its mask goes before all steps.
+    pub fn within(mut self, grammar: Option<Grammar>) -> Self {
+        self.grammar = grammar;
+        self
+    }
+
+    /// Whether the grammar is complete, so that nothing more may come.
+    pub fn is_complete(&self) -> bool {
+        self.grammar.as_ref().is_some_and(Grammar::is_complete)
     }
 
     /// The steps in the order in which they are run.
@@ -263,6 +278,9 @@ impl Sampler {
         }
         let report = self.logprobs.map(|count| log_probabilities(logits, count));
         let penalized = &context[context.len().saturating_sub(self.look_back)..];
+        if let Some(grammar) = &mut self.grammar {
+            grammar.mask(logits)?;
+        }
         let mut row = Row::Whole(logits);
         for step in &self.steps {
             let context = if matches!(step, Step::NoRepeatNgram(_)) { context } else { penalized };
@@ -274,6 +292,9 @@ impl Sampler {
             Choose::Mirostat(mirostat) => mirostat.draw(&mut row, &mut self.random),
         };
         let token = choice.ok_or(SamplingError::NothingLeft)?.token;
+        if let Some(grammar) = &mut self.grammar {
+            grammar.push(token)?;
+        }
         let logprob = report.as_ref().map(|report| report.of(token));
         Ok(Choice { token, logprob, top: report.map_or_else(Vec::new, LogProbabilities::into_top) })
     }

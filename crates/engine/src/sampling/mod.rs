@@ -59,8 +59,11 @@ pub enum SamplingError {
         value: f32,
     },
     /// Bans and biases leave nothing to choose from.
-    #[error("no token is left to choose from; no_repeat_ngram_size or logit_bias forbids all of them")]
+    #[error("no token is left to choose from; no_repeat_ngram_size, logit_bias or the grammar forbids all of them")]
     NothingLeft,
+    /// A grammar that cannot go on.
+    #[error("the answer's grammar cannot go on: {0}")]
+    Grammar(String),
     /// Stop strings that cannot be matched.
     #[error("{0}")]
     Stops(String),

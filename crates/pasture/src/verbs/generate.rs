@@ -177,7 +177,7 @@ fn one(model: &Model, answer: &Answer) -> Value {
 
 fn finish(finish: Finish) -> &'static str {
     match finish {
-        Finish::StopId(_) | Finish::StopString(_) => "stop",
+        Finish::StopId(_) | Finish::StopString(_) | Finish::Complete => "stop",
         Finish::MaxTokens => "length",
         Finish::ContextFull => "context",
         Finish::Cancelled => "cancelled",
