@@ -115,7 +115,9 @@ impl Message {
                 "reasoning" | "reasoning_content" | "thinking" => message.reasoning = Some(text()?),
                 "tool_calls" => message.tool_calls = tool_calls(value)?,
                 "tool_call_id" => message.tool_call_id = Some(text()?),
-                "name" => message.name = Some(text()?),
+                "name" | "tool_name" => message.name = Some(text()?),
+                // What clients send back of an answer, or of nothing.
+                "refusal" | "annotations" | "audio" | "function_call" | "images" if is_nothing(value) => {}
                 "weight" => {
                     let weight = value.as_f64().ok_or("its \"weight\" is no number")?;
                     if weight != 0.0 && weight != 1.0 {
@@ -181,6 +183,12 @@ pub(super) struct Layout {
     pub(super) content_as_parts: bool,
     /// The arguments of a call are JSON in a text.
     pub(super) arguments_as_text: bool,
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.as_str() == Some("")
+        || value.as_array().is_some_and(Vec::is_empty)
+        || value.as_object().is_some_and(Map::is_empty)
 }
 
 fn text_of(key: &str, value: &Value) -> Result<String, String> {

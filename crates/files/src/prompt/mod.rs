@@ -4,6 +4,7 @@
 //! What is printed for a conversation is decided by the template alone, and marks in messages stay text.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 mod carry;
 mod conversation;
 mod defaults;
@@ -15,7 +16,7 @@ pub mod template;
 mod trained;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -25,6 +26,7 @@ pub use error::{Error, Result};
 pub use preamble::Preamble;
 pub use template::{Rendered, Template};
 
+use answer::AnswerFormat;
 use conversation::Layout;
 use sources::{Source, Sources};
 
@@ -72,6 +74,7 @@ struct Inner {
     layout: Layout,
     notes: Vec<String>,
     preamble: Option<Preamble>,
+    answers: OnceLock<AnswerFormat>,
 }
 
 impl Prompt {
@@ -159,6 +162,7 @@ impl Prompt {
             layout: Layout::default(),
             notes,
             preamble: None,
+            answers: OnceLock::new(),
         };
         inner.probe_layout();
         inner.add_turn_end();
@@ -204,6 +208,11 @@ impl Prompt {
     /// What the files say about sampling.
     pub fn defaults(&self) -> &Defaults {
         &self.0.defaults
+    }
+
+    /// How the model writes thoughts and calls of tools, found out by asking its template.
+    pub fn answer_format(&self) -> &AnswerFormat {
+        self.0.answers.get_or_init(|| self.0.probe_answers())
     }
 
     /// What was chosen and why, for people.

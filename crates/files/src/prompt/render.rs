@@ -29,6 +29,10 @@ impl Inner {
                 hint: "leave it out",
             });
         }
+        if let Some(name) = conversation.inputs.keys().find(|name| self.is_own(name)) {
+            let name = crate::error::quoted(name);
+            return Err(Error::Conversation(format!("the input {name} is the prompt's own and cannot be replaced")));
+        }
         let rendered = self.render_unchecked(conversation)?;
         let lost = |message: &&Message| {
             let instructs = matches!(message.role, Role::System | Role::Developer);
@@ -51,6 +55,12 @@ impl Inner {
             }
         }
         Ok(rendered)
+    }
+
+    /// Whether an input is given by the conversation or the tokenizer.
+    fn is_own(&self, name: &str) -> bool {
+        const OWN: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+        OWN.contains(&name) || name.ends_with("_token") || self.tokens.iter().any(|(known, _)| known == name)
     }
 
     /// Renders as it is asked for.
