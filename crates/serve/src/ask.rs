@@ -2,9 +2,9 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use pasture_engine::grammar::Grammar;
 use pasture_engine::sampling::SamplingOptions;
 use pasture_engine::{Finish, Opening, Piece, Request, Usage};
-use pasture_files::prompt::Conversation;
 use pasture_files::tokenizer::{Specials, Tokenizer};
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::bridge::Run;
 use crate::fields::Asked;
 use crate::refusal::Refusal;
 use crate::served::{Failed, Served};
+use crate::shape::Shaped;
 use crate::state::Model;
 
 /// What is wanted of each prompt.
@@ -22,13 +23,15 @@ pub struct Wanted {
     pub stops: Vec<String>,
     pub ignore_eos: bool,
     pub answers: u32,
+    /// What each answer must look like.
+    pub shape: Option<Shaped>,
     /// Whether the prompt is a conversation, so that the model's own rules for one hold.
     pub talks: bool,
 }
 
 impl Wanted {
     /// The request for a prompt.
-    pub fn of(&self, served: &Served, ids: Vec<u32>) -> Request {
+    pub fn of(&self, served: &Served, ids: Vec<u32>, grammar: Option<&Grammar>) -> Request {
         let mut stops = self.stops.clone();
         let mut max_tokens = self.max_tokens;
         if self.talks {
@@ -43,9 +46,25 @@ impl Wanted {
             stops,
             opening: if self.talks { Opening::Anew } else { Opening::GoesOn },
             answers: self.answers,
+            grammar: grammar.cloned(),
             ..Request::new(ids)
         }
     }
+}
+
+/// The grammar of a shape that was asked for.
+pub async fn grammar(model: &std::sync::Arc<Model>, wanted: &Wanted) -> Result<Option<Grammar>, Refusal> {
+    let Some(Shaped { field, shape }) = wanted.shape.clone() else { return Ok(None) };
+    if wanted.ignore_eos {
+        let message = format!("\"ignore_eos\" has no meaning with \"{field}\", whose answers have an end");
+        return Err(Refusal::field("ignore_eos", message));
+    }
+    let model = model.clone();
+    blocking(move || {
+        let made = model.grammars()?.compile(&shape);
+        made.map(Some).map_err(|error| Refusal::field(field, format!("\"{field}\": {error}")))
+    })
+    .await
 }
 
 /// The most new tokens that the model's own files ask for, where they leave room after the prompt.
@@ -91,16 +110,6 @@ pub fn ids(value: &Value) -> Vec<u32> {
 pub fn tokenizer(served: &Served) -> Result<&Tokenizer, Refusal> {
     let none = || Refusal::wrong("this model came without a tokenizer, so it takes and gives token ids only");
     served.prompt.tokenizer().ok_or_else(none)
-}
-
-/// The tokens of a conversation that is to be answered.
-pub async fn conversation(model: &std::sync::Arc<Model>, messages: Value) -> Result<Vec<u32>, Refusal> {
-    let model = model.clone();
-    blocking(move || {
-        let messages = Conversation::messages_from_json(&messages)?;
-        Ok(model.served.prompt.conversation(&Conversation::to_answer(messages))?.ids)
-    })
-    .await
 }
 
 /// The tokens of a text that is to be gone on with.

@@ -6,6 +6,7 @@
 
 mod admin;
 mod admission;
+mod anthropic;
 mod ask;
 mod audit;
 mod body;
@@ -28,9 +29,12 @@ mod registry;
 mod routes;
 mod served;
 mod server;
+mod shape;
 mod state;
+mod talk;
 mod telling;
 mod tls;
+mod tools;
 mod visit;
 
 pub use std::net::{IpAddr, SocketAddr};

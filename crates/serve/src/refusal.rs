@@ -15,6 +15,8 @@ pub enum Style {
     OpenAi,
     /// `{"error": "message"}`.
     Ollama,
+    /// `{"type": "error", "error": {"type", "message"}}`.
+    Anthropic,
 }
 
 /// The word for why an answer is a refusal, as it goes with the answer to whoever tells it elsewhere.
@@ -87,6 +89,16 @@ impl Refusal {
         }
     }
 
+    fn kind_of_anthropic(&self) -> &'static str {
+        match self.status.as_u16() {
+            404 => "not_found_error",
+            413 => "request_too_large",
+            503 => "overloaded_error",
+            500.. => "api_error",
+            _ => self.kind(),
+        }
+    }
+
     /// The body.
     pub fn body(&self, style: Style) -> Value {
         match style {
@@ -94,6 +106,9 @@ impl Refusal {
                 "message": self.message, "type": self.kind(), "param": self.param, "code": self.code,
             }}),
             Style::Ollama => json!({"error": self.message}),
+            Style::Anthropic => {
+                json!({"type": "error", "error": {"type": self.kind_of_anthropic(), "message": self.message}})
+            }
         }
     }
 

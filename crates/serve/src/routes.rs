@@ -15,7 +15,7 @@ use crate::fields::{Asked, Body, of};
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
 use crate::visit::Visit;
-use crate::{admin, body, guard, ollama, openai, own};
+use crate::{admin, anthropic, body, guard, ollama, openai, own};
 
 /// Who may use a route where there is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn table() -> &'static [Row] {
         Row { path, access: Access::Open, style: Style::OpenAi, does }
     }
     use Scope::{Admin, Embed, Infer};
-    use Style::{Ollama, OpenAi};
+    use Style::{Anthropic, Ollama, OpenAi};
     const TABLE: &[Row] = &[
         open("/healthz", Does::Healthy),
         open("/readyz", Does::Ready),
@@ -99,6 +99,9 @@ pub fn table() -> &'static [Row] {
         row("/v1/models/{*model}", OpenAi, Does::Model),
         row("/v1/chat/completions", OpenAi, Does::Answers(Body::Chat)).needs(Infer),
         row("/v1/completions", OpenAi, Does::Answers(Body::Completion)).needs(Infer),
+        row("/v1/responses", OpenAi, Does::Answers(Body::Responses)).needs(Infer),
+        row("/v1/messages", Anthropic, Does::Answers(Body::Messages)).needs(Infer),
+        row("/v1/messages/count_tokens", Anthropic, Does::Answers(Body::CountTokens)).needs(Infer),
         row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)).needs(Embed),
         row("/api/version", Ollama, Does::Version),
         row("/api/tags", Ollama, Does::Tags),
@@ -114,11 +117,8 @@ pub fn table() -> &'static [Row] {
 
 /// Routes of the same APIs that are not there yet.
 const NOT_YET: &[&str] = &[
-    "/v1/responses",
     "/v1/files",
     "/v1/batches",
-    "/v1/messages",
-    "/v1/messages/count_tokens",
     "/api/ps",
     "/api/pull",
     "/api/push",
@@ -196,6 +196,9 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
     let mut response = match kind {
         Body::Chat => openai::chat::answer(server, &mut asked).await,
         Body::Completion => openai::completion::answer(server, &mut asked).await,
+        Body::Responses => openai::responses::answer(server, &mut asked).await,
+        Body::Messages => anthropic::messages(server, &mut asked).await,
+        Body::CountTokens => anthropic::count(server, &mut asked).await,
         Body::Embeddings => openai::embeddings::answer(server, &asked).await,
         Body::OllamaChat => ollama::chat::answer(server, &mut asked).await,
         Body::OllamaGenerate => ollama::generate::answer(server, &mut asked).await,

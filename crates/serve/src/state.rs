@@ -1,9 +1,10 @@
 //! What all requests share: the models with their doors, the options, what is counted, and whether the end is near.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pasture_engine::grammar::{GrammarError, Grammars};
 use pasture_files::nearest::nearest;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -21,6 +22,20 @@ pub struct Model {
     pub door: Arc<Admission>,
     /// Work beside the engine's thread goes one after the other.
     pub turn: Semaphore,
+    /// What makes grammars for its vocabulary; built by the first request that asks for one.
+    pub grammars: OnceLock<Result<Grammars, GrammarError>>,
+}
+
+impl Model {
+    /// What makes grammars for the model's vocabulary. The first call takes up to a second.
+    pub fn grammars(&self) -> Result<&Grammars, Refusal> {
+        let build = || {
+            let none = || GrammarError("this model came without a tokenizer".to_owned());
+            let tokenizer = self.served.prompt.tokenizer().ok_or_else(none)?;
+            Grammars::new(tokenizer, self.served.engine.vocab(), self.served.prompt.stop_ids())
+        };
+        self.grammars.get_or_init(build).as_ref().map_err(|error| Refusal::wrong(error.to_string()))
+    }
 }
 
 /// What all requests share.
@@ -45,7 +60,12 @@ impl Server {
         let model = |served: Served| {
             let queue = options.queue.unwrap_or(8 * options.slots);
             let room = Room { slots: options.slots, queue, tokens: 4 * served.engine.context() };
-            Arc::new(Model { served, door: Arc::new(Admission::new(room)), turn: Semaphore::new(1) })
+            Arc::new(Model {
+                served,
+                door: Arc::new(Admission::new(room)),
+                turn: Semaphore::new(1),
+                grammars: OnceLock::new(),
+            })
         };
         let models = models.into_iter().map(model).collect();
         let door = Door::new(options.connections);

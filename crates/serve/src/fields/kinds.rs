@@ -30,6 +30,8 @@ pub enum Kind {
     Ids,
     /// One of some words.
     Words(&'static [&'static str]),
+    /// Whatever is read where it is used, which says what is wrong with it; the words are for the page.
+    Read(&'static str),
     /// An object with a table of its own.
     Object(&'static [Field]),
 }
@@ -53,6 +55,7 @@ impl Kind {
             Kind::Prompts => are_prompts(value),
             Kind::Ids => are_ids(value),
             Kind::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
+            Kind::Read(_) => true,
             Kind::Object(_) => value.is_object(),
         };
         if fits { Ok(()) } else { Err(format!("\"{name}\" must be {self}")) }
@@ -78,6 +81,7 @@ impl std::fmt::Display for Kind {
             }
             Kind::Ids => f.write_str("a list of token ids"),
             Kind::Words(words) => write!(f, "one of {}", words.join(", ")),
+            Kind::Read(words) => f.write_str(words),
             Kind::Object(_) => f.write_str("an object"),
         }
     }

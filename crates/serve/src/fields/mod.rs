@@ -36,6 +36,9 @@ pub enum Effect {
     NotYet(&'static [&'static str]),
 }
 
+/// Fields without effect that name somebody or something: whatever is no text is a mistake.
+const NAMES: [&str; 4] = ["user", "safety_identifier", "prompt_cache_key", "service_tier"];
+
 /// The fields of a request that passed its table.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -64,6 +67,9 @@ impl Asked {
             };
             match (&field.effect, value) {
                 (_, Value::Null) => {}
+                (Effect::Advisory, value) if NAMES.contains(&field.name) && !value.is_string() => {
+                    return Err(Refusal::field(&full, format!("\"{full}\" must be a text")));
+                }
                 (Effect::Advisory, _) => self.unused.push(full),
                 (Effect::NotYet(neutral), value) if neutral.iter().any(|neutral| is(&value, neutral)) => {}
                 (Effect::NotYet(_), _) if lenient => self.unused.push(full),

@@ -14,6 +14,12 @@ pub enum Body {
     Chat,
     /// `/v1/completions`.
     Completion,
+    /// `/v1/responses`.
+    Responses,
+    /// `/v1/messages`.
+    Messages,
+    /// `/v1/messages/count_tokens`.
+    CountTokens,
     /// `/v1/embeddings`.
     Embeddings,
     /// `/api/chat`.
@@ -34,9 +40,12 @@ pub enum Body {
 
 impl Body {
     /// All of them, with their routes.
-    pub const ALL: [(Body, &'static str); 10] = [
+    pub const ALL: [(Body, &'static str); 13] = [
         (Body::Chat, "/v1/chat/completions"),
         (Body::Completion, "/v1/completions"),
+        (Body::Responses, "/v1/responses"),
+        (Body::Messages, "/v1/messages"),
+        (Body::CountTokens, "/v1/messages/count_tokens"),
         (Body::Embeddings, "/v1/embeddings"),
         (Body::OllamaChat, "/api/chat"),
         (Body::OllamaGenerate, "/api/generate"),
@@ -58,10 +67,13 @@ pub fn of(body: Body) -> &'static [Field] {
 
 fn build(body: Body) -> Vec<Field> {
     match body {
-        Body::Chat => [CHAT, ANSWER, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect(),
+        Body::Chat => [CHAT, ANSWER, SHAPES, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect(),
         Body::Completion => {
-            [COMPLETION, ANSWER, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect()
+            [COMPLETION, ANSWER, SHAPES, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect()
         }
+        Body::Responses => RESPONSES.to_vec(),
+        Body::Messages => [MESSAGES, MESSAGES_MORE].concat(),
+        Body::CountTokens => MESSAGES.to_vec(),
         Body::Embeddings => EMBEDDINGS.to_vec(),
         Body::OllamaChat => [OLLAMA_CHAT, OLLAMA].concat(),
         Body::OllamaGenerate => [OLLAMA_GENERATE, OLLAMA].concat(),
@@ -119,7 +131,15 @@ const CHAT: &[Field] = &[
     later("echo", &["false"]),
     later("add_generation_prompt", &["true"]),
     later("continue_final_message", &["false"]),
-    later("chat_template_kwargs", &["{}"]),
+    on("tools", FUNCTIONS, "What the model may call, as its template prints it"),
+    on("tool_choice", Kind::Read(CHOICE), "Whether tools are called; `required` and a name are kept by a grammar"),
+    on("parallel_tool_calls", Kind::Flag, "False: at most one call"),
+    on("reasoning_effort", Kind::Text, "Handed to the template, where it asks for it"),
+    on(
+        "chat_template_kwargs",
+        Kind::Read("an object"),
+        "Handed to the template; an input that it has no place for is refused",
+    ),
 ];
 
 const COMPLETION: &[Field] = &[
@@ -128,6 +148,32 @@ const COMPLETION: &[Field] = &[
     on("logprobs", Kind::Whole(0, limits::TOP_LOGPROBS), "Reports log-probabilities, and those of so many others"),
     on("echo", Kind::Flag, "The prompt stands before the answer; with `logprobs` it has its own"),
     later("suffix", &["\"\""]),
+    later("tools", &["[]"]),
+    later("tool_choice", &["\"none\"", "\"auto\""]),
+    later("parallel_tool_calls", &["true", "false"]),
+    later("reasoning_effort", &[]),
+];
+
+const SCHEMA: Kind = Kind::Read("a JSON schema");
+
+/// What an answer must look like. At most one of them.
+const SHAPES: &[Field] = &[
+    on(
+        "response_format",
+        Kind::Read("an object of type text, json_object or json_schema"),
+        "The answer is JSON; with `json_schema` the `schema` inside accepts it",
+    ),
+    on("json_schema", SCHEMA, "The answer is JSON that the schema accepts, as llama.cpp names it"),
+    on("guided_json", SCHEMA, "The answer is JSON that the schema accepts, as vLLM names it"),
+    on("guided_regex", Kind::Text, "The regular expression matches the whole answer"),
+    on("guided_choice", Kind::Read("a list of texts"), "The answer is one of the texts"),
+    on("guided_grammar", Kind::Text, "The answer is in the language of this grammar, in GBNF or Lark"),
+    on("grammar", Kind::Text, "The answer is in the language of this grammar in GBNF"),
+    on(
+        "structured_outputs",
+        Kind::Read("an object with one of json, json_object, regex, choice, grammar"),
+        "The same as `guided_`, as newer vLLM names it",
+    ),
 ];
 
 /// Accepted without an effect.
@@ -156,24 +202,88 @@ const SAMPLE_MORE: &[Field] = &[
 
 /// Not supported yet.
 const LATER: &[Field] = &[
-    later("tools", &["[]"]),
-    later("tool_choice", &["\"none\"", "\"auto\""]),
-    later("parallel_tool_calls", &["true", "false"]),
     later("functions", &["[]"]),
     later("function_call", &["\"none\"", "\"auto\""]),
-    later("response_format", &["{\"type\": \"text\"}"]),
-    later("json_schema", &["{}"]),
-    later("grammar", &["\"\""]),
-    later("guided_json", &[]),
-    later("guided_regex", &[]),
-    later("guided_choice", &[]),
-    later("guided_grammar", &[]),
-    later("structured_outputs", &["{}"]),
     later("modalities", &["[\"text\"]"]),
     later("audio", &[]),
     later("web_search_options", &[]),
-    later("reasoning_effort", &[]),
     later("verbosity", &[]),
+];
+
+const CHOICE: &str = "auto, none, required, or a function's name in its object";
+const FUNCTIONS: Kind = Kind::Read("a list of at most 128 functions");
+
+/// The responses API.
+const RESPONSES: &[Field] = &[
+    MODEL,
+    STREAM,
+    on("input", Kind::Read("a text or a list of items"), "The conversation: messages, calls and what came of them"),
+    on("instructions", Kind::Text, "The system message"),
+    on("max_output_tokens", TOKENS, "Makes at most so many new tokens; without it the answer may fill the context"),
+    on("temperature", Kind::Sampling("temperature"), "Divides the logits; 0 takes the most probable token"),
+    on("top_p", Kind::Sampling("top_p"), "Keeps the most probable tokens up to this sum of probabilities"),
+    on("text", Kind::Read("an object with a `format`"), "`format`: the answer is JSON, as with `response_format`"),
+    on("tools", FUNCTIONS, "What the model may call, as its template prints it"),
+    on("tool_choice", Kind::Read(CHOICE), "Whether tools are called; `required` and a name are kept by a grammar"),
+    on("parallel_tool_calls", Kind::Flag, "False: at most one call"),
+    on(
+        "reasoning",
+        Kind::Read("an object with an `effort`"),
+        "`effort` is handed to the template, where it asks for it",
+    ),
+    on("previous_response_id", Kind::Text, "Refused: responses are not stored here"),
+    idle("user"),
+    idle("metadata"),
+    idle("store"),
+    idle("service_tier"),
+    idle("safety_identifier"),
+    idle("prompt_cache_key"),
+    idle("prompt_cache_retention"),
+    idle("stream_options"),
+    later("include", &["[]"]),
+    later("truncation", &["\"disabled\""]),
+    later("background", &["false"]),
+    later("top_logprobs", &["0"]),
+    later("max_tool_calls", &[]),
+    later("conversation", &[]),
+    later("prompt", &[]),
+];
+
+/// Anthropic's messages, to be answered or counted.
+const MESSAGES: &[Field] = &[
+    MODEL,
+    on("messages", Kind::Messages, "The conversation; blocks of text, thinking, tool_use and tool_result"),
+    on("system", Kind::Read("a text or a list of text blocks"), "The system message"),
+    on("tools", Kind::Read("a list of at most 128 tools"), "What the model may call, as its template prints it"),
+    on(
+        "tool_choice",
+        Kind::Read("an object of type auto, any, tool or none"),
+        "Whether tools are called; `any` and `tool` are kept by a grammar",
+    ),
+    on(
+        "thinking",
+        Kind::Read("an object of type enabled, adaptive or disabled"),
+        "Whether the model thinks first, where its template can be told",
+    ),
+    idle("cache_control"),
+];
+
+/// What only answering has.
+const MESSAGES_MORE: &[Field] = &[
+    STREAM,
+    on("max_tokens", TOKENS, "Makes at most so many new tokens; must be there, as its API says"),
+    on("stop_sequences", Kind::Stops, "Ends an answer before this text"),
+    on("temperature", Kind::Sampling("temperature"), "Divides the logits; 0 takes the most probable token"),
+    on("top_p", Kind::Sampling("top_p"), "Keeps the most probable tokens up to this sum of probabilities"),
+    on("top_k", Kind::Sampling("top_k"), "Keeps so many of the most probable tokens"),
+    idle("metadata"),
+    idle("service_tier"),
+    idle("inference_geo"),
+    later("container", &[]),
+    later("context_management", &[]),
+    later("mcp_servers", &["[]"]),
+    later("output_config", &["{}"]),
+    later("output_format", &[]),
 ];
 
 const EMBEDDINGS: &[Field] = &[
@@ -190,15 +300,19 @@ const OLLAMA: &[Field] = &[
     on("stream", Kind::Flag, "Sends the answer as it is made, one JSON object a line (default true)"),
     on("options", Kind::Object(OLLAMA_OPTIONS), "Settings, see below"),
     idle("keep_alive"),
-    later("format", &["\"\""]),
-    later("think", &["false"]),
+    on("format", Kind::Read("json, or a JSON schema"), "The answer is a JSON object, or JSON that the schema accepts"),
+    on(
+        "think",
+        Kind::Read("true, false, low, medium or high"),
+        "Whether the model thinks first, where its template can be told",
+    ),
     later("logprobs", &["false"]),
     later("top_logprobs", &["0"]),
 ];
 
 const OLLAMA_CHAT: &[Field] = &[
     on("messages", Kind::Messages, "The conversation; an empty one only asks whether the model is there"),
-    later("tools", &["[]"]),
+    on("tools", FUNCTIONS, "What the model may call, as its template prints it"),
 ];
 
 const OLLAMA_GENERATE: &[Field] = &[

@@ -34,15 +34,19 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     if !system.is_empty() {
         return Err(Refusal::field("system", "\"system\" has no effect with \"raw\": true"));
     }
+    if asked.value("think").is_some_and(|think| *think != json!(false)) {
+        return Err(Refusal::field("think", "\"think\" has no effect with \"raw\": true"));
+    }
     let wanted = wanted(asked, false)?;
     let mut permit = model.door.admit(1)?;
+    let grammar = crate::ask::grammar(&model, &wanted).await?;
     let of = model.clone();
     let ids = blocking(move || text_ids(&of.served, &prompt)).await?;
     permit.prompt(ids.len())?;
-    let run = Run::submit(server, &model, vec![wanted.of(&model.served, ids)], permit)?;
+    let run = Run::submit(server, &model, vec![wanted.of(&model.served, ids, grammar.as_ref())], permit)?;
     if streams(asked) {
         return Ok(tell(run, told));
     }
-    let answers = collect(run, 1, 1).await?;
-    Ok(Json(told.whole(&answers[0][0])).into_response())
+    let mut answers = collect(run, 1, 1).await?;
+    Ok(Json(told.whole(answers.swap_remove(0).swap_remove(0))).into_response())
 }

@@ -13,6 +13,8 @@ use crate::ask::{self, Answer, Wanted};
 use crate::fields::Asked;
 use crate::moment::{rfc3339, since_1970};
 use crate::refusal::{Refusal, Style};
+use crate::shape;
+use crate::talk::{Call, Part, Sorted, Sorter};
 use crate::telling::Teller;
 
 /// Fields of `options` and the engine's settings.
@@ -46,6 +48,7 @@ fn wanted(asked: &mut Asked, talks: bool) -> Result<Wanted, Refusal> {
         stops: ask::stops(asked.value("options.stop")),
         ignore_eos: false,
         answers: 1,
+        shape: shape::of_ollama(asked)?,
         talks,
     })
 }
@@ -69,32 +72,55 @@ struct Told {
     model: String,
     form: Form,
     began: Instant,
+    sorter: Sorter,
     last: Option<(Finish, Usage)>,
+}
+
+/// What one object tells.
+#[derive(Default)]
+struct Said<'a> {
+    text: &'a str,
+    thinking: &'a str,
+    calls: &'a [Call],
 }
 
 impl Told {
     fn new(model: &str, form: Form) -> Told {
-        Told { model: model.to_owned(), form, began: Instant::now(), last: None }
+        Told { model: model.to_owned(), form, began: Instant::now(), sorter: Sorter::plain(), last: None }
     }
 
-    fn object(&self, text: &str, done: bool) -> Map<String, Value> {
+    fn object(&self, said: &Said, done: bool) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("model".into(), json!(self.model));
         object.insert("created_at".into(), json!(rfc3339(since_1970())));
+        let thinking = (!said.thinking.is_empty()).then(|| json!(said.thinking));
         match self.form {
-            Form::Message => object.insert("message".into(), json!({"role": "assistant", "content": text})),
-            Form::Response => object.insert("response".into(), json!(text)),
-        };
+            Form::Message => {
+                let mut message = json!({"role": "assistant", "content": said.text});
+                if let Some(thinking) = thinking {
+                    message["thinking"] = thinking;
+                }
+                if !said.calls.is_empty() {
+                    let call = |call: &Call| json!({"function": {"name": call.name, "arguments": call.value()}});
+                    message["tool_calls"] = said.calls.iter().map(call).collect();
+                }
+                object.insert("message".into(), message);
+            }
+            Form::Response => {
+                object.insert("response".into(), json!(said.text));
+                thinking.into_iter().for_each(|thinking| drop(object.insert("thinking".into(), thinking)));
+            }
+        }
         object.insert("done".into(), json!(done));
         object
     }
 
-    fn done(&self, text: &str, finish: Finish, usage: &Usage) -> Value {
+    fn done(&self, said: &Said, finish: Finish, usage: &Usage) -> Value {
         let reason = match finish {
             Finish::MaxTokens | Finish::ContextFull => "length",
             _ => "stop",
         };
-        let mut object = self.object(text, true);
+        let mut object = self.object(said, true);
         let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         for (name, value) in [
             ("done_reason", json!(reason)),
@@ -110,13 +136,24 @@ impl Told {
         Value::Object(object)
     }
 
-    fn whole(&self, answer: &Answer) -> Value {
-        self.done(&answer.text, answer.finish, &answer.usage)
+    fn whole(&self, answer: Answer) -> Value {
+        let sorted = Sorted::new(self.sorter.clone(), answer);
+        let said = Said { text: &sorted.text, thinking: &sorted.reasoning, calls: &sorted.calls };
+        self.done(&said, sorted.finish, &sorted.usage)
+    }
+
+    fn part(&self, part: Part) -> String {
+        let none = Said::default();
+        line(&Value::Object(match &part {
+            Part::Text(text) => self.object(&Said { text, ..none }, false),
+            Part::Reasoning(thinking) => self.object(&Said { thinking, ..none }, false),
+            Part::Call(call) => self.object(&Said { calls: std::slice::from_ref(call), ..none }, false),
+        }))
     }
 
     /// The answer where nothing was asked but whether the model is there.
     fn loaded(&self) -> Value {
-        let mut object = self.object("", true);
+        let mut object = self.object(&Said::default(), true);
         object.insert("done_reason".into(), json!("load"));
         Value::Object(object)
     }
@@ -134,19 +171,19 @@ impl Teller for Told {
     }
 
     fn event(&mut self, _: usize, event: Event) -> String {
-        let text = match event {
-            Event::Piece(piece) => piece.text,
+        let parts = match event {
+            Event::Piece(piece) => self.sorter.push(&piece.text),
             Event::Ending(ending) => {
                 self.last = Some((ending.finish, ending.usage));
-                ending.text
+                self.sorter.finish(&ending.text)
             }
         };
-        if text.is_empty() { String::new() } else { line(&Value::Object(self.object(&text, false))) }
+        parts.into_iter().map(|part| self.part(part)).collect()
     }
 
     fn end(&mut self) -> String {
         let (finish, usage) = self.last.unwrap_or((Finish::Cancelled, Usage::default()));
-        line(&self.done("", finish, &usage))
+        line(&self.done(&Said::default(), finish, &usage))
     }
 
     fn fail(&mut self, refusal: &Refusal) -> String {

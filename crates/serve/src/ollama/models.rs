@@ -46,9 +46,20 @@ pub fn show(server: &Server, asked: &Asked) -> Result<Response, Refusal> {
         "template": served.prompt.template_source().unwrap_or_default(),
         "details": details(served),
         "model_info": info,
-        "capabilities": ["completion"],
+        "capabilities": capabilities(served),
     }))
     .into_response())
+}
+
+/// What requests may ask of it.
+fn capabilities(served: &Served) -> Vec<&'static str> {
+    let format = served.prompt.answer_format();
+    let known = [
+        ("completion", true),
+        ("tools", format.calls.is_some()),
+        ("thinking", format.reasoning.is_some() || format.channels),
+    ];
+    known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
 
 fn details(served: &Served) -> Value {

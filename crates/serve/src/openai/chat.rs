@@ -4,42 +4,78 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use pasture_engine::{Event, Piece};
+use pasture_engine::{Event, Finish, Piece};
 use pasture_files::tokenizer::Tokenizer;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{DONE, Head, Took, logprobs, part, reason, settings};
-use crate::ask::{self, Answer, Wanted, collect, conversation};
-use crate::bridge::Run;
+use crate::ask::{self, Wanted, collect};
 use crate::fields::Asked;
 use crate::refusal::{Refusal, Style};
-use crate::state::Server;
+use crate::shape;
+use crate::state::{Model, Server};
+use crate::talk::{self, Call, Part, Sorted, Sorter, Turn};
 use crate::telling::{Teller, tell};
+use crate::tools::{self, Tools};
 
 /// Answers a conversation.
 pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
     let model = server.model(asked.text("model"))?.clone();
     let wanted = wanted(asked)?;
-    let messages = asked.needed("messages")?.clone();
-    let mut permit = model.door.admit(wanted.answers as usize)?;
-    let ids = conversation(&model, messages).await?;
-    permit.prompt(ids.len())?;
-    let request = wanted.of(&model.served, ids);
+    let turn =
+        Turn { messages: asked.needed("messages")?.clone(), tools: tools(asked)?, inputs: inputs(&model, asked)? };
+    let (answers, logprobs) = (wanted.answers, wanted.sampling.logprobs.is_some());
+    let begun = talk::begin(server, &model, wanted, turn).await?;
     let teller = Told {
         head: Head::new("chatcmpl", "chat.completion", &model.served.name),
         tokenizer: model.served.prompt.tokenizer().cloned(),
-        answers: wanted.answers,
-        logprobs: wanted.sampling.logprobs.is_some(),
-        stop_ids: request.stop_ids.clone(),
+        logprobs,
+        stop_ids: begun.stop_ids,
         usage: asked.flag("stream_options.include_usage"),
         took: Took::default(),
+        sorters: vec![begun.sorter; answers as usize],
     };
-    let run = Run::submit(server, &model, vec![request], permit)?;
     if asked.flag("stream") {
-        return Ok(tell(run, teller.streamed()));
+        return Ok(tell(begun.run, teller.streamed()));
     }
-    let answers = collect(run, 1, wanted.answers).await?;
-    Ok(Json(teller.whole(&answers[0])).into_response())
+    let mut all = collect(begun.run, 1, answers).await?;
+    let sorted = all.swap_remove(0).into_iter().zip(teller.sorters.clone());
+    let sorted = sorted.map(|(answer, sorter)| Sorted::new(sorter, answer)).collect();
+    Ok(Json(teller.whole(sorted)).into_response())
+}
+
+fn tools(asked: &mut Asked) -> Result<Tools, Refusal> {
+    let tools = Tools {
+        list: tools::read(asked.value("tools"))?,
+        choice: tools::choice(asked.value("tool_choice"))?,
+        single: asked.value("parallel_tool_calls").is_some_and(|value| value == false),
+    };
+    if tools.list.is_empty() && asked.value("parallel_tool_calls").is_some() {
+        asked.unused.push("parallel_tool_calls".to_owned());
+    }
+    Ok(tools)
+}
+
+/// What the template is told beside the messages.
+fn inputs(model: &Model, asked: &mut Asked) -> Result<Map<String, Value>, Refusal> {
+    let mut inputs = Map::new();
+    if let Some(given) = asked.value("chat_template_kwargs") {
+        let object = given.as_object();
+        let message = "\"chat_template_kwargs\" must be an object";
+        inputs = object.ok_or_else(|| Refusal::field("chat_template_kwargs", message))?.clone();
+    }
+    if let Some(effort) = asked.value("reasoning_effort").cloned() {
+        match takes(model, "reasoning_effort") {
+            true => drop(inputs.insert("reasoning_effort".to_owned(), effort)),
+            false => asked.unused.push("reasoning_effort".to_owned()),
+        }
+    }
+    Ok(inputs)
+}
+
+/// Whether the model's template asks for an input of that name.
+pub fn takes(model: &Model, input: &str) -> bool {
+    model.served.prompt.template_source().is_some_and(|source| source.contains(input))
 }
 
 fn wanted(asked: &mut Asked) -> Result<Wanted, Refusal> {
@@ -62,6 +98,7 @@ fn wanted(asked: &mut Asked) -> Result<Wanted, Refusal> {
         stops: ask::stops(asked.value("stop")),
         ignore_eos: asked.flag("ignore_eos"),
         answers: asked.whole("n").unwrap_or(1) as u32,
+        shape: shape::of_openai(asked)?,
         talks: true,
     })
 }
@@ -69,11 +106,25 @@ fn wanted(asked: &mut Asked) -> Result<Wanted, Refusal> {
 struct Told {
     head: Head,
     tokenizer: Option<Tokenizer>,
-    answers: u32,
     logprobs: bool,
     stop_ids: Vec<u32>,
     usage: bool,
     took: Took,
+    /// One for each answer.
+    sorters: Vec<Sorter>,
+}
+
+/// A call as the API writes it.
+pub fn call_json(call: &Call) -> Value {
+    let function = json!({"name": call.name, "arguments": call.arguments});
+    json!({"id": call.id, "type": "function", "function": function})
+}
+
+fn why(finish: Finish, called: bool) -> &'static str {
+    match reason(finish) {
+        "stop" if called => "tool_calls",
+        other => other,
+    }
 }
 
 impl Told {
@@ -88,16 +139,25 @@ impl Told {
         told.then(|| logprobs::of_chat(self.tokenizer.as_ref(), piece))
     }
 
-    fn whole(mut self, answers: &[Answer]) -> Value {
+    fn whole(mut self, answers: Vec<Sorted>) -> Value {
         let mut choices = Vec::new();
-        for (index, answer) in answers.iter().enumerate() {
+        for (index, answer) in answers.into_iter().enumerate() {
             self.took.add(index as u32, &answer.usage);
             let tokens: Vec<Value> = answer.pieces.iter().filter_map(|piece| self.token(piece)).collect();
+            let called = !answer.calls.is_empty();
+            let content = if called && answer.text.is_empty() { Value::Null } else { json!(answer.text) };
+            let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+            if !answer.reasoning.is_empty() {
+                message["reasoning_content"] = json!(answer.reasoning);
+            }
+            if called {
+                message["tool_calls"] = answer.calls.iter().map(call_json).collect();
+            }
             choices.push(json!({
                 "index": index,
-                "message": {"role": "assistant", "content": answer.text, "refusal": null},
+                "message": message,
                 "logprobs": if self.logprobs { json!({"content": tokens, "refusal": null}) } else { Value::Null },
-                "finish_reason": reason(answer.finish),
+                "finish_reason": why(answer.finish, called),
             }));
         }
         self.head.with(choices, Some(self.took.json()))
@@ -108,6 +168,27 @@ impl Told {
         let choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
         part(&self.head.with(vec![choice], self.usage.then_some(Value::Null)))
     }
+
+    /// Parts of an answer as chunks; the token belongs to the first.
+    fn chunks(&self, index: u32, parts: Vec<Part>, mut token: Option<Value>) -> String {
+        let mut text = String::new();
+        for part in parts {
+            let delta = match part {
+                Part::Text(text) => json!({"content": text}),
+                Part::Reasoning(text) => json!({"reasoning_content": text}),
+                Part::Call(call) => {
+                    let mut told = call_json(&call);
+                    told["index"] = json!(call.index);
+                    json!({"tool_calls": [told]})
+                }
+            };
+            text += &self.chunk(index, &delta, token.take(), None);
+        }
+        match token {
+            None => text,
+            token => text + &self.chunk(index, &json!({"content": ""}), token, None),
+        }
+    }
 }
 
 impl Teller for Told {
@@ -115,22 +196,22 @@ impl Teller for Told {
 
     fn begin(&mut self) -> String {
         let delta = json!({"role": "assistant", "content": ""});
-        (0..self.answers).map(|index| self.chunk(index, &delta, None, None)).collect()
+        (0..self.sorters.len()).map(|index| self.chunk(index as u32, &delta, None, None)).collect()
     }
 
     fn event(&mut self, _: usize, event: Event) -> String {
         match event {
-            Event::Piece(piece) => match self.token(&piece) {
-                None if piece.text.is_empty() => String::new(),
-                token => self.chunk(piece.answer, &json!({"content": piece.text}), token, None),
-            },
+            Event::Piece(piece) => {
+                let parts = self.sorters[piece.answer as usize].push(&piece.text);
+                self.chunks(piece.answer, parts, self.token(&piece))
+            }
             Event::Ending(ending) => {
                 self.took.add(ending.answer, &ending.usage);
-                let rest = match ending.text.is_empty() {
-                    true => String::new(),
-                    false => self.chunk(ending.answer, &json!({"content": ending.text}), None, None),
-                };
-                rest + &self.chunk(ending.answer, &json!({}), None, Some(reason(ending.finish)))
+                let sorter = &mut self.sorters[ending.answer as usize];
+                let parts = sorter.finish(&ending.text);
+                let called = sorter.has_called();
+                let rest = self.chunks(ending.answer, parts, None);
+                rest + &self.chunk(ending.answer, &json!({}), None, Some(why(ending.finish, called)))
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::bridge::Run;
 use crate::fields::Asked;
 use crate::refusal::{Refusal, Style};
 use crate::served::{Scored, Served};
+use crate::shape;
 use crate::state::{Model, Server};
 use crate::telling::{Teller, tell};
 
@@ -40,6 +41,7 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
         _ => 1,
     };
     let mut permit = model.door.admit(count * wanted.answers as usize)?;
+    let grammar = ask::grammar(&model, &wanted).await?;
     let mut prompts = prompts(&model, prompt, echo).await?;
     permit.prompt(prompts.iter().map(|prompt| prompt.ids.len()).sum())?;
     if let Some(top) = top.filter(|_| echo) {
@@ -49,7 +51,8 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
             prompt.scored = in_turn(&model, move |served| served.work.score(&ids, top)).await?;
         }
     }
-    let requests: Vec<Request> = prompts.iter().map(|prompt| wanted.of(&model.served, prompt.ids.clone())).collect();
+    let request = |prompt: &Prompt| wanted.of(&model.served, prompt.ids.clone(), grammar.as_ref());
+    let requests: Vec<Request> = prompts.iter().map(request).collect();
     let told = Told {
         head: Head::new("cmpl", "text_completion", &model.served.name),
         tokenizer: model.served.prompt.tokenizer().cloned(),
@@ -87,6 +90,7 @@ fn wanted(asked: &mut Asked) -> Result<Wanted, Refusal> {
         stops: ask::stops(asked.value("stop")),
         ignore_eos: asked.flag("ignore_eos"),
         answers: asked.whole("n").unwrap_or(1) as u32,
+        shape: shape::of_openai(asked)?,
         talks: false,
     })
 }

@@ -5,6 +5,7 @@ pub mod completion;
 pub mod embeddings;
 pub mod logprobs;
 pub mod models;
+pub mod responses;
 
 use pasture_engine::sampling::FIELDS;
 use pasture_engine::{Finish, Usage};
@@ -74,7 +75,7 @@ impl Took {
 
 fn reason(finish: Finish) -> &'static str {
     match finish {
-        Finish::StopId(_) | Finish::StopString(_) | Finish::Cancelled => "stop",
+        Finish::StopId(_) | Finish::StopString(_) | Finish::Complete | Finish::Cancelled => "stop",
         Finish::MaxTokens | Finish::ContextFull => "length",
     }
 }

@@ -212,9 +212,8 @@ fn fields_are_effective_listed_or_refused_by_name() {
         assert_eq!((answer.status, answer.header("x-pasture-unused")), (200, unused), "{name}: {}", answer.body);
     }
     for (name, value, part) in [
-        ("tools", json!([{"type": "function", "function": {"name": "f"}}]), "\"tools\" is not supported yet"),
-        ("response_format", json!({"type": "json_object"}), "\"response_format\" is not supported yet"),
-        ("json_schema", json!({"type": "object"}), "\"json_schema\" is not supported yet"),
+        ("best_of", json!(2), "\"best_of\" is not supported yet"),
+        ("modalities", json!(["audio"]), "\"modalities\" is not supported yet"),
         ("temprature", json!(1), "did you mean \"temperature\"?"),
         ("top_logprobs", json!(3), "without \"logprobs\""),
         ("messages", json!([]), "empty"),
@@ -291,7 +290,7 @@ fn heads_are_bounded_and_raw_requests_end_in_4xx_or_a_close() {
 #[test]
 fn what_is_not_there_yet_says_so() {
     let address = shared().address;
-    for path in ["/v1/responses", "/v1/messages", "/api/ps"] {
+    for path in ["/v1/files", "/v1/batches", "/api/ps"] {
         let answer = post(address, path, &json!({}));
         assert!(answer.status == 404 && answer.error().contains("not supported yet"), "{path}: {}", answer.body);
     }
