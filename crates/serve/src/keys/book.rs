@@ -204,8 +204,7 @@ impl Book {
     pub fn list(&self) -> Result<Vec<Record>, KeyError> {
         let rows = |db: &Connection| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM keys ORDER BY made, rowid"))?;
-            let rows = statement.query_map([], record)?.collect();
-            rows
+            statement.query_map([], record)?.collect()
         };
         self.of(rows)
     }
@@ -246,8 +245,7 @@ impl Book {
             let query = "SELECT day, requests, tokens FROM used WHERE key = ?1 ORDER BY day DESC LIMIT 31";
             let mut statement = db.prepare(query)?;
             let one = |row: &Row<'_>| Ok(Use { day: whole(row, 0)?, requests: whole(row, 1)?, tokens: whole(row, 2)? });
-            let rows = statement.query_map([id], one)?.collect();
-            rows
+            statement.query_map([id], one)?.collect()
         };
         self.of(rows)
     }
@@ -274,8 +272,7 @@ impl Book {
                 let used = Use { day, requests: whole(row, 11)?, tokens: whole(row, 12)? };
                 Ok((row.get::<_, [u8; 32]>(10)?, record(row)?, used))
             };
-            let rows = statement.query_map([day as i64], one)?.collect();
-            rows
+            statement.query_map([day as i64], one)?.collect()
         };
         self.of(rows)
     }
