@@ -46,6 +46,26 @@ pub struct Options {
     pub dtype: Option<Format>,
     /// Bytes of a shard or part at most.
     pub part_bytes_max: Option<u64>,
+    /// Keys of a GGUF file that say where the result comes from and what holds for it.
+    pub history: History,
+}
+
+/// Keys of a GGUF file that say where a result comes from and what holds for it. Where there are some, they stand in place
+/// of whatever the base's file said of itself.
+#[derive(Clone, Debug, Default)]
+pub struct History(pub Vec<(String, pasture_files::gguf::Value)>);
+
+/// Keys of such a kind begin so.
+const HISTORY: [&str; 3] = ["general.base_model.", "general.license", "pasture."];
+
+impl History {
+    /// Sets the keys in a file's plan.
+    ///
+    /// # Errors
+    /// When a key stands twice.
+    pub fn set(&self, plan: &mut GgufPlan) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { plan.replace(&HISTORY, &self.0) }
+    }
 }
 
 /// What was written.
@@ -96,6 +116,7 @@ pub fn write(
         }
         Form::Gguf | Form::Modelfile => {
             let mut plan = plan_gguf(source, survey)?;
+            options.history.set(&mut plan)?;
             choose(&mut plan, options.dtype);
             let (tensors, bytes) = (plan.targets.len(), plan.byte_count());
             let file = if form == Form::Gguf { to.to_owned() } else { beside(to)? };

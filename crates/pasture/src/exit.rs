@@ -181,6 +181,14 @@ impl From<pasture_files::prompt::Error> for Failure {
 impl From<pasture_store::Error> for Failure {
     fn from(error: pasture_store::Error) -> Failure {
         use pasture_store::Error as E;
+        match &error {
+            E::Key { .. } => return Failure::new(Status::Config, error.to_string()),
+            E::Taken { .. } => {
+                let hint = "--to FOLDER unpacks elsewhere".to_owned();
+                return Failure::new(Status::CannotCreate, error.to_string()).hint(hint);
+            }
+            _ => {}
+        }
         let E::NotFound { name, looked, nearest } = &error else {
             return Failure::new(Status::Data, error.to_string());
         };

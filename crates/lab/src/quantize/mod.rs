@@ -17,6 +17,7 @@ use pasture_model::{Source, Survey, survey};
 use serde_json::json;
 
 use crate::change::{Error, Result};
+use crate::export::History;
 use importance::Importance;
 use mixture::{Mixture, Sizes, choose, fitting};
 
@@ -32,6 +33,8 @@ pub struct Options<'a> {
     pub importance: Option<&'a Importance>,
     /// Threads.
     pub threads: usize,
+    /// Where the result comes from.
+    pub history: History,
 }
 
 /// What was written.
@@ -78,6 +81,7 @@ pub fn quantize_content(
     if let Some(bits) = options.bits {
         reach(&mut plan, content, bits, options)?;
     }
+    options.history.set(&mut plan)?;
     plan.set("general.file_type", Value::U32(options.mixture.number))?;
     plan.set("general.quantized_by", Value::text("pasture"))?;
     let mut formats = BTreeMap::new();

@@ -146,6 +146,21 @@ impl GgufPlan {
         Ok(())
     }
 
+    /// Sets keys in place of all that they name and of all that begin in one of these ways.
+    pub fn replace(&mut self, begins: &[&str], keys: &[(String, Value)]) -> Result<()> {
+        let mut metadata = Metadata::new("model.gguf");
+        let gone =
+            |name: &str| begins.iter().any(|begin| name.starts_with(begin)) || keys.iter().any(|(key, _)| key == name);
+        for (name, there) in self.metadata.iter().filter(|(name, _)| !gone(name)) {
+            metadata.insert(name, there.clone())?;
+        }
+        for (key, value) in keys {
+            metadata.insert(key.as_str(), value.clone())?;
+        }
+        self.metadata = metadata;
+        Ok(())
+    }
+
     /// Says in the metadata which numbers most tensors have, unless that was said.
     fn describe_numbers(&mut self) -> Result<()> {
         if self.metadata.get("general.file_type").is_none() {

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use pasture_kernels::Format;
 use pasture_lab::export::{self, Form, Options};
+use pasture_store::lineage::{Kind, Role};
 use serde_json::json;
 
+use super::history::{Parent, Record};
 use super::model;
+use super::quantize::base;
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -96,13 +99,18 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         Dtype::F16 => Format::F16,
         Dtype::Bf16 => Format::BF16,
     });
-    let options = Options { form: Some(form), dtype, part_bytes_max: arguments.shard };
     let settings = Settings::resolve(program)?;
+    let place = model::place(Some(&arguments.model))?;
     let source = model::source(Some(&arguments.model))?;
+    let parent = Parent { place: &place, digest: base(&place, &arguments.model)?.digest, role: Role::Base };
+    let asked = json!({"form": format!("{form:?}").to_lowercase(), "numbers": dtype.map(Format::name)});
+    let record = Record::begin(&arguments.to, Kind::Export, &[parent], asked)?;
+    let options = Options { form: Some(form), dtype, part_bytes_max: arguments.shard, history: record.keys() };
     let bar = model::progress("writing", &arguments.model, output::decorated(settings.text("color")));
     let done = export::export(&source, &arguments.to, &options, &mut |done, total| model::advance(&bar, done, total));
     bar.finish_and_clear();
     let done = done?;
+    record.finish(&arguments.to, form, None)?;
     let files: Vec<String> = done.files.iter().map(|file| file.display().to_string()).collect();
     if arguments.json {
         let to = arguments.to.display().to_string();

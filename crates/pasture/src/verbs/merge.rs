@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use pasture_lab::change::Error;
-use pasture_lab::export::{self, Form};
+use pasture_lab::export::{self, Form, History};
 use pasture_lab::merge::{Joined, Method, WithAdapters};
 use pasture_lab::quantize::{self, mixture};
-use pasture_lab::receipt::{self, Change, Receipt};
+use pasture_lab::receipt::{self, Change, Input, Receipt};
 use pasture_model::save::Content;
 use pasture_model::{Source, Survey, survey};
+use pasture_store::lineage::{Kind, Role};
 use serde_json::{Value, json};
 
 use super::export::can_make;
-use super::model;
+use super::history::{Parent, Record};
+use super::model::{self, Place};
 use super::quantize::{self as verb, Conditions};
 use crate::exit::{Failure, Status};
 use crate::output;
@@ -145,7 +147,8 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         settings.whole("threads").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let place = model::place(Some(&arguments.model))?;
     let source = model::source(Some(&arguments.model))?;
-    let mut bases = vec![verb::base(&place, &arguments.model)?];
+    let (bases, record) = began(arguments, &place, method)?;
+    let history = record.keys();
     let bar = model::progress("merging", &arguments.model, output::decorated(settings.text("color")));
     let mut progress = |done, total| model::advance(&bar, done, total);
     let made = match method {
@@ -153,23 +156,17 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
             let survey = survey(&source)?;
             let adapters: Vec<(&Path, f32)> =
                 arguments.adapters.iter().map(|(path, share)| (Path::new(path), *share)).collect();
-            for (path, _) in &adapters {
-                bases.push(receipt::digest(path)?);
-            }
             let content = WithAdapters::open(&source, &survey, &adapters)?;
-            write(arguments, &source, &survey, &content, threads, &mut progress)?
+            write(arguments, &source, &survey, &content, (threads, history), &mut progress)?
         }
         Some(method) => {
             let others = arguments.with.iter().map(|(name, _)| model::source(Some(name)));
             let others = others.collect::<Result<Vec<_>, Failure>>()?;
-            for (name, _) in &arguments.with {
-                bases.push(verb::base(&model::place(Some(name))?, name)?);
-            }
             let sources: Vec<&Source> = std::iter::once(&source).chain(&others).collect();
             let first = (method == Method::Linear).then(|| arguments.share.unwrap_or(1.0));
             let weights: Vec<f32> = first.into_iter().chain(arguments.with.iter().map(|(_, share)| *share)).collect();
             let content = Joined::open(&sources, &weights, method)?;
-            write(arguments, &source, content.survey(), &content, threads, &mut progress)?
+            write(arguments, &source, content.survey(), &content, (threads, history), &mut progress)?
         }
     };
     bar.finish_and_clear();
@@ -178,6 +175,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let text = arguments.measure.as_deref();
     verb::measured(&mut receipt, &source, &arguments.to, text, arguments.tokens, threads)?;
     verb::finish(receipt, &arguments.to, arguments.require.as_ref(), |receipt| {
+        record.finish(&arguments.to, form, Some(receipt))?;
         let to = arguments.to.display().to_string();
         if arguments.json {
             let (before, after) = (&receipt.before, &receipt.after);
@@ -185,6 +183,27 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         }
         output::line(&format!("{to}: {}", output::bytes(made.bytes)))
     })
+}
+
+/// The models and adapters that it begins with, and what the result will say of where it comes from.
+fn began(arguments: &Arguments, place: &Place, method: Option<Method>) -> Result<(Vec<Input>, Record), Failure> {
+    let mut bases = vec![verb::base(place, &arguments.model)?];
+    let mut others = Vec::new();
+    for (path, _) in &arguments.adapters {
+        bases.push(receipt::digest(Path::new(path))?);
+        others.push((Place::At(PathBuf::from(path)), Role::Adapter));
+    }
+    for (name, _) in &arguments.with {
+        let other = model::place(Some(name))?;
+        bases.push(verb::base(&other, name)?);
+        others.push((other, Role::Model));
+    }
+    let places = std::iter::once((place, Role::Base)).chain(others.iter().map(|(other, role)| (other, *role)));
+    let parents = places.zip(&bases).map(|((place, role), base)| Parent { place, digest: base.digest.clone(), role });
+    let parents: Vec<Parent<'_>> = parents.collect();
+    let asked = arguments.recipe(method, Value::Null);
+    let record = Record::begin(&arguments.to, Kind::Merge, &parents, asked)?;
+    Ok((bases, record))
 }
 
 /// What was written, for the receipt.
@@ -199,17 +218,18 @@ fn write(
     source: &Source,
     survey: &Survey,
     content: &dyn Content,
-    threads: usize,
+    (threads, history): (usize, History),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Made, Error> {
     if let Some(mixture) = arguments.mixture {
-        let options = quantize::Options { mixture, tensors: Vec::new(), bits: None, importance: None, threads };
+        let options =
+            quantize::Options { mixture, tensors: Vec::new(), bits: None, importance: None, threads, history };
         let made = quantize::quantize_content(source, survey, content, &arguments.to, &options, progress)?;
         return Ok(Made { bytes: made.bytes, recipe: made.recipe(&options) });
     }
     let errors = quantize::Errors::default();
     let encode = errors.encoder(threads);
-    let options = export::Options::default();
+    let options = export::Options { history, ..export::Options::default() };
     let made = export::write(source, survey, content, &encode, &arguments.to, &options, progress)?;
     Ok(Made { bytes: made.bytes, recipe: json!({ "relative_rms_error_by_tensor": errors.relative() }) })
 }

@@ -1,5 +1,6 @@
 //! The verbs: one file each, with its flags, its help and what it does.
 
+mod bundle;
 mod chat;
 mod check;
 mod compare;
@@ -14,7 +15,9 @@ mod eval;
 mod export;
 mod fetch;
 mod generate;
+mod history;
 mod keys;
+mod lineage;
 mod list;
 mod logits;
 mod man;
@@ -30,7 +33,9 @@ mod show;
 mod stop;
 mod template;
 mod tokenize;
+mod trust;
 mod tune;
+mod unbundle;
 
 use clap::Subcommand;
 
@@ -60,6 +65,10 @@ pub enum Verb {
     Merge(Box<merge::Arguments>),
     Tune(Box<tune::Arguments>),
     Create(create::Arguments),
+    Lineage(lineage::Arguments),
+    Bundle(Box<bundle::Arguments>),
+    Unbundle(unbundle::Arguments),
+    Trust(trust::Arguments),
     Serve(Box<serve::Arguments>),
     Keys(Box<keys::Arguments>),
     Ps(ps::Arguments),
@@ -93,6 +102,10 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Merge(arguments) => merge::run(&arguments, program),
         Verb::Tune(arguments) => tune::run(&arguments, program),
         Verb::Create(arguments) => create::run(&arguments, program),
+        Verb::Lineage(arguments) => lineage::run(&arguments),
+        Verb::Bundle(arguments) => bundle::run(&arguments, program),
+        Verb::Unbundle(arguments) => unbundle::run(&arguments, program),
+        Verb::Trust(arguments) => trust::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Serve(arguments) => serve::run(*arguments, program),

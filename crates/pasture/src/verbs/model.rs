@@ -53,6 +53,9 @@ const STARTER: &str = "starter";
 /// What a name means; no name is the starter's.
 pub fn place(name: Option<&str>) -> Result<Place, Failure> {
     let Some(name) = name else { return Ok(Place::Starter) };
+    if pasture_store::bundle::is_bundle(Path::new(name)) {
+        return Ok(Place::At(super::unbundle::opened(Path::new(name))?));
+    }
     match pasture_store::resolve(name) {
         Ok(found) if found.origin == Whose::Assistant => {
             let what = format!("{name:?} is an assistant, and this verb takes a model");

@@ -10,9 +10,11 @@ use pasture_lab::quantize::importance::{Importance, calibrate};
 use pasture_lab::quantize::{Options, mixture, quantize};
 use pasture_lab::receipt::{self, Change, Input, Level, Measures, Receipt, Requirements, Unmeasured};
 use pasture_model::Source;
+use pasture_store::lineage::{Kind, Role};
 use serde_json::json;
 
 use super::export::can_make;
+use super::history::{Parent, Record};
 use super::model::{self, Place};
 use crate::exit::{Failure, Status};
 use crate::output;
@@ -105,18 +107,21 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let place = model::place(Some(&arguments.model))?;
     let source = model::source(Some(&arguments.model))?;
     let importance = importance(arguments, &source, threads)?;
+    let began = base(&place, &arguments.model)?;
+    let record = record(arguments, &place, &began)?;
     let options = Options {
         mixture: arguments.mixture.map_or_else(|| mixture::named("Q4_K_M"), Ok).expect("it is one of the names"),
         tensors: arguments.tensors.clone(),
         bits: arguments.target,
         importance: importance.as_ref(),
         threads,
+        history: record.keys(),
     };
     let bar = model::progress("quantizing", &arguments.model, output::decorated(settings.text("color")));
     let made = quantize(&source, &arguments.file, &options, &mut |done, total| model::advance(&bar, done, total));
     bar.finish_and_clear();
     let made = made?;
-    let mut receipt = Receipt::new(Change::Quantize, vec![base(&place, &arguments.model)?], made.recipe(&options));
+    let mut receipt = Receipt::new(Change::Quantize, vec![began], made.recipe(&options));
     receipt.after.bytes = Some(made.bytes);
     for text in [&arguments.calibrate, &arguments.imatrix].into_iter().flatten() {
         receipt.data.push(receipt::digest(text)?);
@@ -133,6 +138,16 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         let (bytes, file) = (output::bytes(made.bytes), arguments.file.display());
         output::line(&format!("{file}: {bytes}, {:.2} bits per weight; matrices: {}", made.bits, formats.join(", ")))
     })
+}
+
+/// What the file will say of where it comes from.
+fn record(arguments: &Arguments, place: &Place, base: &Input) -> Result<Record, Failure> {
+    let asked = json!({
+        "type": arguments.mixture.map_or("Q4_K_M", |mixture| mixture.name), "target": arguments.target,
+        "tensors": arguments.tensors.iter().map(|(pattern, format)| json!([pattern, format.name()])).collect::<Vec<_>>(),
+    });
+    let parent = Parent { place, digest: base.digest.clone(), role: Role::Base };
+    Record::begin(&arguments.file, Kind::Quantize, &[parent], asked)
 }
 
 fn importance(arguments: &Arguments, source: &Source, threads: usize) -> Result<Option<Importance>, Failure> {
@@ -155,7 +170,10 @@ fn text_of(path: &Path) -> Result<String, Failure> {
 pub fn base(place: &Place, name: &str) -> Result<Input, Failure> {
     match place {
         Place::At(path) => Ok(receipt::digest(path)?),
-        Place::Starter => Ok(Input { name: name.to_owned(), digest: "part of this program".to_owned(), bytes: 0 }),
+        Place::Starter => {
+            let bytes = pasture::Model::starter_bytes();
+            Ok(Input { name: name.to_owned(), digest: receipt::digest_of(bytes), bytes: bytes.len() as u64 })
+        }
     }
 }
 

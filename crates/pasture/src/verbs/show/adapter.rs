@@ -7,6 +7,7 @@ use pasture_files::error::file_name;
 use pasture_files::json;
 use serde_json::{Value, json};
 
+use super::license;
 use crate::exit::{Failure, Status};
 use crate::output;
 
@@ -25,13 +26,18 @@ pub fn show(folder: &Path, as_json: bool) -> Result<(), Failure> {
         return Err(Failure::new(Status::Data, format!("{CONFIG:?} has no rank \"r\", which an adapter has")));
     };
     let receipt = Receipt::read_beside(folder)?;
+    let statements = pasture_store::licence::of_path(folder)?;
+    let terms = pasture_store::lineage::of_path(folder)?.terms();
     let (name, kind, base) = (file_name(folder), text("peft_type"), text("base_model_name_or_path"));
     if as_json {
         let receipt = receipt.map_or(Value::Null, |receipt| {
             serde_json::to_value(&receipt).expect("a receipt has text keys and finite numbers")
         });
-        return output::json(&json!({"name": name, "adapter": kind, "rank": rank, "base": base, "receipt": receipt}));
+        return output::json(&json!({"name": name, "adapter": kind, "rank": rank, "base": base, "receipt": receipt,
+            "license": license::object(&statements, &terms)}));
     }
-    let shown = receipt.map(|receipt| receipt.to_string()).unwrap_or_default();
+    let lines = license::lines(&statements, &terms);
+    let lines = lines.iter().map(|(title, text)| format!("{title:<13} {text}\n")).collect::<String>();
+    let shown = lines + &receipt.map(|receipt| receipt.to_string()).unwrap_or_default();
     output::print(&format!("{:<13} {name}\n{:<13} {kind}, rank {rank}, for {base}\n{shown}", "name", "adapter"))
 }

@@ -8,8 +8,10 @@ use pasture_model::Source;
 use pasture_model::config::Report;
 use pasture_model::families;
 use pasture_model::spec::{Mask, MixerSpec, Spec};
+use pasture_store::licence::{Statement, Terms};
 use serde_json::{Value, json};
 
+use super::super::lineage;
 use super::{license, model};
 use crate::exit::{Failure, Status};
 use crate::output::{bytes, count};
@@ -34,7 +36,9 @@ pub struct Facts {
     /// Tensors and bytes of each number format.
     formats: BTreeMap<&'static str, (usize, u64)>,
     prompt: Prompt,
-    license: Option<(String, &'static str)>,
+    license: Vec<Statement>,
+    /// Its terms and those of its ancestors.
+    terms: Terms,
     /// What a mixture's experts cost where they stay on disk, or why they cannot.
     experts: Option<Result<Experts, String>>,
 }
@@ -135,7 +139,8 @@ impl Facts {
             family: family.name,
             architecture: source.config.architecture().unwrap_or(family.name).to_owned(),
             prompt: pasture::prompt_of(source, family)?,
-            license: license::find(source),
+            license: license::find(source)?,
+            terms: lineage::of(&model::place(name)?)?.terms(),
             experts,
             spec,
             quantization: quantization.map(|quantization| quantization.describe()),
@@ -204,7 +209,7 @@ impl Facts {
                 "source": self.prompt.template_source(),
             })),
             "notes": self.beside.note().iter().chain(self.prompt.notes()).collect::<Vec<_>>(),
-            "license": self.license.as_ref().map(|(name, place)| json!({"name": name, "from": place})),
+            "license": license::object(&self.license, &self.terms),
             "unknown_keys": self.report.unknown,
             "ignored_keys": ignored,
         })
@@ -249,10 +254,7 @@ impl Facts {
             line("tokenizer", "none: it takes and gives token ids".into());
         }
         self.beside.note().iter().chain(self.prompt.notes()).for_each(|note| line("note", note.clone()));
-        match &self.license {
-            Some((name, place)) => line("licence", format!("{name} (from {place})")),
-            None => line("licence", "the files name none; ask whoever published them".into()),
-        }
+        license::lines(&self.license, &self.terms).into_iter().for_each(|(title, text)| line(title, text));
         for key in &self.report.unknown {
             line("unknown key", format!("{key:?} has no effect: no page knows it"));
         }

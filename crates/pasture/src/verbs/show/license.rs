@@ -1,63 +1,62 @@
-//! The licence that a model's files name. Nothing is judged: this is what the publisher wrote.
+//! The licence that a model's files name, and what it asks. Nothing is judged: the name is what the publisher wrote, and
+//! what it asks is the store's summary of the text.
 
-use pasture_files::size::Size;
 use pasture_model::Source;
+use pasture_store::licence::{NO_ADVICE, Statement, Terms, of_folder, of_gguf};
+use serde_json::{Value, json};
 
-/// Longest model card that is searched.
-const CARD_BYTES_MAX: u64 = 4 << 20;
+use crate::exit::Failure;
 
-/// What the files say: a name, and where it stands.
-pub fn find(source: &Source) -> Option<(String, &'static str)> {
-    let metadata = source.tensors.gguf();
-    let key = |key: &str| metadata.and_then(|metadata| metadata.text(key).ok().flatten()).map(str::to_owned);
-    if let Some(name) = key("general.license.name").or_else(|| key("general.license")) {
-        return Some((name, "the file's metadata"));
+/// What the files say: of a GGUF file its keys, of a folder its card and the texts beside it.
+pub fn find(source: &Source) -> Result<Vec<Statement>, Failure> {
+    match (source.tensors.gguf(), &source.folder) {
+        (Some(metadata), _) => Ok(of_gguf(metadata)),
+        (None, Some(folder)) => Ok(of_folder(folder)?),
+        (None, None) => Ok(Vec::new()),
     }
-    if metadata.is_some() {
-        return None;
-    }
-    if let Some(name) = card(source) {
-        return Some((name, "README.md"));
-    }
-    let names = source.folder.as_ref()?.names().ok()?;
-    let text = names.iter().find(|name| name.to_uppercase().starts_with("LICENSE"))?;
-    Some((format!("see {text:?} in the model's folder"), "a licence file"))
 }
 
-/// The line `license:` of a model card's front matter; `license_name:` where that is `other`.
-fn card(source: &Source) -> Option<String> {
-    let folder = source.folder.as_ref()?;
-    let bytes = folder.read("README.md", Size::new(CARD_BYTES_MAX)).ok().flatten()?;
-    front_matter(&String::from_utf8_lossy(&bytes))
+/// One name for the licence, as a card has it.
+pub fn name(statements: &[Statement]) -> Option<String> {
+    statements.first().map(|row| row.named.clone())
 }
 
-fn front_matter(text: &str) -> Option<String> {
-    let head = text.strip_prefix("---")?.split("\n---").next()?;
-    let line = |key: &str| {
-        let value = head.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?.trim();
-        let value = value.trim_matches(['"', '\'']);
-        (!value.is_empty()).then(|| value.to_owned())
+/// The lines that `show` prints of it: a title and a text each. `terms` are those of the model and its ancestors.
+pub fn lines(statements: &[Statement], terms: &Terms) -> Vec<(&'static str, String)> {
+    if statements.is_empty() && terms.is_empty() {
+        return vec![("licence", "the files name none; ask whoever published them".to_owned())];
+    }
+    let named = |row: &Statement| {
+        let meant = row.licence.filter(|licence| licence.name != row.named);
+        let meant = meant.map(|licence| format!(": {}, {}", licence.name, licence.source)).unwrap_or_default();
+        format!("{} (from {}){meant}", row.named, row.place)
     };
-    match line("license").as_deref() {
-        Some("other") => line("license_name").or_else(|| Some("other".to_owned())),
-        _ => line("license"),
+    let mut lines: Vec<_> = statements.iter().map(|row| ("licence", named(row))).collect();
+    let told = |name: &str| statements.iter().any(|row| row.licence.is_some_and(|licence| licence.id == name));
+    let inherited = terms.licences.iter().filter(|licence| !told(&licence.id));
+    lines.extend(
+        inherited
+            .map(|licence| ("licence", format!("{} (from what it was made of): {}", licence.name, licence.source))),
+    );
+    lines.extend(terms.obligations().into_iter().map(|row| ("it asks", row.text)));
+    lines.extend(terms.warnings().into_iter().map(|warning| ("terms", warning)));
+    if !terms.licences.is_empty() {
+        lines.push(("terms", NO_ADVICE.to_owned()));
     }
+    lines
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_card_names_its_licence() {
-        for (card, wanted) in [
-            ("---\nlicense: apache-2.0\n---\n# Model", Some("apache-2.0")),
-            ("---\nlicense: other\nlicense_name: gemma\n---", Some("gemma")),
-            ("---\nlicense: \"mit\"\n---", Some("mit")),
-            ("---\ntags: []\n---\nlicense: mit", None),
-            ("# Model\nlicense: mit", None),
-        ] {
-            assert_eq!(front_matter(card).as_deref(), wanted, "{card:?}");
-        }
-    }
+/// The same for machines.
+pub fn object(statements: &[Statement], terms: &Terms) -> Value {
+    let Some(first) = statements.first() else { return Value::Null };
+    let asked = terms.obligations();
+    let asked = asked.iter().map(|row| json!({"kind": row.kind, "text": row.text, "licence": row.licence.id}));
+    let named = statements.iter().map(|row| {
+        json!({"name": row.named, "from": row.place, "id": row.licence.map(|licence| &licence.id),
+               "source": row.licence.map(|licence| &licence.source)})
+    });
+    json!({
+        "name": first.named, "from": first.place, "named": named.collect::<Vec<_>>(),
+        "asks": asked.collect::<Vec<_>>(), "holds": terms.licences.iter().map(|licence| &licence.id).collect::<Vec<_>>(), "warnings": terms.warnings(),
+    })
 }

@@ -55,7 +55,7 @@ impl Base {
         bar.finish_and_clear();
         let Loaded { decoder, family, .. } = loaded?;
         let prompt = pasture::prompt_of(&source, family)?;
-        let license = license::find(&source).map(|(name, _)| name);
+        let license = license::name(&license::find(&source)?);
         let digest = match &place {
             Place::At(path) => digest(path)?,
             Place::Starter => {
@@ -69,6 +69,11 @@ impl Base {
     /// Positions that the model has.
     pub fn context(&self) -> usize {
         self.decoder.spec().context
+    }
+
+    /// Where its files are.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Where a run of this base comes from.

@@ -13,10 +13,14 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use pasture_files::durable;
 use pasture_files::prompt::template::Moment;
+use pasture_lab::export::Form;
+use pasture_lab::receipt::{Input, Receipt};
 use pasture_lab::tune::events::Reason;
 use pasture_lab::tune::{self, Job, Plan, Questions, Recipe, Samples, output::Origin};
+use pasture_store::lineage::{Kind, Role};
 use toml::Table;
 
+use super::history::{Parent, Record};
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -122,6 +126,7 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     let stop = on_signals()?;
     let title = format!("{} on {}", origin.base.name, origin.data.first().map_or("", |data| &data.name));
     let mut told = Told::new(&folder, &title, &plan, arguments.json, decorated);
+    let record = record(&folder, &base, &plan, &origin)?;
     let Base { decoder, backend, prompt, source, .. } = base;
     let recipe = &plan.recipe;
     let questions =
@@ -142,11 +147,21 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     told.finish(&outcome.log, &outcome.state.evaluations);
     if outcome.reason != Reason::Interrupted {
         tune::output::write(&folder, &mut outcome, &plan, &origin, &source)?;
+        record.finish(&folder, Form::Folder, Receipt::read_beside(&folder)?.as_ref())?;
     }
     match outcome.unsaved {
         Some(what) if outcome.reason == Reason::Interrupted => Err(Failure::new(Status::CannotCreate, what)),
         _ => Ok(()),
     }
+}
+
+/// What the result will say of where it comes from.
+fn record(folder: &Path, base: &Base, plan: &Plan, origin: &Origin) -> Result<Record, Failure> {
+    let mut asked = plan.recipe.to_json();
+    let data = |data: &Input| serde_json::json!({"name": data.name, "digest": data.digest});
+    asked["data"] = origin.data.iter().map(data).collect();
+    let parent = Parent { place: base.place(), digest: origin.base.digest.clone(), role: Role::Base };
+    Record::begin(folder, Kind::Tune, &[parent], asked)
 }
 
 /// The learning rate of a model that knows nothing, where the recipe does not say.

@@ -1,0 +1,117 @@
+//! `pasture lineage`: what a model was made from, by which steps, and what holds for it because of that.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pasture_files::durable;
+use pasture_store::lineage::{self, Lineage, Work};
+use serde_json::json;
+
+use super::model::{self, Place};
+use crate::exit::{Failure, Status};
+use crate::output;
+
+/// Show what a model was made from, and what that asks of whoever passes it on
+#[derive(Args)]
+#[command(after_help = "\
+Each result of tune, merge, quantize and export says where it comes from: in
+pasture.json and the card of a folder, in the keys of a GGUF file. Of other
+models the card, the keys or a receipt tell what they can. What the licences ask
+is a summary and no legal advice.
+
+Examples:
+  pasture lineage my-model.gguf
+  pasture lineage pirate --svg pirate.svg
+  pasture lineage my-model --json")]
+pub struct Arguments {
+    /// A file, a folder, an adapter, or a name from a Hugging Face cache or Ollama folder
+    model: String,
+    /// Write the tree as a drawing
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let lineage = of(&model::place(Some(&arguments.model))?)?;
+    if arguments.json {
+        let terms = lineage.terms();
+        let licences: Vec<_> =
+            terms.licences.iter().map(|licence| json!({"id": licence.id, "source": licence.source})).collect();
+        let asks: Vec<_> = terms
+            .obligations()
+            .into_iter()
+            .map(|row| json!({"kind": row.kind, "text": row.text, "licence": row.licence.id}))
+            .collect();
+        let works = serde_json::to_value(lineage.works()).expect("a lineage has text keys");
+        return output::json(&json!({
+            "works": works, "licences": licences, "unknown": terms.unknown, "asks": asks, "warnings": terms.warnings(),
+        }));
+    }
+    if let Some(file) = &arguments.svg {
+        model::can_hold(file)?;
+        let drawn = lineage::svg(&lineage);
+        durable::write_file(file, |sink| sink.put(drawn.as_bytes()))?;
+        return output::line(&format!("{}: {}", file.display(), output::counted(lineage.works().len(), "work")));
+    }
+    output::print(&lineage::tree(&lineage))
+}
+
+/// The lineage of a model that was found.
+pub fn of(place: &Place) -> Result<Lineage, Failure> {
+    match place {
+        Place::At(path) => Ok(lineage::of_path(path)?),
+        Place::Starter => starter(),
+    }
+}
+
+fn starter() -> Result<Lineage, Failure> {
+    let source = pasture::Model::starter_source()?;
+    let digest = Some(pasture_lab::receipt::digest_of(pasture::Model::starter_bytes()));
+    let mut lineage = match source.tensors.gguf() {
+        Some(metadata) => lineage::of_gguf(metadata, "starter")?,
+        None => Lineage::root(Work {
+            name: "starter".to_owned(),
+            digest: None,
+            origin: None,
+            licences: Vec::new(),
+            step: None,
+        }),
+    };
+    lineage.work_mut().digest = digest;
+    Ok(lineage)
+}
+
+/// A name without folders and endings, for a result that has none yet.
+pub fn short_name(text: &str) -> Result<String, Failure> {
+    let last = Path::new(text.trim_end_matches('/')).file_name().map(|name| name.to_string_lossy().into_owned());
+    let last = last.unwrap_or_default();
+    let stem = last.strip_suffix(".gguf").or_else(|| last.strip_suffix(".toml")).unwrap_or(&last);
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '-' };
+    let name: String = stem.chars().map(plain).collect();
+    let name = name.trim_matches(['-', '.']).to_owned();
+    match name.is_empty() {
+        true => Err(Failure::new(Status::Usage, format!("{text:?} gives no name; --name gives one"))),
+        false => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short() {
+        for (text, wanted) in [
+            ("models/my-model.gguf", "my-model"),
+            ("owner/name:Q4_K_M", "name-Q4_K_M"),
+            ("pirate/", "pirate"),
+            ("a b.gguf", "a-b"),
+        ] {
+            assert_eq!(short_name(text).expect(text), wanted);
+        }
+        assert!(short_name("..").is_err());
+    }
+}
