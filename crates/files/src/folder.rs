@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use crate::beneath;
 use crate::error::{Error, Result, file_name, quoted};
 use crate::mmap::Bytes;
 use crate::size::Size;
@@ -96,7 +97,22 @@ impl Folder {
 
     /// Opens a file of the folder; none where there is no such file.
     pub fn open_file(&self, name: &str) -> Result<Option<File>> {
-        self.find(name)?.map(|real| open_regular(&real, name)).transpose()
+        self.find(name)?.map(|real| self.open_real(&real, name)).transpose()
+    }
+
+    /// Opens what [`Folder::find`] found beneath the folder it lies in, so that a link which came since leads nowhere.
+    #[cfg(unix)]
+    fn open_real(&self, real: &Path, name: &str) -> Result<File> {
+        let mut roots = self.blobs.iter().chain([&self.path]);
+        let found = roots.find_map(|root| real.strip_prefix(root).ok().map(|inside| (root, inside)));
+        let (root, inside) = found.expect("what was found lies in one of them");
+        let fault = |source| Error::Read { file: file_name(Path::new(name)), source };
+        regular(beneath::open(root, inside).map_err(fault)?, name)
+    }
+
+    #[cfg(not(unix))]
+    fn open_real(&self, real: &Path, name: &str) -> Result<File> {
+        open_regular(real, name)
     }
 
     /// Maps a file of the folder; none where there is no such file.
@@ -157,7 +173,12 @@ fn open_regular(real: &Path, name: &str) -> Result<File> {
         options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     }
     let fault = |source| Error::Read { file: file_name(Path::new(name)), source };
-    let file = options.open(real).map_err(fault)?;
+    regular(options.open(real).map_err(fault)?, name)
+}
+
+/// The file, where it is a file and not a folder, a pipe or a device.
+fn regular(file: File, name: &str) -> Result<File> {
+    let fault = |source| Error::Read { file: file_name(Path::new(name)), source };
     if !file.metadata().map_err(fault)?.is_file() {
         return Err(Error::unsupported(name, "it is no regular file"));
     }

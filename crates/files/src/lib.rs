@@ -4,6 +4,7 @@
 //! Files are hostile: every length is checked before it is used, sizes are [`size::Size`], no format can run code, and
 //! a reader returns a typed error rather than panic. What the tensors mean belongs to the floors above.
 
+pub mod beneath;
 pub mod data;
 pub mod dtype;
 pub mod durable;

@@ -2,12 +2,21 @@
 //! ever becomes part of a path.
 
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 
 use pasture_files::error::quoted;
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
+
+/// Bytes that are read at once.
+const PART: usize = 1 << 20;
+
+/// The file beside a model that says what a change did to it.
+const RECEIPT: &str = "receipt.json";
 
 /// The SHA-256 of a blob.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -28,7 +37,80 @@ impl Digest {
 
     /// The digest of bytes.
     pub fn of(bytes: &[u8]) -> Digest {
-        Digest(Sha256::digest(bytes).into())
+        Digest(ring::digest::digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// The digest of all that a reader gives; `seen` hears how many bytes each part had, and ends the reading when it
+    /// says false.
+    ///
+    /// # Errors
+    /// Those of the reader, and `Interrupted` when `seen` ended it.
+    pub fn of_reader(mut reader: impl Read, seen: &mut dyn FnMut(u64) -> bool) -> io::Result<Digest> {
+        let (mut context, mut part) = (Context::new(&SHA256), vec![0; PART]);
+        loop {
+            match reader.read(&mut part) {
+                Ok(0) => break,
+                Ok(count) => {
+                    context.update(&part[..count]);
+                    if !seen(count as u64) {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
+                }
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        let bytes = context.finish();
+        Ok(Digest(bytes.as_ref().try_into().expect("SHA-256 has 32 bytes")))
+    }
+
+    /// The digest of a file, or of a folder: that of the list of its files, sorted by name, each with its own digest;
+    /// hidden files, receipts and folders inside are not part of it. The same that receipts name.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub fn of_path(path: &Path, seen: &mut dyn FnMut(u64) -> bool) -> Result<Digest, pasture_files::Error> {
+        let fault = |source| pasture_files::Error::read(path, source);
+        if !path.is_dir() {
+            return Digest::of_reader(File::open(path).map_err(fault)?, seen).map_err(fault);
+        }
+        Digest::of_folder(path, &mut |file| Digest::of_path(file, seen))
+    }
+
+    /// The digest of a folder whose files' digests somebody else finds.
+    pub(crate) fn of_folder<E: From<pasture_files::Error>>(
+        path: &Path,
+        of_file: &mut dyn FnMut(&Path) -> Result<Digest, E>,
+    ) -> Result<Digest, E> {
+        let fault = |source| pasture_files::Error::read(path, source);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path).map_err(fault)? {
+            let name = entry.map_err(fault)?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') && name != RECEIPT && path.join(&name).is_file() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let mut list = String::new();
+        for name in names {
+            list.push_str(&format!("{} {name}\n", of_file(&path.join(&name))?));
+        }
+        Ok(Digest::of(list.as_bytes()))
+    }
+
+    /// Reads 64 lower-case hexadecimal digits, and nothing else.
+    pub fn parse_hex(digits: &str) -> Result<Digest, String> {
+        Digest::parse(&format!("sha256:{digits}"))
+    }
+
+    /// 64 lower-case hexadecimal digits.
+    pub fn hex(&self) -> String {
+        Hexadecimal(&self.0).to_string()
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// A finished digest of ring's; that of no other length than SHA-256's is ever handed here.
@@ -103,6 +185,22 @@ mod tests {
         for text in bad {
             assert!(Digest::parse(&text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_the_list_of_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [("b", "two"), ("a", "one"), (RECEIPT, "{}"), (".hidden", "x")] {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        let mut bytes = 0;
+        let found = Digest::of_path(folder.path(), &mut |count| {
+            bytes += count;
+            true
+        });
+        let list = format!("{} a\n{} b\n", Digest::of(b"one"), Digest::of(b"two"));
+        assert_eq!((found.unwrap(), bytes), (Digest::of(list.as_bytes()), 6));
+        assert!(Digest::of_path(&folder.path().join("a"), &mut |_| false).is_err());
     }
 
     #[test]

@@ -10,12 +10,17 @@ use crate::{Origin, Place};
 pub struct Environment {
     hub: Option<PathBuf>,
     ollama: Vec<PathBuf>,
+    lm_studio: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
     data: Option<PathBuf>,
     aliases: Option<PathBuf>,
 }
 
 /// Where Ollama's Linux service, which has its own user, keeps its models.
 const OLLAMA_SERVICE: &str = "/usr/share/ollama/.ollama/models";
+
+/// Where LM Studio keeps its models, now and in earlier versions, below the home folder.
+const LM_STUDIO: [&str; 2] = [".lmstudio/models", ".cache/lm-studio/models"];
 
 impl Environment {
     /// That of this process.
@@ -40,13 +45,21 @@ impl Environment {
             .or_else(|| Some(home.as_ref()?.join(".local/share/pasture")));
         let settings = folder("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
         let aliases = settings.map(|folder| folder.join("pasture/aliases.toml"));
-        Environment { hub, ollama, data, aliases }
+        let lm_studio = home.iter().flat_map(|home| LM_STUDIO.map(|folder| home.join(folder))).collect();
+        let folders = variable("PASTURE_MODELS").map(|list| {
+            let folders = std::env::split_paths(&list).filter(|folder| !folder.as_os_str().is_empty());
+            folders.map(|folder| expanded(folder.into_os_string(), &home)).collect()
+        });
+        Environment { hub, ollama, lm_studio, folders: folders.unwrap_or_default(), data, aliases }
     }
 
     /// The folders that are searched, in their order.
     pub fn places(&self) -> Vec<Place> {
         let hub = self.hub.iter().map(|path| Place { origin: Origin::HuggingFace, path: path.clone() });
-        hub.chain(self.ollama.iter().map(|path| Place { origin: Origin::Ollama, path: path.clone() })).collect()
+        let ollama = self.ollama.iter().map(|path| Place { origin: Origin::Ollama, path: path.clone() });
+        let lm_studio = self.lm_studio.iter().map(|path| Place { origin: Origin::LmStudio, path: path.clone() });
+        let folders = self.folders.iter().map(|path| Place { origin: Origin::Folder, path: path.clone() });
+        hub.chain(ollama).chain(lm_studio).chain(folders).collect()
     }
 
     /// The folder of Pasture's own data: the ledger, server keys, chats. Made by whoever writes there first.
@@ -109,6 +122,27 @@ mod tests {
         assert_eq!(data(&[]), Some("/at/a/.local/share/pasture".into()));
         assert_eq!(data(&[("XDG_DATA_HOME", "/d")]), Some("/d/pasture".into()));
         assert_eq!(data(&[("PASTURE_HOME", "/p"), ("XDG_DATA_HOME", "/d")]), Some("/p".into()));
+    }
+
+    #[test]
+    fn folders_are_listed_as_in_a_path() {
+        let variable = |name: &str| (name == "PASTURE_MODELS").then(|| "/m:~/n:".into());
+        let places = Environment::of(variable, Some("/at/a".into())).places();
+        let of = |origin| places.iter().filter(move |place| place.origin == origin).map(|place| place.path.as_path());
+        assert!(of(Origin::Folder).eq([Path::new("/m"), Path::new("/at/a/n")]));
+        assert!(of(Origin::LmStudio).eq(LM_STUDIO.map(|folder| Path::new("/at/a").join(folder)).iter()));
+    }
+
+    #[test]
+    fn data_has_a_folder_of_its_own() {
+        let check = |variables: &[(&str, &str)], wanted: &str| {
+            let variable = |name: &str| variables.iter().find(|row| row.0 == name).map(|row| row.1.into());
+            let found = Environment::of(variable, Some("/at/a".into()));
+            assert_eq!(found.data(), Some(Path::new(wanted)), "{variables:?}");
+        };
+        check(&[], "/at/a/.local/share/pasture");
+        check(&[("XDG_DATA_HOME", "/d")], "/d/pasture");
+        check(&[("XDG_DATA_HOME", "/d"), ("PASTURE_HOME", "~/p")], "/at/a/p");
     }
 
     #[test]

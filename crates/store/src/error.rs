@@ -74,6 +74,31 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
+    /// There is no folder for Pasture's own data.
+    #[error("there is no folder for Pasture's data: set PASTURE_HOME, XDG_DATA_HOME or HOME")]
+    NoData,
+    /// SQLite refused.
+    #[error("cannot {doing} the ledger: {source}")]
+    Ledger {
+        /// What was to be done with it.
+        doing: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The ledger was made by a later version of the program.
+    #[error("the ledger is of a later version of Pasture ({found}, this one knows {known}); use that version")]
+    Later {
+        /// The ledger's.
+        found: i64,
+        /// This program's.
+        known: i64,
+    },
+    /// A path that the ledger cannot hold.
+    #[error("the path {} is not UTF-8; give the file a name that is", quoted(.path))]
+    Path {
+        /// The path, as far as it can be shown.
+        path: String,
+    },
     /// A file of a place cannot be read.
     #[error(transparent)]
     File(#[from] pasture_files::Error),

@@ -76,10 +76,15 @@ fn unusable(name: &Name, what: impl Into<String>) -> Error {
 }
 
 fn found(repository: &Path, name: &Name) -> Result<Found> {
-    let snapshot = snapshot(repository, name)?;
+    model_in(&snapshot(repository, name)?, name, Origin::HuggingFace)
+}
+
+/// The model of that name in a folder of files: the folder itself, or a file of it.
+pub(crate) fn model_in(snapshot: &Path, name: &Name, origin: Origin) -> Result<Found> {
+    let snapshot = snapshot.to_owned();
     let make = |path: PathBuf, format, bytes| Found {
         name: name.text().to_owned(),
-        origin: Origin::HuggingFace,
+        origin,
         path,
         bytes,
         format,
@@ -229,6 +234,19 @@ pub(crate) fn split_stem_in<'o>(other: &'o str, file: &str) -> Option<&'o str> {
     let folder = &file[..file.rfind('/').map_or(0, |at| at + 1)];
     let rest = other.strip_prefix(folder).filter(|rest| !rest.contains('/'))?;
     split_stem(rest).map(|split| split.0)
+}
+
+/// The file and, where it is one of several parts, the others beside it.
+pub(crate) fn parts(path: &Path) -> Vec<PathBuf> {
+    let stem = path.file_name().and_then(|name| split_stem(name.to_str()?)).map(|split| split.0);
+    let (Some(stem), Some(folder)) = (stem, path.parent()) else { return vec![path.to_owned()] };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let belongs = |path: &PathBuf| {
+        path.file_name().and_then(|name| split_stem(name.to_str()?)).is_some_and(|split| split.0 == stem)
+    };
+    let mut parts: Vec<PathBuf> = entries.filter(belongs).collect();
+    parts.sort();
+    parts
 }
 
 const GGUF: &str = "GGUF";

@@ -1,5 +1,6 @@
-//! Where models are: the path that the user gave, an existing Hugging Face cache, Ollama's folder. Finding only looks:
-//! nothing is downloaded, written or changed, and what a folder says of itself is checked before a path is made of it.
+//! Where models are: the path that the user gave, works of one's own, an existing Hugging Face cache, the folders of
+//! Ollama and LM Studio. What a folder says of itself is checked before a path is made of it; what is written, linked or
+//! removed goes through `durable`, so that neither a kill nor a loss of power leaves half of it.
 //! Getting a model from elsewhere is in [`pull`].
 
 #![forbid(unsafe_code)]
@@ -8,17 +9,27 @@ mod alias;
 pub mod assistant;
 pub mod bundle;
 mod digest;
+pub mod durable;
 mod environment;
 mod error;
+mod folders;
+pub mod gc;
 mod hub;
+pub mod ledger;
 pub mod licence;
 pub mod lineage;
+pub mod lock;
 mod name;
 mod nearest;
 mod ollama;
 pub mod pull;
 pub mod registry;
+pub mod own;
+pub mod remove;
+mod repository;
 pub mod trust;
+pub mod usage;
+pub mod verify;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,6 +39,7 @@ pub use assistant::Assistant;
 pub use digest::Digest;
 pub use environment::Environment;
 pub use error::{Error, Result};
+pub use ledger::Ledger;
 use name::Name;
 
 /// A model on this machine.
@@ -63,6 +75,8 @@ pub struct Layer {
 pub enum Origin {
     /// The user gave its path.
     Path,
+    /// A name of one's own, in the ledger.
+    Own,
     /// A Hugging Face cache.
     HuggingFace,
     /// Ollama's folder.
@@ -71,16 +85,23 @@ pub enum Origin {
     Bundle,
     /// The user, by `pasture create`.
     Assistant,
+    /// LM Studio's folder.
+    LmStudio,
+    /// A folder of `PASTURE_MODELS`.
+    Folder,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Origin::Path => "path",
+            Origin::Own => "own",
             Origin::HuggingFace => "Hugging Face cache",
             Origin::Ollama => "Ollama",
             Origin::Bundle => "bundle",
             Origin::Assistant => "assistant",
+            Origin::LmStudio => "LM Studio",
+            Origin::Folder => "folder",
         })
     }
 }
@@ -98,18 +119,19 @@ pub struct Place {
 ///
 /// 1. a path to a file or folder;
 /// 2. a work of a bundle that was unpacked;
-/// 3. an assistant of that name;
+/// 3. an assistant of that name, or a name of one's own;
 /// 4. `[owner/]name[@revision][:file-or-quant]` in the Hugging Face cache;
 /// 5. `[[host/]owner/]name[:tag]` in Ollama's folder;
-/// 6. a `name` without owner that one model in the Hugging Face cache has, in whatever case;
-/// 7. what an alias stands for, in the same places.
+/// 6. `[owner/]name[:file-or-quant]` in LM Studio's folder and those of `PASTURE_MODELS`;
+/// 7. a `name` without owner that one model in the Hugging Face cache has, in whatever case;
+/// 8. what an alias stands for, in the same places.
 ///
 /// With `hf:` before it a name is one of the Hugging Face cache only.
 pub fn resolve(name: &str) -> Result<Found> {
     resolve_in(&Environment::current(), name)
 }
 
-/// All models of the Hugging Face cache and of Ollama's folder, and all assistants, by name. Repositories without weights and entries that
+/// All models of all places, by name. Repositories without weights and entries that
 /// are damaged are left out; [`resolve`] says what is wrong with one.
 pub fn list() -> Result<Vec<Found>> {
     list_in(&Environment::current())
@@ -149,7 +171,7 @@ fn resolve_named(environment: &Environment, text: &str) -> Result<Found> {
     }
     // What is wrong with an entry of that name is told only where no other place has a good one.
     let mut fault = None;
-    for attempt in [hub::find, ollama::find, hub::find_without_owner] {
+    for attempt in [own::find, hub::find, ollama::find, folders::find, hub::find_without_owner] {
         match attempt(environment, &name) {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
@@ -161,11 +183,13 @@ fn resolve_named(environment: &Environment, text: &str) -> Result<Found> {
 
 /// [`list`] with another environment.
 pub fn list_in(environment: &Environment) -> Result<Vec<Found>> {
-    let mut found = hub::list(environment)?;
+    let mut found = own::list(environment)?;
+    found.extend(hub::list(environment)?);
     found.extend(ollama::list(environment)?);
     let names = bundle::names(environment).into_iter();
     found.extend(names.filter_map(|name| bundle::find(environment, &name).map(|path| unpacked(name, path))));
     found.extend(assistant::names(environment).iter().filter_map(|name| of_assistant(environment, name)));
+    found.extend(folders::list(environment)?);
     found.sort_by(|one, next| (&one.name, one.origin).cmp(&(&next.name, next.origin)));
     Ok(found)
 }
@@ -199,6 +223,8 @@ fn not_found(environment: &Environment, name: &Name) -> Error {
     for place in environment.places() {
         let wanted = match place.origin {
             Origin::HuggingFace => name.hub_folder(),
+            Origin::LmStudio | Origin::Folder if !place.path.is_dir() => None,
+            Origin::LmStudio | Origin::Folder => Some(name.path().join("/")),
             _ => name.ollama_path().map(|path| path.join("/")),
         };
         if let Some(wanted) = wanted {
@@ -209,6 +235,8 @@ fn not_found(environment: &Environment, name: &Name) -> Error {
     let mut known = hub::names(environment);
     known.extend(ollama::names(environment));
     known.extend(assistant::names(environment));
+    known.extend(folders::names(environment));
+    known.extend(own::names(environment));
     let nearest = nearest::nearest(name.text(), &known);
     Error::NotFound { name: name.text().to_owned(), looked: looked.join("; "), nearest }
 }

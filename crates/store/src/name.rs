@@ -62,6 +62,11 @@ impl Name {
         &self.text
     }
 
+    /// Host, owner and name, as many as there are.
+    pub fn path(&self) -> &[String] {
+        &self.path
+    }
+
     /// The name's last part where nothing stands before it.
     pub fn without_owner(&self) -> Option<&str> {
         match self.path.as_slice() {

@@ -1,9 +1,11 @@
 //! Ollama's folder: `manifests/HOST/OWNER/NAME/TAG` lists layers by digest, `blobs/sha256-…` holds them; the layer of
 //! the model is a GGUF file. Read only. A digest becomes a path only as a parsed value.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pasture_files::error::file_name;
 use pasture_files::folder::{self, is_plain};
 use pasture_files::json;
 use pasture_files::size::Size;
@@ -13,6 +15,7 @@ use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::name::Name;
+use crate::repository::below;
 use crate::{Found, Layer, Origin};
 
 const MANIFEST_BYTES_MAX: Size = Size::new(1 << 20);
@@ -23,14 +26,38 @@ const TYPE: &str = "application/vnd.ollama.image.";
 
 /// The model of that name; none where no folder has its manifest.
 pub(crate) fn find(environment: &Environment, name: &Name) -> Result<Option<Found>> {
-    let Some(path) = name.ollama_path() else { return Ok(None) };
-    for root in environment.ollama() {
-        let manifest = root.join("manifests").join(path.iter().collect::<PathBuf>());
-        if manifest.is_file() {
-            return found(root, &manifest, name.text()).map(Some);
+    let place = manifest(environment, name);
+    place.map(|(root, manifest)| found(&root, &manifest, name.text())).transpose()
+}
+
+/// Folder and manifest of that name.
+pub(crate) fn manifest(environment: &Environment, name: &Name) -> Option<(PathBuf, PathBuf)> {
+    let path: PathBuf = name.ollama_path()?.iter().collect();
+    let rows = environment.ollama().iter().map(|root| (root.clone(), root.join("manifests").join(&path)));
+    rows.into_iter().find(|(_, manifest)| manifest.is_file())
+}
+
+/// Digests of all blobs that a manifest names, with its configuration.
+pub(crate) fn digests(manifest: &Path) -> Result<Vec<Digest>> {
+    let name = file_name(manifest);
+    let value = json::parse(&folder::read_file(manifest, MANIFEST_BYTES_MAX)?, "manifest of Ollama")?;
+    let layers = value.get("layers").and_then(Value::as_array);
+    let invalid = |what: String| Error::from(pasture_files::Error::invalid(name.as_str(), what));
+    let layers = layers.ok_or_else(|| invalid("it has no list of layers".into()))?;
+    let config = value.get("config").filter(|config| config.get("digest").is_some());
+    let digest = |row: &Value| Digest::parse(row.get("digest").and_then(Value::as_str).unwrap_or_default());
+    layers.iter().chain(config).map(|row| digest(row).map_err(invalid)).collect()
+}
+
+/// Digests that any manifest of a folder names, but for one manifest.
+pub(crate) fn all_digests(root: &Path, except: Option<&Path>) -> Result<BTreeSet<Digest>> {
+    let mut all = BTreeSet::new();
+    for (path, _) in below(&root.join("manifests")) {
+        if Some(path.as_path()) != except && !file_name(&path).starts_with('.') {
+            all.extend(digests(&path)?);
         }
     }
-    Ok(None)
+    Ok(all)
 }
 
 /// Every model whose manifest and blob are good.
@@ -113,6 +140,10 @@ fn layer(root: &Path, row: &Value) -> Result<Layer, String> {
     }
     let path = root.join("blobs").join(digest.blob_name());
     let metadata = fs::metadata(&path).map_err(|_| format!("its blob {digest} is not there; pull the model again"))?;
+    let stays = fs::canonicalize(root).and_then(|root| Ok(fs::canonicalize(&path)?.starts_with(root)));
+    if !stays.unwrap_or(false) {
+        return Err(format!("its blob {digest} is a link out of the folder; give the path of the real file"));
+    }
     if !metadata.is_file() || metadata.len() != wanted {
         let found = metadata.len();
         return Err(format!("its blob {digest} has {found} bytes instead of {wanted}; pull the model again"));

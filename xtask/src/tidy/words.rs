@@ -162,10 +162,22 @@ pub fn machine_paths(tree: &Tree) -> Vec<Complaint> {
     found
 }
 
-/// Files made or renamed outside the one module that does it durably.
+/// Files made, linked, renamed or removed outside the one module that does it durably.
 pub fn durable_writes(tree: &Tree) -> Vec<Complaint> {
+    const WORDS: [&str; 10] = [
+        "fs::rename",
+        "File::create",
+        "fs::write(",
+        "fs::copy(",
+        ".create(true)",
+        ".create_new(true)",
+        "fs::symlink(",
+        "hard_link(",
+        "fs::remove_file",
+        "fs::remove_dir",
+    ];
     let rest = tree.product().filter(|(path, _)| *path != "crates/files/src/durable.rs");
-    places(rest, &["fs::rename", "File::create", "fs::write("], |word| {
+    places(rest, &WORDS, |word| {
         format!("`{word}`: results are written through crates/files/src/durable.rs, so that a crash leaves old or new")
     })
 }
@@ -248,6 +260,9 @@ mod tests {
         check(unfinished, "crates/model/tests/a.rs", concat!("#[ig", "nore]"), 1);
         check(durable_writes, "crates/files/src/save.rs", "fs::rename(a, b)", 1);
         check(durable_writes, "crates/files/src/durable.rs", "fs::rename(a, b)", 0);
+        check(durable_writes, "crates/store/src/a.rs", "OpenOptions::new().create(true)", 1);
+        check(durable_writes, "crates/store/src/a.rs", "std::os::unix::fs::symlink(a, b)", 1);
+        check(durable_writes, "crates/store/tests/a.rs", "fs::rename(a, b)", 0);
         check(machine_paths, "docs/a.md", concat!("see /ro", "ot/x"), 1);
         check(machine_paths, "docs/a.md", "a/work/b and ../work/c", 0);
     }

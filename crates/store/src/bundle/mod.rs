@@ -20,6 +20,7 @@ use crate::lineage::Lineage;
 pub use collect::{Content, Gathered, gather};
 pub use open::{Bundle, Signature};
 pub use pack::pack;
+pub(crate) use unpack::WORKS;
 pub use unpack::{Unpacked, find, names};
 
 /// How a bundle's file is called at its end.

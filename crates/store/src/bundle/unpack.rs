@@ -35,7 +35,7 @@ pub struct Unpacked {
 }
 
 /// The folder of unpacked works in the data folder.
-const WORKS: &str = "works";
+pub(crate) const WORKS: &str = "works";
 /// A mark is two short lines.
 const MARK_BYTES_MAX: Size = Size::new(4096);
 
