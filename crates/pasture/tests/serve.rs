@@ -78,6 +78,28 @@ fn an_answer_over_http_is_the_same_as_the_programs() {
     assert_eq!(serving.0.wait().unwrap().code(), Some(0));
 }
 
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn without_a_model_the_starter_is_served_with_a_page_whose_chats_outlive_it() {
+    let (serving, address) = serve(&["--threads", "1"]);
+    assert!(get(&address, "/").contains("<!doctype html>"));
+    let chat = post(&address, "/chats/create", &json!({"title": "kept"}));
+    let path = format!("/chats/{}", chat["id"].as_str().unwrap());
+    drop(serving);
+    let (_serving, address) = serve(&["--threads", "1"]);
+    assert!(get(&address, &path).contains("\"title\":\"kept\""));
+    let (_serving, address) = serve(&["--threads", "1", "--no-page"]);
+    assert!(get(&address, "/").contains("leave --no-page out"));
+    assert!(get(&address, &path).contains("leave --no-page out"));
+}
+
 #[test]
 fn what_is_not_safe_is_not_begun() {
     for (arguments, part) in [
@@ -86,7 +108,6 @@ fn what_is_not_safe_is_not_begun() {
         (&["serve", "starter", "--api-key", ""], "the key is empty"),
         (&["serve", "starter", "--cors", "*"], "needs an origin"),
         (&["serve", "starter", "starter"], "two of the models"),
-        (&["serve"], "required"),
     ] {
         let output = pasture(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

@@ -10,13 +10,18 @@ use crate::refusal::Refusal;
 
 /// The JSON object of a request.
 pub async fn object(request: Request<Body>) -> Result<Map<String, Value>, Refusal> {
+    object_within(request, limits::BODY_BYTES).await
+}
+
+/// The JSON object of a request of at most so many bytes.
+pub async fn object_within(request: Request<Body>, max: usize) -> Result<Map<String, Value>, Refusal> {
     check_type(request.headers())?;
     let too_long = || {
-        let message = format!("the body is longer than {} MiB", limits::BODY_BYTES >> 20);
+        let message = format!("the body is longer than {} MiB", max >> 20);
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
     let mut body = request.into_body();
-    if body.size_hint().lower() > limits::BODY_BYTES as u64 {
+    if body.size_hint().lower() > max as u64 {
         return Err(too_long());
     }
     let mut bytes = Vec::new();
@@ -26,7 +31,7 @@ pub async fn object(request: Request<Body>) -> Result<Map<String, Value>, Refusa
         let Some(frame) = frame.map_err(|_| late())? else { break };
         let frame = frame.map_err(|_| Refusal::wrong("the body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limits::BODY_BYTES {
+        if bytes.len() + data.len() > max {
             return Err(too_long());
         }
         bytes.extend_from_slice(&data);

@@ -56,6 +56,9 @@ fn operation(row: &Row) -> Value {
     if let Does::Answers(body) = row.does {
         let schema = object(of(body));
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    } else if row.method() == "POST" {
+        let schema = json!({"type": "object"});
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
     operation
 }

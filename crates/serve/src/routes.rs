@@ -11,11 +11,12 @@ use pasture_files::nearest::likely;
 use serde_json::Value;
 
 use crate::caller::Scope;
+use crate::chats::{self, Act};
 use crate::fields::{Asked, Body, of};
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
 use crate::visit::Visit;
-use crate::{admin, anthropic, body, guard, ollama, openai, own};
+use crate::{admin, anthropic, body, guard, ollama, openai, own, page};
 
 /// Who may use a route where there is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,14 @@ pub enum Does {
     Version,
     /// The served models, as Ollama lists them.
     Tags,
+    /// The web page.
+    Page,
+    /// A part of it.
+    PagePart,
+    /// What it shows of the models.
+    PageFacts,
+    /// Chats that it keeps.
+    Chats(Act),
     /// A route with a body.
     Answers(Body),
 }
@@ -69,7 +78,12 @@ pub struct Row {
 impl Row {
     /// The method.
     pub fn method(&self) -> Method {
-        if matches!(self.does, Does::Answers(_)) { Method::POST } else { Method::GET }
+        let posts = match self.does {
+            Does::Answers(_) => true,
+            Does::Chats(act) => act.has_body(),
+            _ => false,
+        };
+        if posts { Method::POST } else { Method::GET }
     }
 
     /// The row for keys with a scope.
@@ -86,11 +100,14 @@ pub fn table() -> &'static [Row] {
     const fn open(path: &'static str, does: Does) -> Row {
         Row { path, access: Access::Open, style: Style::OpenAi, does }
     }
-    use Scope::{Admin, Embed, Infer};
+    use Scope::{Admin, Embed, Infer, Page};
     use Style::{Anthropic, Ollama, OpenAi};
     const TABLE: &[Row] = &[
         open("/healthz", Does::Healthy),
         open("/readyz", Does::Ready),
+        open("/", Does::Page),
+        open("/page/{*file}", Does::PagePart),
+        row("/page/facts", OpenAi, Does::PageFacts).needs(Page),
         row("/metrics", OpenAi, Does::Metrics).needs(Admin),
         row("/openapi.json", OpenAi, Does::OpenApi),
         row("/admin/state", OpenAi, Does::State).needs(Admin),
@@ -111,6 +128,16 @@ pub fn table() -> &'static [Row] {
         row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)).needs(Embed),
         row("/tokenize", OpenAi, Does::Answers(Body::Tokenize)).needs(Infer),
         row("/detokenize", OpenAi, Does::Answers(Body::Detokenize)).needs(Infer),
+        row("/chats", OpenAi, Does::Chats(Act::List)).needs(Page),
+        row("/chats/create", OpenAi, Does::Chats(Act::Create)).needs(Page),
+        row("/chats/search", OpenAi, Does::Chats(Act::Search)).needs(Page),
+        row("/chats/export", OpenAi, Does::Chats(Act::Export)).needs(Page),
+        row("/chats/import", OpenAi, Does::Chats(Act::Import)).needs(Page),
+        row("/chats/{chat}", OpenAi, Does::Chats(Act::Read)).needs(Page),
+        row("/chats/{chat}/change", OpenAi, Does::Chats(Act::Change)).needs(Page),
+        row("/chats/{chat}/delete", OpenAi, Does::Chats(Act::Delete)).needs(Page),
+        row("/chats/{chat}/messages", OpenAi, Does::Chats(Act::Add)).needs(Page),
+        row("/chats/{chat}/messages/{message}", OpenAi, Does::Chats(Act::ChangeMessage)).needs(Page),
     ];
     TABLE
 }
@@ -179,9 +206,23 @@ async fn handle(row: &'static Row, server: Arc<Server>, request: Request) -> Res
         Does::Model => openai::models::one(&server, request.uri().path()),
         Does::Version => Ok(ollama::models::version()),
         Does::Tags => Ok(ollama::models::tags(&server)),
+        Does::Page | Does::PagePart | Does::PageFacts | Does::Chats(_) => of_page(row.does, &server, request).await,
         Does::Answers(body) => answer(body, &server, request).await,
     };
     answered.unwrap_or_else(|refusal| refusal.response(row.style))
+}
+
+/// The page, its parts and its chats are there where it is not turned off.
+async fn of_page(does: Does, server: &Arc<Server>, request: Request) -> Result<Response, Refusal> {
+    if !server.options.page {
+        let message = "the web page and its chats are turned off; leave --no-page out";
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
+    }
+    match does {
+        Does::Chats(act) => chats::answer(act, server, request).await,
+        Does::PageFacts => Ok(page::facts(server)),
+        _ => page::part(request.uri().path(), request.headers()),
+    }
 }
 
 async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Response, Refusal> {

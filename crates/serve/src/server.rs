@@ -1,6 +1,7 @@
 //! Listening, and ending well: readiness goes first, then the listener, then what is still being made.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use crate::audit::Audit;
+use crate::chats::Book;
 use crate::guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
 use crate::keys::Keys;
 use crate::limits;
@@ -46,6 +48,10 @@ pub struct Options {
     pub slots: usize,
     /// Answers that may wait; eight for each slot where absent.
     pub queue: Option<usize>,
+    /// Whether there is a web page, with its chats.
+    pub page: bool,
+    /// The file in which chats are kept; absent, they end with the program.
+    pub chats: Option<PathBuf>,
     /// For how long the listener stays when the end was asked for by SIGTERM: balancers learn it from `/readyz`.
     pub linger: Duration,
     /// For how long answers may go on after that.
@@ -73,6 +79,8 @@ impl Options {
             lenient: false,
             slots: 16,
             queue: None,
+            page: true,
+            chats: None,
             linger: Duration::from_secs(3),
             drain: Duration::from_secs(25),
             head_time: limits::HEAD_TIME,
@@ -118,13 +126,14 @@ pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listenin
     if !options.loopback && !has_key {
         return Err(StartError::Options(PUBLIC_NEEDS_KEY.to_owned()));
     }
+    let chats = book(&mut options)?;
     let tls = match options.tls.clone() {
         Some(files) => Some((files.read().map_err(StartError::Options)?, files)),
         None => None,
     };
     let listener = listen(options.address)?;
     let (address, head_time) = (listener.local_addr()?, options.head_time);
-    let server = Arc::new(Server::new(models, options));
+    let server = Arc::new(Server::new(models, options, chats));
     let handle = Handle::new();
     let routes = router(server.clone()).into_make_service();
     let door = server.door.clone();
@@ -170,6 +179,21 @@ fn bounded<A>(
         .max_headers(limits::HEADERS)
         .max_buf_size(limits::HEAD_BYTES);
     listening
+}
+
+/// The chats' file. A server whose folders cannot be written serves all the same, and the page says what that means.
+fn book(options: &mut Options) -> Result<Book, StartError> {
+    let file = options.chats.take().filter(|_| options.page);
+    let book = file.as_deref().map(|file| Book::open(Some(file)));
+    match book {
+        Some(Ok(book)) => {
+            options.chats = file;
+            return Ok(book);
+        }
+        Some(Err(error)) => eprintln!("warning: chats of the web page end with this program: {error}"),
+        None => {}
+    }
+    Book::open(None).map_err(StartError::Options)
 }
 
 impl Listening {

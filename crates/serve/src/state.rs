@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::admission::{Admission, Room};
 use crate::connections::Door;
+use crate::chats::Book;
 use crate::metrics::Metrics;
 use crate::refusal::{Refusal, quoted};
 use crate::served::Served;
@@ -42,6 +43,8 @@ impl Model {
 pub struct Server {
     pub models: Vec<Arc<Model>>,
     pub options: Options,
+    /// What the web page keeps.
+    pub chats: Arc<Book>,
     pub metrics: Metrics,
     /// Set when no more requests are wanted.
     pub draining: AtomicBool,
@@ -56,7 +59,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(models: Vec<Served>, options: Options) -> Server {
+    pub fn new(models: Vec<Served>, options: Options, chats: Book) -> Server {
         let model = |served: Served| {
             let queue = options.queue.unwrap_or(8 * options.slots);
             let room = Room { slots: options.slots, queue, tokens: 4 * served.engine.context() };
@@ -72,6 +75,7 @@ impl Server {
         Server {
             models,
             options,
+            chats: Arc::new(chats),
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),

@@ -76,7 +76,8 @@ async fn put(parts: &Sender<String>, part: String) -> bool {
     part.is_empty() || parts.send_timeout(part, limits::READ_TIME).await.is_ok()
 }
 
-struct Parts(Receiver<String>);
+/// Parts of a body as they come.
+pub struct Parts(pub Receiver<String>);
 
 impl futures_core::Stream for Parts {
     type Item = Result<String, Infallible>;

@@ -48,7 +48,7 @@ pub enum Place {
 }
 
 /// The name of the model inside the program, where nothing else has it.
-const STARTER: &str = "starter";
+pub const STARTER: &str = "starter";
 
 /// What a name means; no name is the starter's.
 pub fn place(name: Option<&str>) -> Result<Place, Failure> {

@@ -27,6 +27,7 @@ needs a key of `pasture keys add`, --api-key or PASTURE_API_KEY. Ctrl-C ends
 at once with what is being made; SIGTERM lets balancers know first.
 
 Examples:
+  pasture serve
   pasture serve my-model.gguf
   pasture serve my-model.gguf my-encoder --port 8000 --slots 8
   PASTURE_API_KEY=... pasture serve my-model.gguf --host 0.0.0.0
@@ -36,8 +37,7 @@ Examples:
   PASTURE_API_KEY=... pasture serve --registry --host 0.0.0.0
   pasture serve --fields")]
 pub struct Arguments {
-    /// Files, folders, or names from a Hugging Face cache or Ollama folder
-    #[arg(required_unless_present_any = ["fields", "verify_audit", "registry"])]
+    /// Files, folders, or names from a Hugging Face cache or Ollama folder (default: the starter)
     models: Vec<String>,
     /// Lend the models of this machine's Hugging Face cache: others pull from here, and push to here
     #[arg(long)]
@@ -65,6 +65,9 @@ pub struct Arguments {
     /// Answers that may wait; more are told to come back (default: eight for each slot)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=65536))]
     queue: Option<u32>,
+    /// No web page at /, and no chats that it keeps
+    #[arg(long)]
+    no_page: bool,
     /// Take fields that are not known or not supported yet, and list them in x-pasture-unused
     #[arg(long)]
     lenient: bool,
@@ -122,7 +125,10 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     let scheme = if cert.is_some() { "https" } else { "http" };
     let given = program.clone().and(&arguments.running.0);
     let mut served: Vec<Served> = Vec::new();
-    for name in &arguments.models {
+    let starter = [model::STARTER.to_owned()];
+    let alone = arguments.models.is_empty() && !arguments.registry;
+    let wanted = if alone { &starter } else { arguments.models.as_slice() };
+    for name in wanted {
         let slots = Some(arguments.slots as usize);
         let opened = model::open_for(Some(name), &given, arguments.exact, arguments.strict, slots)?;
         if opened.model.has_adapter() {
@@ -139,6 +145,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         served.push(model);
     }
     let names: Vec<String> = served.iter().map(|model| model.name.clone()).collect();
+    let also = if arguments.no_page { "" } else { " (open it in a browser to chat)" };
     let mut told = Ok(());
     // Where this server is, for `pasture ps` and `pasture stop`; the file goes with it.
     let mut place = None;
@@ -150,7 +157,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
             false => {
                 let lent = arguments.registry.then_some("the models of this machine");
                 let all: Vec<&str> = names.iter().map(String::as_str).chain(lent).collect();
-                output::line(&format!("serving {} at {url}", all.join(", ")))
+                output::line(&format!("serving {} at {url}{also}", all.join(", ")))
             }
         };
     });
@@ -243,6 +250,8 @@ fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
         origins: arguments.cors.clone(),
         lenient: arguments.lenient,
         slots: arguments.slots as usize,
+        page: !arguments.no_page,
+        chats: place::data().map(|folder| folder.join("chats.sqlite")),
         queue: arguments.queue.map(|queue| queue as usize),
         ..Options::new(SocketAddr::new(arguments.host, arguments.port))
     };

@@ -34,6 +34,10 @@ pub fn page() -> String {
     for (what, limit) in limits::table() {
         row(&mut page, &[what, &limit]);
     }
+    page.push_str("\n## Limits of chats\n\nThe [web page](serve.md) keeps them.\n\n| what | limit |\n|---|---|\n");
+    for (what, limit) in crate::chats::limits::table() {
+        row(&mut page, &[what, &limit]);
+    }
     for (body, route) in Body::ALL {
         let _ = write!(page, "\n## `POST {route}`\n\n");
         section(&mut page, of(body));

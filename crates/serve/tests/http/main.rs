@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod apis;
+mod chats;
 mod client;
 mod host;
 mod keys;

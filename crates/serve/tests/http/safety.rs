@@ -16,17 +16,18 @@ fn with_key() -> Host {
 }
 
 #[test]
-fn every_route_but_two_needs_the_key() {
+fn every_route_but_health_and_the_page_needs_the_key() {
     let host = with_key();
     let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
         let json = [headers, &[("Content-Type", "application/json")]].concat();
         raw(host.address, (head(method, path, &json, 2) + "{}").as_bytes())
     };
     let open: Vec<&str> = table().iter().filter(|row| row.access == Access::Open).map(|row| row.path).collect();
-    assert_eq!(open, ["/healthz", "/readyz"]);
+    assert_eq!(open, ["/healthz", "/readyz", "/", "/page/{*file}"]);
     let good = format!("Bearer {KEY}");
     for row in table() {
-        let path = row.path.replace("{*model}", "starter");
+        let path = row.path.replace("{*model}", "starter").replace("{*file}", "page.css");
+        let path = path.replace("{chat}", "none").replace("{message}", "1");
         let method = row.method().to_string();
         let is_open = row.access == Access::Open;
         let without = ask(&method, &path, &[]);
@@ -43,10 +44,12 @@ fn every_route_but_two_needs_the_key() {
         }
     }
     for path in [
-        "/",
         "/nowhere",
         "/v1",
         "/healthz/",
+        "/page",
+        "/page/",
+        "/chats/",
         "//healthz",
         "/healthz/../metrics",
         "/HEALTHZ",
