@@ -34,7 +34,7 @@ const TABLES: &str = "
     INSERT INTO found(found, rank) VALUES('secure-delete', 1);
     CREATE TRIGGER message_comes AFTER INSERT ON messages BEGIN
         INSERT INTO found(rowid, content) VALUES (new.id, new.content);
-        UPDATE chats SET messages = messages + 1, bytes = bytes + length(new.content) + length(new.more)
+        UPDATE chats SET messages = messages + 1, bytes = bytes + octet_length(new.content) + octet_length(new.more)
             WHERE number = new.chat;
     END;
     CREATE TRIGGER message_goes AFTER DELETE ON messages BEGIN
@@ -43,8 +43,8 @@ const TABLES: &str = "
     CREATE TRIGGER message_changes AFTER UPDATE OF content, more ON messages BEGIN
         INSERT INTO found(found, rowid, content) VALUES ('delete', old.id, old.content);
         INSERT INTO found(rowid, content) VALUES (new.id, new.content);
-        UPDATE chats SET bytes = bytes + length(new.content) + length(new.more)
-            - length(old.content) - length(old.more) WHERE number = new.chat;
+        UPDATE chats SET bytes = bytes + octet_length(new.content) + octet_length(new.more)
+            - octet_length(old.content) - octet_length(old.more) WHERE number = new.chat;
     END;";
 
 /// The file of chats.

@@ -136,3 +136,58 @@ fn write(book: &Book, caller: &str, parts: &Sender<String>) -> Result<(), Refusa
     let _ = parts.blocking_send(format!("{none}\n]}}\n"));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, from_value};
+    use wire::Role;
+
+    fn of<T: for<'a> serde::Deserialize<'a>>(value: Value) -> T {
+        from_value(value).unwrap()
+    }
+
+    #[test]
+    fn nobody_lists_reads_finds_or_changes_the_chats_of_another() {
+        let book = Book::open(None).unwrap();
+        let id = book.create("anna", of(json!({"title": "Secret meadow"}))).unwrap().head.id;
+        let said = || of::<NewMessage>(json!({"role": "user", "content": "the meadow behind the house"}));
+        let message = book.add("anna", &id, said()).unwrap().id;
+
+        assert!(book.list("bert", 0).unwrap().0.is_empty());
+        assert!(book.search("bert", "meadow").unwrap().is_empty());
+        assert!(book.search("bert", "me").unwrap().is_empty());
+        assert!(book.ids("bert").unwrap().is_empty());
+        let status = |refusal: Refusal| refusal.status.as_u16();
+        assert_eq!(book.chat("bert", &id).map_err(status).err(), Some(404));
+        assert_eq!(book.change("bert", &id, of(json!({"title": "mine"}))).map_err(status), Err(404));
+        assert_eq!(book.add("bert", &id, said()).map_err(status).err(), Some(404));
+        assert_eq!(book.change_message("bert", &id, message, of(json!({"content": ""}))).map_err(status), Err(404));
+        assert_eq!(book.delete("bert", &id).map_err(status), Err(404));
+
+        let chat = book.chat("anna", &id).unwrap();
+        assert_eq!((chat.head.title.as_str(), chat.messages.len()), ("Secret meadow", 1));
+        assert_eq!((chat.messages[0].role, chat.messages[0].content.len()), (Role::User, 27));
+        assert_eq!(book.search("anna", "MEADOW").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_a_caller_keeps_is_counted_by_the_file_itself() {
+        let book = Book::open(None).unwrap();
+        let id = book.create("anna", of(json!({}))).unwrap().head.id;
+        let kept = || -> i64 {
+            let count = "SELECT coalesce(sum(bytes), 0) FROM chats";
+            book.connection().query_row(count, [], |row| row.get(0)).unwrap()
+        };
+        let message = book.add("anna", &id, of(json!({"role": "user", "content": "1234é"}))).unwrap().id;
+        assert_eq!(kept(), 6 + 2);
+        book.change_message("anna", &id, message, of(json!({"content": "123", "more": {"a": 1}}))).unwrap();
+        assert_eq!(kept(), 3 + 7);
+        book.connection().execute("UPDATE chats SET bytes = ?1", [limits::CALLER_BYTES - 1]).unwrap();
+        let full = book.add("anna", &id, of(json!({"role": "user", "content": "12"}))).unwrap_err();
+        assert_eq!((full.status.as_u16(), full.code), (507, "chats_full"));
+        book.delete("anna", &id).unwrap();
+        let left: i64 = book.connection().query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+}
