@@ -9,8 +9,8 @@ use pasture_files::nearest::nearest;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::admission::{Admission, Room};
-use crate::connections::Door;
 use crate::chats::Book;
+use crate::connections::Door;
 use crate::metrics::Metrics;
 use crate::refusal::{Refusal, quoted};
 use crate::served::Served;
