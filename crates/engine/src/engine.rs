@@ -4,9 +4,9 @@
 mod answer;
 mod compute;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pasture_tensor::kv::PAGE;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::request::{Request, Stream};
 use crate::sampling::{Sampler, StopMatcher};
-use crate::scheduler::Limits;
+use crate::scheduler::{Counts, Limits};
 use crate::text::Text;
 use answer::{Events, Job, Sequence};
 use compute::{Command, Compute};
@@ -31,11 +31,39 @@ pub struct EngineOptions {
     /// Pages of keys and values that all sequences may take, of [`PAGE`] tokens each. Memory is taken as it is needed.
     /// Where absent: enough for four full contexts.
     pub pages: Option<usize>,
+    /// Bytes that keys and values may take, where `pages` says nothing: fewer pages than four full contexts then, and a
+    /// shorter context where `context` says nothing.
+    pub kv_bytes: Option<u64>,
+    /// Pages at most that are kept for prompts to come while no answer needs them. Where absent: one full context, and no
+    /// more than a gigabyte.
+    pub cached: Option<usize>,
+}
+
+/// Bytes that kept pages take at most where nothing is said.
+const CACHED_BYTES: usize = 1 << 30;
+
+fn cached(context: usize, page_bytes: usize) -> usize {
+    context.div_ceil(PAGE).min(CACHED_BYTES / page_bytes.max(1))
+}
+
+/// What an engine holds and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounts {
+    /// Pages and sequences.
+    pub now: Counts,
+    /// Steps that were run.
+    pub steps: u64,
+    /// Rows that were computed.
+    pub rows: u64,
+    /// Tokens of prompts that were known already and not computed.
+    pub cached_tokens: u64,
+    /// Sequences that gave up their pages to older ones and start over.
+    pub preempted: u64,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { step_tokens: 512, running: 64, context: None, pages: None }
+        EngineOptions { step_tokens: 512, running: 64, context: None, pages: None, kv_bytes: None, cached: None }
     }
 }
 
@@ -50,31 +78,9 @@ struct Shared {
     vocab: usize,
     context: usize,
     limits: Limits,
+    page_bytes: usize,
     text: Option<Arc<dyn Text>>,
-    prefixes: AtomicU64,
-}
-
-/// Names a conversation of which the engine keeps what it computed, so that the next request computes only what is
-/// new. Forgotten with its last clone, or when the memory is needed.
-#[derive(Clone)]
-pub struct Prefix(Arc<PrefixName>);
-
-struct PrefixName {
-    number: u64,
-    commands: Sender<Command>,
-}
-
-impl Prefix {
-    fn number(&self) -> u64 {
-        self.0.number
-    }
-}
-
-impl Drop for PrefixName {
-    fn drop(&mut self) {
-        // An engine that is gone has forgotten already.
-        let _ = self.commands.send(Command::Forget(self.number));
-    }
+    counts: Arc<Mutex<EngineCounts>>,
 }
 
 impl Engine {
@@ -92,22 +98,30 @@ impl Engine {
         if let Some((name, _)) = numbers.iter().find(|(_, number)| *number == Some(0)) {
             return Err(Error::Zero { name });
         }
-        let context = options.context.unwrap_or(forward.context());
+        let fit = options.kv_bytes.map(|bytes| bytes / forward.page_bytes().max(1) as u64);
+        let fit = fit.map_or(usize::MAX, |pages| usize::try_from(pages).unwrap_or(usize::MAX).max(1));
+        // Where rows see all, a sequence can be no longer than the memory for its keys and values.
+        let holds = if forward.window().is_none() { fit.saturating_mul(PAGE) } else { usize::MAX };
+        let context = options.context.unwrap_or(forward.context().min(holds));
         if context > forward.context() {
             return Err(pasture_model::Error::Context { wanted: context, limit: forward.context() }.into());
         }
-        let pages = options.pages.unwrap_or(context.div_ceil(PAGE).saturating_mul(4));
+        let all = context.div_ceil(PAGE).saturating_mul(4);
+        let pages = options.pages.unwrap_or(all.min(fit));
         let limits = Limits {
             pages,
+            cached: options.cached.unwrap_or_else(|| cached(context, forward.page_bytes())),
             page_tokens: PAGE,
             step_tokens: options.step_tokens,
             running: options.running,
             window: forward.window(),
         };
         let (commands, receiver) = channel();
-        let shared = Shared { commands, vocab: forward.vocab(), context, limits, text, prefixes: AtomicU64::new(0) };
+        let counts: Arc<Mutex<EngineCounts>> = Arc::default();
+        let (vocab, page_bytes) = (forward.vocab(), forward.page_bytes());
+        let shared = Shared { commands, vocab, context, limits, page_bytes, text, counts: counts.clone() };
         let thread = std::thread::Builder::new().name("pasture-compute".to_owned());
-        let compute = Compute::new(forward, limits, receiver);
+        let compute = Compute::new(forward, limits, receiver, counts);
         thread.spawn(move || compute.run()).map_err(|error| Error::Thread { message: error.to_string() })?;
         Ok(Engine { shared: Arc::new(shared) })
     }
@@ -127,7 +141,8 @@ impl Engine {
             stops,
             opening,
             answers,
-            prefix,
+            owner,
+            scope,
             adapter,
             cancel,
             grammar,
@@ -153,7 +168,8 @@ impl Engine {
             prompt: ids.len(),
             longest,
             fills_context,
-            prefix: prefix.as_ref().map(Prefix::number),
+            owner: crate::prefix::owner(&owner),
+            scope,
             adapter,
         });
         let sequence = Sequence::new(job, ids, samplers);
@@ -189,15 +205,19 @@ impl Engine {
         Ok(longest)
     }
 
-    /// A name under which the engine keeps what it computes for a conversation.
-    pub fn prefix(&self) -> Prefix {
-        let number = self.shared.prefixes.fetch_add(1, Ordering::Relaxed);
-        Prefix(Arc::new(PrefixName { number, commands: self.shared.commands.clone() }))
+    /// What is held and what was done, as of the last step.
+    pub fn counts(&self) -> EngineCounts {
+        *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Positions that a sequence may have.
     pub fn context(&self) -> usize {
         self.shared.context
+    }
+
+    /// Bytes that keys and values take at most.
+    pub fn kv_bytes(&self) -> u64 {
+        (self.shared.limits.pages as u64).saturating_mul(self.shared.page_bytes as u64)
     }
 
     /// Entries of the vocabulary.

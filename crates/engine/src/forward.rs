@@ -21,6 +21,11 @@ pub trait Forward: Send {
         None
     }
 
+    /// Bytes of the keys and values of one page of tokens; 0 where that is not known.
+    fn page_bytes(&self) -> usize {
+        0
+    }
+
     /// Empty memory for keys and values.
     fn kv(&self) -> Kv;
 
@@ -93,12 +98,14 @@ impl RopeRule {
         matches!(self, RopeRule::Switch(original) if known == original + 1)
     }
 
-    /// Whether what was computed in a sequence of `old` tokens is what a prompt of `new` tokens would compute.
-    pub fn shares(self, old: usize, new: usize) -> bool {
+    /// The regime in which the rows of a sequence with `known` tokens are computed, and up to which position: what is
+    /// computed there is the same in all sequences of that regime.
+    pub fn regime(self, prompt: usize, known: usize) -> (u64, usize) {
         match self {
-            RopeRule::Fixed => true,
-            RopeRule::Switch(original) => (old > original) == (new > original),
-            RopeRule::Grows(original) => old <= original && new <= original,
+            RopeRule::Fixed => (0, usize::MAX),
+            RopeRule::Switch(original) => (u64::from(known > original), usize::MAX),
+            RopeRule::Grows(original) if prompt <= original => (0, original),
+            RopeRule::Grows(_) => (prompt as u64, prompt),
         }
     }
 }

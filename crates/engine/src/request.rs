@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use pasture_tensor::Adapter;
 
-use crate::engine::Prefix;
 use crate::error::{Error, Result};
 use crate::grammar::Grammar;
 use crate::sampling::SamplingOptions;
@@ -33,8 +32,11 @@ pub struct Request {
     pub opening: Opening,
     /// How many answers.
     pub answers: u32,
-    /// The conversation whose computed prefix is used and kept.
-    pub prefix: Option<Prefix>,
+    /// Whose it is: owners have equal shares of the engine.
+    pub owner: Arc<str>,
+    /// Requests of one scope use what others of it have computed for a prompt that begins in the same way. How long an
+    /// answer takes tells what is known, so strangers are in different scopes.
+    pub scope: Arc<str>,
     /// What the rows take beside the weights.
     pub adapter: Option<Arc<Adapter>>,
     /// Set by the caller, from any thread, to end the request within a step.
@@ -60,7 +62,8 @@ impl Request {
             stops: Vec::new(),
             opening: Opening::Anew,
             answers: 1,
-            prefix: None,
+            owner: Arc::from(""),
+            scope: Arc::from(""),
             adapter: None,
             cancel: Arc::new(AtomicBool::new(false)),
             grammar: None,

@@ -8,17 +8,24 @@ use pasture_tensor::{Adapter, Ops, Tensor};
 
 use crate::forward::{Forward, RopeRule};
 use crate::sampling::logprobs::log_probabilities;
+use crate::turns::Turns;
 
 /// A decoder with the format of its keys and values.
 pub struct Runner {
     decoder: Arc<Decoder>,
     format: KvFormat,
+    turns: Option<Turns>,
 }
 
 impl Runner {
     /// A decoder that stores its keys and values in `format`.
     pub fn new(decoder: Arc<Decoder>, format: KvFormat) -> Runner {
-        Runner { decoder, format }
+        Runner { decoder, format, turns: None }
+    }
+
+    /// The same on a processor that others use as well: each step waits for its turn.
+    pub fn in_turns(self, turns: Turns) -> Runner {
+        Runner { turns: Some(turns), ..self }
     }
 }
 
@@ -39,11 +46,16 @@ impl Forward for Runner {
         self.kv().window()
     }
 
+    fn page_bytes(&self) -> usize {
+        self.kv().page_bytes(self.format)
+    }
+
     fn kv(&self) -> Kv {
         self.decoder.kv(&**self.decoder.backend(), self.format)
     }
 
     fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> Result<Tensor> {
+        let _turn = self.turns.as_ref().map(Turns::take);
         let backend = self.decoder.backend().clone();
         let mut ops = Ops::new(&*backend);
         let hidden = self.decoder.forward(&mut ops, batch, kv)?;
@@ -127,7 +139,7 @@ pub fn logits_with(
 }
 
 /// For each of `ids` but the first: the logarithm of its probability after those before it, and those of the `top` most
-/// probable tokens, best first. Runs in parts of at most `chunk` rows and never holds the logits of more.
+/// probable tokens, best first; with an adapter beside the weights, if one is given. Runs in parts of at most `chunk` rows and never holds the logits of more.
 ///
 /// # Errors
 /// When an id is past the vocabulary, the ids are longer than the context, or the model has no output head.
@@ -140,6 +152,7 @@ pub fn prompt_logprobs(
     ids: &[u32],
     chunk: usize,
     top: usize,
+    adapter: Option<&Arc<Adapter>>,
 ) -> Result<Vec<Scored>> {
     assert!(!ids.is_empty() && chunk > 0, "there is something to run");
     let limit = context(decoder);
@@ -152,7 +165,9 @@ pub fn prompt_logprobs(
     let sequence = kv.start();
     let mut scored = Vec::with_capacity(ids.len() - 1);
     for (part, start) in ids.chunks(chunk).zip((0..).step_by(chunk)) {
-        let hidden = decoder.forward(&mut ops, &Batch::one(sequence, start, ids.len(), part), &mut kv)?;
+        let mut batch = Batch::default();
+        batch.push(sequence, start, ids.len(), part, adapter.cloned());
+        let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
         kv.release(sequence, start + part.len());
         let logits = backend.download(&decoder.logits(&mut ops, &hidden.rows)?);
         let next = &ids[start + 1..];

@@ -12,8 +12,9 @@ use std::time::Duration;
 use pasture_engine::sampling::SamplingOptions;
 use pasture_engine::{Answer, Engine, EngineOptions, Event, Finish, Forward, Pieces, Request, RopeRule, Stream, Text};
 use pasture_kernels::Pool;
-use pasture_model::{Batch, Kv, SequenceId};
-use pasture_tensor::kv::KvFormat;
+use pasture_model::spec::Mask;
+use pasture_model::{Batch, Kv, KvShape};
+use pasture_tensor::kv::{KvFormat, PAGE};
 use pasture_tensor::{Cpu, Precision, Tensor};
 
 const VOCAB: usize = 97;
@@ -21,8 +22,8 @@ const VOCAB: usize = 97;
 /// Gives the token that the sum of all tokens so far, each times its place, names.
 struct Arithmetic {
     backend: Cpu,
-    /// Ids and rope lengths.
-    rows_of: HashMap<SequenceId, Vec<(u32, usize)>>,
+    /// Ids and rope lengths, where keys and values would stand: by page.
+    pages: HashMap<u32, [(u32, usize); PAGE]>,
     rope: RopeRule,
     rows: Arc<AtomicUsize>,
     delay: Duration,
@@ -35,7 +36,7 @@ impl Arithmetic {
         let backend = Cpu::new(Arc::new(Pool::new(1)), Precision::Exact);
         Self {
             backend,
-            rows_of: HashMap::new(),
+            pages: HashMap::new(),
             rope,
             rows: Arc::default(),
             delay: Duration::ZERO,
@@ -64,7 +65,8 @@ impl Forward for Arithmetic {
     }
 
     fn kv(&self) -> Kv {
-        Kv::new(&self.backend, &[], KvFormat::F32)
+        let shape = KvShape { mask: Mask::Causal, kv_heads: 1, head_dim: 1 };
+        Kv::new(&self.backend, &[shape], KvFormat::F32)
     }
 
     fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> pasture_model::Result<Tensor> {
@@ -76,28 +78,31 @@ impl Forward for Arithmetic {
         for span in &batch.spans {
             let end = span.start + span.rows.len();
             assert!(kv.len(span.sequence) == span.start);
+            let before = kv.table(span.sequence, 0).get(span.start / PAGE).copied();
             kv.extend(&self.backend, span.sequence, span.start, end)?;
             if crowd {
                 return Err(pasture_model::Error::Memory { pages: 7 });
             }
-            // A fork is not seen here: its rows are those of the one sequence that is as long.
-            let parent = || self.rows_of.values().find(|rows| rows.len() >= span.start).cloned().unwrap_or_default();
-            let known = self.rows_of.get(&span.sequence).filter(|rows| rows.len() >= span.start).cloned();
-            let mut seen = known.unwrap_or_else(parent);
-            seen.truncate(span.start);
-            assert_eq!(seen.len(), span.start);
             // Only lengths on the other side of a switch count.
             let length = match self.rope {
                 RopeRule::Fixed => 0,
                 RopeRule::Switch(at) => usize::from(span.rope_len > at),
                 RopeRule::Grows(at) => span.rope_len.max(at),
             };
-            seen.extend(batch.ids[span.rows.clone()].iter().map(|id| (*id, length)));
+            let table = kv.table(span.sequence, 0);
+            if let Some(copied) =
+                before.filter(|page| !span.start.is_multiple_of(PAGE) && table[span.start / PAGE] != *page)
+            {
+                self.pages.insert(table[span.start / PAGE], self.pages[&copied]);
+            }
+            for (at, id) in (span.start..end).zip(&batch.ids[span.rows.clone()]) {
+                self.pages.entry(table[at / PAGE]).or_insert([(0, 0); PAGE])[at % PAGE] = (*id, length);
+            }
+            let seen: Vec<(u32, usize)> = (0..end).map(|at| self.pages[&table[at / PAGE]][at % PAGE]).collect();
             if rows.iter().any(|row| span.rows.contains(&(*row as usize))) {
                 let next = after(&seen);
                 logits.extend((0..VOCAB).map(|id| if id == next { 3.0 } else { (id % 7) as f32 * 0.3 }));
             }
-            self.rows_of.insert(span.sequence, seen);
         }
         Ok(Tensor::new(rows.len(), VOCAB, logits))
     }
@@ -200,18 +205,17 @@ fn a_conversation_computes_only_what_is_new() {
     let model = Arithmetic::new(RopeRule::Fixed);
     let rows = model.rows.clone();
     let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
-    let prefix = engine.prefix();
     let mut ids = safe_prompts(50, 1).remove(0);
-    let first = answer(&engine, Request { prefix: Some(prefix.clone()), ..greedy(&ids, 10) });
+    let first = answer(&engine, greedy(&ids, 10));
     assert_eq!((first.usage.cached_tokens, rows.load(Ordering::Relaxed)), (0, 59));
     ids.extend(&first.ids);
     ids.extend([1, 2, 3]);
-    let second = answer(&engine, Request { prefix: Some(prefix.clone()), ..greedy(&ids, 1) });
+    let second = answer(&engine, greedy(&ids, 1));
     assert_eq!((second.usage.cached_tokens, second.ids), (59, expected(&ids, 1)));
     assert_eq!(rows.load(Ordering::Relaxed), 59 + 4);
     // Another question at the same place: what follows it is forgotten.
     ids[55] = 90;
-    let third = answer(&engine, Request { prefix: Some(prefix), ..greedy(&ids, 1) });
+    let third = answer(&engine, greedy(&ids, 1));
     assert_eq!((third.usage.cached_tokens, third.ids), (55, expected(&ids, 1)));
 }
 
@@ -219,13 +223,42 @@ fn a_conversation_computes_only_what_is_new() {
 fn a_stopped_answer_leaves_what_it_computed_to_the_next() {
     let model = Arithmetic { delay: Duration::from_millis(5), ..Arithmetic::new(RopeRule::Fixed) };
     let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
-    let prefix = engine.prefix();
     let ids = safe_prompts(50, 1).remove(0);
-    let mut stream = engine.submit(Request { prefix: Some(prefix.clone()), ..greedy(&ids, 40) }).unwrap();
+    let mut stream = engine.submit(greedy(&ids, 40)).unwrap();
     assert!(matches!(stream.next(), Some(Ok(Event::Piece(_)))));
     drop(stream);
-    let next = answer(&engine, Request { prefix: Some(prefix), ..greedy(&ids, 1) });
+    let next = answer(&engine, greedy(&ids, 1));
     assert_eq!((next.usage.cached_tokens, next.ids), (49, expected(&ids, 1)));
+}
+
+#[test]
+fn what_is_known_is_shared_within_a_scope_only() {
+    let engine = engine(EngineOptions::default());
+    let ids = safe_prompts(100, 1).remove(0);
+    let of = |scope: &str| {
+        let answer = answer(&engine, Request { scope: scope.into(), ..greedy(&ids, 5) });
+        assert_eq!(answer.ids, expected(&ids, 5));
+        answer.usage.cached_tokens
+    };
+    assert_eq!((of("one"), of("two"), of("one"), of("two")), (0, 0, 99, 99));
+    let counts = engine.counts();
+    assert_eq!((counts.cached_tokens, counts.now.held, counts.now.running), (198, 0, 0));
+}
+
+#[test]
+fn a_beginning_that_many_share_is_computed_once() {
+    let model = Arithmetic { delay: Duration::from_millis(1), ..Arithmetic::new(RopeRule::Fixed) };
+    let rows = model.rows.clone();
+    let options = EngineOptions { step_tokens: 48, ..EngineOptions::default() };
+    let engine = Engine::start(Box::new(model), None, options).unwrap();
+    let common = prompt(2, 320);
+    let asks: Vec<Vec<u32>> = (20..84).map(|id| [common.as_slice(), &[id, 5]].concat()).collect();
+    let streams: Vec<Stream> = asks.iter().map(|ids| engine.submit(greedy(ids, 1)).unwrap()).collect();
+    for (ids, stream) in asks.iter().zip(streams) {
+        assert_eq!(stream.answer().unwrap().ids, expected(ids, 1));
+    }
+    assert_eq!(rows.load(Ordering::Relaxed), 320 + 64 * 2);
+    assert_eq!(engine.counts().cached_tokens, 63 * 320);
 }
 
 #[test]

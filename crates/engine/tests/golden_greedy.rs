@@ -172,3 +172,51 @@ fn answers_beside_strangers_are_those_of_a_prompt_alone() {
         }
     }
 }
+
+#[test]
+fn a_cached_prefix_changes_no_bit_of_a_logit() {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    for (precision, format) in [(Precision::Exact, KvFormat::F32), (Precision::Fast, KvFormat::F16)] {
+        let decoder = decoder_with(&starter, precision, 2);
+        let start =
+            || Engine::start(Box::new(Runner::new(decoder.clone(), format)), None, EngineOptions::default()).unwrap();
+        let ids: Vec<u32> = (0..200).map(|at| 300 + at * 7 % 90).collect();
+        let request = |len: usize| {
+            let mut request = greedy(&ids[..len], 12);
+            request.sampling.logprobs = Some(20);
+            request
+        };
+        let warm = start();
+        warm.submit(request(150)).unwrap().answer().unwrap();
+        for (len, known) in [(200, 150), (150, 149), (97, 96), (64, 63), (40, 39)] {
+            let cold = start().submit(request(len)).unwrap().answer().unwrap();
+            let cached = warm.submit(request(len)).unwrap().answer().unwrap();
+            assert_eq!((cold.usage.cached_tokens, cached.usage.cached_tokens), (0, known), "{len} tokens");
+            let bits = |answer: &Answer| -> Vec<u32> {
+                answer.top.iter().flatten().flat_map(|(id, logprob)| [*id, logprob.to_bits()]).collect()
+            };
+            assert!(cold.ids == cached.ids && bits(&cold) == bits(&cached), "{precision:?}, {len} tokens");
+            assert_eq!(bits(&cold).len(), 2 * 12 * 20);
+        }
+    }
+}
+
+#[test]
+fn a_prompt_gives_the_same_tokens_alone_and_among_63_strangers() {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    let decoder = decoder_with(&starter, Precision::Fast, 2);
+    let start = |options: EngineOptions| {
+        Engine::start(Box::new(Runner::new(decoder.clone(), KvFormat::F16)), None, options).unwrap()
+    };
+    let ids = |seed: u32| (0..20 + seed % 40).map(|at| 300 + (at * 7 + seed * seed) % 90).collect::<Vec<u32>>();
+    let alone = start(EngineOptions::default()).submit(greedy(&ids(5), 30)).unwrap().answer().unwrap();
+    // Pages for a third of them: the younger give way again and again.
+    let engine = start(EngineOptions { step_tokens: 64, pages: Some(48), ..Default::default() });
+    let request = |seed: u32| Request { owner: format!("{}", seed % 7).into(), ..greedy(&ids(seed), 30) };
+    let streams: Vec<Stream> = (0..64).map(|seed| engine.submit(request(63 - seed)).unwrap()).collect();
+    let answers: Vec<Answer> = streams.into_iter().map(|stream| stream.answer().unwrap()).collect();
+    assert_eq!(answers[63 - 5].ids, alone.ids);
+    let counts = engine.counts();
+    assert!(counts.preempted > 0, "pages ran out: {counts:?}");
+    assert_eq!((counts.now.held, counts.now.waiting, counts.now.running), (0, 0, 0));
+}

@@ -46,6 +46,10 @@ struct Sequence {
     gone: Vec<usize>,
 }
 
+/// A full page of a sequence that outlives it: one page in each group. [`Kv::drop_kept`] frees it.
+#[derive(Debug)]
+pub struct KeptPage(Vec<u32>);
+
 /// What stands in a table for a page that was given back.
 const GONE: u32 = u32::MAX;
 
@@ -101,6 +105,60 @@ impl Kv {
             table.iter().filter(|page| **page != GONE).for_each(|page| group.holders[*page as usize] += 1);
         }
         self.place(child)
+    }
+
+    /// Keeps a page of a sequence, the `index`-th, whatever becomes of the sequence. None where some group gave it back.
+    pub fn keep(&mut self, sequence: SequenceId, index: usize) -> Option<KeptPage> {
+        let pages = self.sequence(sequence).tables.iter().map(|table| table.get(index).copied());
+        let pages: Vec<u32> = pages.map(|page| page.filter(|page| *page != GONE)).collect::<Option<_>>()?;
+        for (group, page) in self.groups.iter_mut().zip(&pages) {
+            group.holders[*page as usize] += 1;
+        }
+        Some(KeptPage(pages))
+    }
+
+    /// A sequence that begins with `len` positions on kept pages, the first to the last. Its rows go on behind them.
+    pub fn start_with(&mut self, kept: &[&KeptPage], len: usize) -> SequenceId {
+        assert_eq!(kept.len(), len.div_ceil(PAGE), "the pages hold what the sequence begins with");
+        let mut sequence = Sequence { len, tables: Vec::new(), gone: Vec::new() };
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            let gone = released(group.shape.mask, len).min(kept.len());
+            let mut table = vec![GONE; gone];
+            table.extend(kept[gone..].iter().map(|page| page.0[at]));
+            table[gone..].iter().for_each(|page| group.holders[*page as usize] += 1);
+            sequence.tables.push(table);
+            sequence.gone.push(gone);
+        }
+        self.place(sequence)
+    }
+
+    /// Puts a kept page in the place of a sequence's own that holds the same.
+    pub fn adopt(&mut self, sequence: SequenceId, index: usize, kept: &KeptPage) {
+        let Kv { groups, sequences, .. } = self;
+        let sequence = sequences[sequence.0 as usize].as_mut().expect("a live sequence");
+        for ((group, table), page) in groups.iter_mut().zip(&mut sequence.tables).zip(&kept.0) {
+            if table[index] != GONE {
+                group.holders[*page as usize] += 1;
+                group.drop_holder(std::mem::replace(&mut table[index], *page));
+            }
+        }
+    }
+
+    /// Frees a kept page; sequences that hold it go on holding it.
+    pub fn drop_kept(&mut self, kept: KeptPage) {
+        for (group, page) in self.groups.iter_mut().zip(kept.0) {
+            group.drop_holder(page);
+        }
+    }
+
+    /// The pages of a sequence in a group of layers, by their numbers.
+    pub fn table(&self, sequence: SequenceId, group: usize) -> &[u32] {
+        &self.sequence(sequence).tables[group]
+    }
+
+    /// Bytes that one page takes, in all layers together.
+    pub fn page_bytes(&self, format: KvFormat) -> usize {
+        self.layers.iter().map(|layer| 2 * layer.page_len() * format.bytes()).sum()
     }
 
     /// Positions that a sequence holds.

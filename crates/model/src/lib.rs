@@ -29,7 +29,7 @@ pub use decoder::{Decoder, Hidden};
 pub use error::{Error, Result};
 pub use expert_cache::{ExpertCache, ExpertCounts};
 pub use graph::graph;
-pub use kv::{Kv, PageCount, SequenceId};
+pub use kv::{KeptPage, Kv, KvShape, PageCount, SequenceId};
 pub use load::{
     LoadOptions, Loaded, Slot, Source, Survey, UnknownKeys, Unused, build, build_quantized, load, parameters, survey,
 };

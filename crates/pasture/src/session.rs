@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pasture_engine::sampling::SamplingOptions;
-use pasture_engine::{Event, Finish, Prefix, Request, Stream, Usage};
+use pasture_engine::{Event, Finish, Request, Stream, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,7 +71,6 @@ pub struct Stats {
 /// ```
 pub struct Session {
     model: Model,
-    prefix: Prefix,
     messages: Vec<Message>,
     sampling: SamplingOptions,
     max_tokens: Option<usize>,
@@ -86,10 +85,9 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model) -> Session {
-        let (prefix, cancel, seed) =
-            (model.engine().prefix(), Arc::new(AtomicBool::new(false)), crate::handle::any_seed());
+        let (cancel, seed) = (Arc::new(AtomicBool::new(false)), crate::handle::any_seed());
         let (messages, stops, sampling) = (Vec::new(), Vec::new(), SamplingOptions::default());
-        Session { model, prefix, messages, sampling, max_tokens: None, stops, cancel, answers: 0, seed, stats: None }
+        Session { model, messages, sampling, max_tokens: None, stops, cancel, answers: 0, seed, stats: None }
     }
 
     /// Sets the system message.
@@ -278,7 +276,6 @@ impl Session {
             max_tokens: self.max_tokens.or(self.model.default_max_tokens(ids.len())),
             stop_ids: self.model.stop_ids().to_vec(),
             stops: self.model.stop_strings().iter().chain(&self.stops).cloned().collect(),
-            prefix: Some(self.prefix.clone()),
             cancel: self.cancel.clone(),
             adapter: self.model.adapter(),
             ..Request::new(ids)

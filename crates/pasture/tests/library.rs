@@ -64,7 +64,9 @@ fn fast_numbers_give_the_answers_whose_lead_is_large() {
 
 #[test]
 fn a_conversation_remembers_and_computes_only_what_is_new() {
-    let mut talk = model().session().temperature(0.0);
+    // No other test has asked this one anything.
+    let model = Model::open_with(starter("starter.gguf").to_str().unwrap(), &exact()).unwrap();
+    let mut talk = model.session().temperature(0.0);
     talk.say("My name is Anna.").text().unwrap();
     let first = talk.stats().unwrap();
     assert_eq!((first.cached_tokens, first.finish), (0, Finish::StopId(2)));
@@ -73,7 +75,7 @@ fn a_conversation_remembers_and_computes_only_what_is_new() {
     // All but the answer's end token, which was chosen and never run.
     assert_eq!(second.cached_tokens, first.context_used - 1);
     assert_eq!(second.context_used, second.prompt_tokens + second.new_tokens);
-    assert_eq!(second.context_limit, model().engine().context());
+    assert_eq!(second.context_limit, model.engine().context());
 }
 
 #[test]

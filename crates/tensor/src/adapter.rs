@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Backend, Vector, Weight, WeightId};
@@ -135,9 +136,17 @@ impl AdapterSite {
 }
 
 /// An adapter: one low-rank pair for each tensor of the checkpoint it changes, by that tensor's name.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Adapter {
+    id: u64,
     sites: BTreeMap<String, AdapterSite>,
+}
+
+impl Default for Adapter {
+    /// One that changes nothing.
+    fn default() -> Adapter {
+        Adapter::new(BTreeMap::new())
+    }
 }
 
 impl Adapter {
@@ -146,7 +155,13 @@ impl Adapter {
         for (name, site) in &sites {
             assert_eq!(site.a.rows(), site.b.cols(), "rank of {name}");
         }
-        Adapter { sites }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Adapter { id: NEXT.fetch_add(1, Ordering::Relaxed), sites }
+    }
+
+    /// A number that no other adapter of this program has, now or later; clones, which hold the same numbers, share it.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The pair at a tensor of the checkpoint.

@@ -68,7 +68,10 @@ pub(super) struct Job {
     pub(super) longest: usize,
     /// Whether it is the context that sets `longest`.
     pub(super) fills_context: bool,
-    pub(super) prefix: Option<u64>,
+    /// Whose it is.
+    pub(super) owner: u64,
+    /// Who may use what it computes.
+    pub(super) scope: Arc<str>,
     pub(super) adapter: Option<Arc<Adapter>>,
 }
 
@@ -91,8 +94,10 @@ pub(super) struct Sequence {
     pub(super) ids: Vec<u32>,
     /// Where its keys and values are; none before its first step, and after it was made to start over.
     pub(super) kv: Option<SequenceId>,
-    /// Tokens that needed no computing.
-    pub(super) cached: usize,
+    /// Tokens of the prompt that needed no computing; known from its first step on.
+    pub(super) cached: Option<usize>,
+    /// What its pages depend on besides the tokens.
+    pub(super) root: Arc<[u8]>,
     sampler: Sampler,
     /// Samplers of the answers that begin when the prompt has been run.
     others: Vec<Sampler>,
@@ -117,8 +122,8 @@ impl Sequence {
             Opening::GoesOn => &ids[job.prompt.saturating_sub(TOKENS_BEFORE)..job.prompt],
         };
         let pieces = job.text.as_ref().map(|text| text.start(before, &job.shown));
-        let (kv, cached, started, first) = (None, 0, None, None);
-        Sequence { job, answer, ids, kv, cached, sampler, others, matcher, pieces, started, first }
+        let (kv, cached, started, first) = (None, None, None, None);
+        Sequence { job, answer, ids, kv, cached, root: Arc::from([]), sampler, others, matcher, pieces, started, first }
     }
 
     /// The answers that begin where this one's prompt ends; none after the first call.
@@ -127,6 +132,7 @@ impl Sequence {
         samplers
             .map(|(sampler, answer)| Sequence {
                 cached: self.cached,
+                root: self.root.clone(),
                 started: self.started,
                 ..Sequence::begin(self.job.clone(), answer, self.ids.clone(), sampler, Vec::new())
             })
@@ -185,7 +191,7 @@ impl Sequence {
         let since = |from: Option<Instant>, to: Instant| from.map_or(Duration::ZERO, |from| to - from);
         Usage {
             prompt_tokens: self.job.prompt,
-            cached_tokens: self.cached,
+            cached_tokens: self.cached.unwrap_or(0),
             new_tokens: self.ids.len() - self.job.prompt,
             prompt_time: since(self.started, self.first.unwrap_or(now)),
             new_time: since(self.first, now),

@@ -3,34 +3,24 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use pasture_model::{Batch, Kv, SequenceId};
-use pasture_tensor::Adapter;
+use pasture_model::{Batch, KeptPage, Kv};
 
+use super::EngineCounts;
 use super::answer::Sequence;
 use crate::error::{Error, Result};
 use crate::forward::{Forward, RopeRule};
+use crate::prefix;
 use crate::request::Finish;
-use crate::scheduler::{Arrival, Limits, Scheduler, Step, Ticket, TooLong};
+use crate::scheduler::cache::{NodeId, PageName};
+use crate::scheduler::{Admitted, Arrival, Limits, Published, Scheduler, Step, Ticket, TooLong};
 
 /// What the handle asks of the thread.
 pub(super) enum Command {
     Submit(Box<Sequence>),
-    Forget(u64),
-}
-
-/// What is kept of a conversation.
-struct Kept {
-    ticket: Ticket,
-    kv: SequenceId,
-    /// Tokens whose keys and values are held.
-    ids: Vec<u32>,
-    /// Tokens that were known when the last of them was computed.
-    known: usize,
-    adapter: Option<Arc<Adapter>>,
 }
 
 /// The thread's state.
@@ -41,15 +31,25 @@ pub(super) struct Compute {
     limits: Limits,
     scheduler: Scheduler,
     sequences: HashMap<Ticket, Sequence>,
-    kept: HashMap<u64, Kept>,
+    /// The pages that the scheduler keeps.
+    kept: HashMap<NodeId, KeptPage>,
     commands: Receiver<Command>,
+    done: EngineCounts,
+    counts: Arc<Mutex<EngineCounts>>,
 }
 
 impl Compute {
-    pub(super) fn new(forward: Box<dyn Forward>, limits: Limits, commands: Receiver<Command>) -> Compute {
+    pub(super) fn new(
+        forward: Box<dyn Forward>,
+        limits: Limits,
+        commands: Receiver<Command>,
+        counts: Arc<Mutex<EngineCounts>>,
+    ) -> Compute {
         let (kv, rope, scheduler) = (forward.kv(), forward.rope_rule(), Scheduler::new(limits));
-        let (sequences, kept) = (HashMap::new(), HashMap::new());
-        Compute { forward, kv, rope, limits, scheduler, sequences, kept, commands }
+        let (sequences, kept, done) = (HashMap::new(), HashMap::new(), EngineCounts::default());
+        let mut compute = Compute { forward, kv, rope, limits, scheduler, sequences, kept, commands, done, counts };
+        compute.tell();
+        compute
     }
 
     /// Runs until the last handle is gone and the last answer ended.
@@ -74,7 +74,6 @@ impl Compute {
             };
             match command {
                 Ok(Command::Submit(sequence)) => self.submit(*sequence),
-                Ok(Command::Forget(prefix)) => self.forget(prefix),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return !idle,
             }
@@ -92,58 +91,23 @@ impl Compute {
     fn submit(&mut self, mut sequence: Sequence) {
         // What the conversation's answer before, stopped since, has computed is of use to this one.
         self.end_cancelled();
-        let prompt = sequence.ids.len();
-        let arrival =
-            Arrival { known: prompt, longest: sequence.job.longest, alone_from: self.rope.alone_from(prompt) };
-        let ticket = match sequence.job.prefix.and_then(|prefix| self.kept.remove(&prefix)) {
-            Some(kept) => self.resume(&mut sequence, kept, arrival),
-            None => self.scheduler.add(arrival),
+        let (prompt, job) = (sequence.ids.len(), &sequence.job);
+        let (regime, cacheable) = self.rope.regime(prompt, prompt);
+        let root = prefix::root(&job.scope, job.adapter.as_ref(), regime);
+        let arrival = Arrival {
+            known: prompt,
+            longest: job.longest,
+            alone_from: self.rope.alone_from(prompt),
+            owner: job.owner,
+            names: prefix::names(&root, &sequence.ids, self.limits.page_tokens),
+            cacheable,
         };
-        match ticket {
-            Ok(ticket) => drop(self.sequences.insert(ticket, sequence)),
+        match self.scheduler.add(arrival) {
+            Ok(ticket) => {
+                sequence.root = root;
+                self.sequences.insert(ticket, sequence);
+            }
             Err(TooLong { needed, pages }) => sequence.job.fail(&Error::Pages { needed, pages }),
-        }
-    }
-
-    /// Begins with what is kept, as far as the tokens are the same; the prompt's last row is always run.
-    fn resume(
-        &mut self,
-        sequence: &mut Sequence,
-        kept: Kept,
-        arrival: Arrival,
-    ) -> std::result::Result<Ticket, TooLong> {
-        let same_adapter = match (&kept.adapter, &sequence.job.adapter) {
-            (None, None) => true,
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            _ => false,
-        };
-        let ids = &sequence.ids;
-        let mut held = ids[..ids.len() - 1].iter().zip(&kept.ids).take_while(|(new, old)| new == old).count();
-        if !same_adapter || !self.rope.shares(kept.known, ids.len()) {
-            held = 0;
-        }
-        // What the next row sees may have left the window, or its pages may be another's by now.
-        if !self.kv.can_truncate(kept.kv, held) || !self.scheduler.can_resume(kept.ticket, held) {
-            held = 0;
-        }
-        let ticket = self.scheduler.resume(kept.ticket, held, arrival);
-        match ticket {
-            Ok(_) => {
-                self.kv.truncate(kept.kv, held);
-                (sequence.kv, sequence.cached) = (Some(kept.kv), held);
-            }
-            Err(_) => {
-                self.scheduler.end(kept.ticket);
-                self.kv.end(kept.kv);
-            }
-        }
-        ticket
-    }
-
-    fn forget(&mut self, prefix: u64) {
-        if let Some(kept) = self.kept.remove(&prefix) {
-            self.scheduler.end(kept.ticket);
-            self.kv.end(kept.kv);
         }
     }
 
@@ -157,20 +121,100 @@ impl Compute {
     fn step(&mut self) {
         self.end_cancelled();
         let step = self.scheduler.next_step();
-        self.free(&step.dropped);
+        self.prepare(&step);
         if step.work.is_empty() {
             assert!(self.scheduler.is_idle(), "someone waits, so something runs");
+            self.tell();
             return;
         }
         match self.run_step(&step) {
             Ok(chosen) => {
                 self.scheduler.commit(&step);
+                self.publish(&step);
+                self.scheduler.settle(&step);
                 self.release(&step);
+                self.done.steps += 1;
+                self.done.rows += step.work.iter().map(|work| work.count as u64).sum::<u64>();
+                // Before the events: who has an answer finds it counted.
+                self.tell();
                 for (ticket, logits) in chosen {
                     self.choose(ticket, logits);
                 }
             }
             Err(error) => self.recover(&step, &error),
+        }
+        self.tell();
+    }
+
+    /// Says what is held and what was done.
+    fn tell(&mut self) {
+        self.done.now = self.scheduler.counts();
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = self.done;
+    }
+
+    /// Frees the keys and values of sequences that start over, lets others begin with kept pages, and forgets pages.
+    fn prepare(&mut self, step: &Step) {
+        self.done.preempted += step.dropped.len() as u64;
+        for ticket in &step.dropped {
+            let kv = self.sequences.get_mut(ticket).and_then(|sequence| sequence.kv.take());
+            kv.into_iter().for_each(|kv| self.kv.end(kv));
+        }
+        for Admitted { ticket, hit, held } in &step.admitted {
+            let nodes = hit.nodes.iter().chain(hit.part.as_ref().map(|(node, _)| node));
+            let pages: Vec<&KeptPage> = nodes.map(|node| &self.kept[node]).collect();
+            let sequence = self.sequences.get_mut(ticket).expect("who is let in is a sequence");
+            sequence.kv = Some(self.kv.start_with(&pages, *held));
+            if sequence.cached.is_none() {
+                sequence.cached = Some(*held);
+                self.done.cached_tokens += *held as u64;
+            }
+        }
+        self.forget(&step.forgotten);
+    }
+
+    fn forget(&mut self, nodes: &[NodeId]) {
+        for node in nodes {
+            self.kept.remove(node).into_iter().for_each(|page| self.kv.drop_kept(page));
+        }
+    }
+
+    /// Keeps the pages that a step has filled, under the names of what they hold.
+    fn publish(&mut self, step: &Step) {
+        for work in &step.work {
+            while let Some(page) = self.scheduler.unnamed(work.ticket) {
+                let Some(sequence) = self.sequences.get(&work.ticket) else { break };
+                let name = self.name(work.ticket, sequence, page, (page + 1) * self.limits.page_tokens);
+                let kv = sequence.kv.expect("who ran has keys and values");
+                match self.scheduler.publish(work.ticket, name) {
+                    Published::New(node) => {
+                        let kept = self.kv.keep(kv, page).expect("no group gave back a page that was just filled");
+                        self.kept.insert(node, kept);
+                    }
+                    Published::Same(node) => self.kv.adopt(kv, page, &self.kept[&node]),
+                    Published::Not => {}
+                }
+            }
+        }
+    }
+
+    /// The name of a sequence's page that ends at `end`.
+    fn name(&self, ticket: Ticket, sequence: &Sequence, page: usize, end: usize) -> PageName {
+        let before = page.checked_sub(1).map(|before| self.scheduler.name(ticket, before));
+        prefix::name(&sequence.root, before, &sequence.ids[page * self.limits.page_tokens..end])
+    }
+
+    /// Keeps the last page of a sequence that ends, although it is not full.
+    fn publish_rest(&mut self, ticket: Ticket, sequence: &Sequence) {
+        let Some(kv) = sequence.kv else { return };
+        let held = self.kv.len(kv);
+        let page = held / self.limits.page_tokens;
+        if held % self.limits.page_tokens == 0 || !self.scheduler.is_named_to(ticket, page) {
+            return;
+        }
+        let name = self.name(ticket, sequence, page, held);
+        if let Some(node) = self.scheduler.publish_part(ticket, name) {
+            let kept = self.kv.keep(kv, page).expect("no group gave back the last page");
+            self.kept.insert(node, kept);
         }
     }
 
@@ -198,28 +242,6 @@ impl Compute {
         }
     }
 
-    /// Frees the keys and values of sequences that start over, and of conversations that are no longer kept.
-    fn free(&mut self, dropped: &[Ticket]) {
-        for ticket in dropped {
-            match self.sequences.get_mut(ticket) {
-                Some(sequence) => {
-                    sequence.cached = 0;
-                    sequence.kv.take().into_iter().for_each(|kv| self.kv.end(kv));
-                }
-                None => {
-                    let Compute { kept, kv, .. } = self;
-                    kept.retain(|_, kept| {
-                        let stays = kept.ticket != *ticket;
-                        if !stays {
-                            kv.end(kept.kv);
-                        }
-                        stays
-                    });
-                }
-            }
-        }
-    }
-
     /// Runs the rows of a step; gives the logits of each sequence that now chooses a token.
     fn run_step(&mut self, step: &Step) -> Result<Vec<(Ticket, Vec<f32>)>> {
         let (mut batch, mut tickets, mut rows) = (Batch::default(), Vec::new(), Vec::new());
@@ -227,6 +249,7 @@ impl Compute {
         for work in &step.work {
             let sequence = self.sequences.get_mut(&work.ticket).expect("who runs is a sequence");
             sequence.start_clock(now);
+            sequence.cached.get_or_insert(0);
             let kv = *sequence.kv.get_or_insert_with(|| self.kv.start());
             let length = self.rope.length(sequence.job.prompt, sequence.ids.len(), work.start);
             let ids = &sequence.ids[work.start..work.start + work.count];
@@ -250,6 +273,8 @@ impl Compute {
         let (parent, others) = (sequence.kv, sequence.split());
         for mut other in others {
             let (fork, shares) = self.scheduler.fork(ticket);
+            let forgotten = self.scheduler.forgotten();
+            self.forget(&forgotten);
             other.kv = parent.filter(|_| shares).map(|parent| self.kv.fork(parent));
             self.sequences.insert(fork, other);
             self.choose_one(fork, &mut logits.clone());
@@ -264,33 +289,25 @@ impl Compute {
             Err(error) => self.fail(ticket, &error),
             Ok(None) => {
                 self.scheduler.grow(ticket);
-                let sequence = &self.sequences[&ticket];
+                let Some(sequence) = self.sequences.get_mut(&ticket) else { return };
                 if self.rope.restarts(sequence.ids.len()) {
-                    self.scheduler.rewind(ticket, 0);
+                    self.scheduler.restart(ticket);
                     sequence.kv.iter().for_each(|kv| self.kv.truncate(*kv, 0));
+                    let (regime, _) = self.rope.regime(sequence.job.prompt, sequence.ids.len());
+                    sequence.root = prefix::root(&sequence.job.scope, sequence.job.adapter.as_ref(), regime);
                 }
             }
         }
     }
 
-    /// Ends an answer; its conversation keeps what was computed.
+    /// Ends an answer; what was computed is kept as long as nobody needs the pages.
     fn finish(&mut self, ticket: Ticket, finish: Finish) {
         let Some(mut sequence) = self.sequences.remove(&ticket) else { return };
+        self.publish_rest(ticket, &sequence);
+        self.scheduler.end(ticket);
+        sequence.kv.take().into_iter().for_each(|kv| self.kv.end(kv));
+        self.tell();
         sequence.finish(finish, Instant::now());
-        match (sequence.kv, sequence.job.prefix) {
-            (Some(kv), Some(prefix)) if sequence.answer == 0 => {
-                self.forget(prefix);
-                self.scheduler.park(ticket);
-                sequence.ids.truncate(self.kv.len(kv));
-                let known = sequence.ids.len().max(sequence.job.prompt);
-                let adapter = sequence.job.adapter.clone();
-                self.kept.insert(prefix, Kept { ticket, kv, ids: sequence.ids, known, adapter });
-            }
-            (kv, _) => {
-                self.scheduler.end(ticket);
-                kv.into_iter().for_each(|kv| self.kv.end(kv));
-            }
-        }
     }
 
     /// Ends all answers of a request with an error.
