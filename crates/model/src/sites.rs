@@ -7,10 +7,23 @@ use std::sync::Arc;
 
 use pasture_tensor::WeightId;
 
+use crate::names::Names;
+use crate::spec::Spec;
+
 /// All modules of a model.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
     modules: BTreeMap<Arc<str>, Module>,
+    gguf: GgufNames,
+}
+
+/// How GGUF files call a model of this kind, and the modules of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GgufNames {
+    /// Values of `general.architecture`.
+    pub(crate) words: &'static [&'static str],
+    /// The names in the family's own checkpoints, from which those of GGUF follow.
+    pub(crate) own: Option<fn(&Spec) -> Names>,
 }
 
 /// One module: a whole tensor of the checkpoint, fused or not.
@@ -55,6 +68,15 @@ impl Sites {
     /// All modules by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
         self.modules.iter().map(|(name, module)| (&**name, module))
+    }
+
+    pub(crate) fn gguf(&self) -> GgufNames {
+        self.gguf
+    }
+
+    /// The same sites in a model that GGUF files call so.
+    pub(crate) fn called(&mut self, words: &'static [&'static str], own: fn(&Spec) -> Names) {
+        self.gguf = GgufNames { words, own: Some(own) };
     }
 
     pub(crate) fn add(&mut self, name: Arc<str>, module: Module) {

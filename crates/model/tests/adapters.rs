@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pasture_files::outline::Outline;
-use pasture_files::{Tensors, safetensors};
-use pasture_kernels::Pool;
+use pasture_files::{Tensors, gguf, safetensors};
+use pasture_kernels::{Format, Pool};
 use pasture_model::{Batch, Decoder, LoadOptions, Source, load, load_adapter};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight};
@@ -202,4 +202,99 @@ fn an_adapter_that_asks_for_more_is_refused_by_name() {
         let shown = refused(&golden.join("train/llama3").join(kind).join("final"), &decoder, key, value);
         assert!(shown.contains(named) && shown.contains("adapter_"), "{kind}: {shown}");
     }
+}
+
+/// The module's name in GGUF files of Llama's family.
+fn gguf_name(module: &str) -> String {
+    let parts: Vec<&str> = module.split('.').collect();
+    let kind = match parts[parts.len() - 1] {
+        "q_proj" => "attn_q",
+        "k_proj" => "attn_k",
+        "v_proj" => "attn_v",
+        "o_proj" => "attn_output",
+        "gate_proj" => "ffn_gate",
+        "up_proj" => "ffn_up",
+        "down_proj" => "ffn_down",
+        other => panic!("{other} has no name here"),
+    };
+    format!("blk.{}.{kind}", parts[2])
+}
+
+/// Writes an adapter as llama.cpp's converter does: rows of queries and keys in pairs that turn together.
+fn write_gguf(path: &Path, adapter: &Adapter, head_dim: usize, architecture: &str) {
+    let mut metadata = gguf::Metadata::new("adapter.gguf");
+    let mut put = |key: &str, value: gguf::Value| metadata.insert(key, value).expect("a new key");
+    put("general.architecture", gguf::Value::text(architecture));
+    put("general.type", gguf::Value::text("adapter"));
+    put("adapter.type", gguf::Value::text("lora"));
+    let first = adapter.sites().values().next().expect("it has sites");
+    put("adapter.lora.alpha", gguf::Value::F32(first.scale * first.a.rows() as f32));
+    let (mut outlines, mut values) = (Vec::new(), BTreeMap::new());
+    for (module, site) in adapter.sites() {
+        let paired = module.ends_with("q_proj") || module.ends_with("k_proj");
+        for (ending, weight, paired) in [("lora_a", &site.a, false), ("lora_b", &site.b, paired)] {
+            let name = format!("{}.weight.{ending}", gguf_name(module));
+            let mut rows = Vec::new();
+            let mut row = vec![0.0; weight.cols()];
+            for at in 0..weight.rows() {
+                let (head, inside) = (at / head_dim * head_dim, at % head_dim);
+                let from = if paired { head + inside / 2 + inside % 2 * (head_dim / 2) } else { at };
+                weight.row_values(from, &mut row);
+                rows.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            outlines.push(Outline {
+                name: name.clone(),
+                dtype: pasture_files::Dtype::Number(Format::F32),
+                shape: vec![weight.rows(), weight.cols()],
+            });
+            values.insert(name, rows);
+        }
+    }
+    gguf::write(path, &metadata, &outlines, |outline, sink| sink.put(&values[&outline.name])).expect("it is written");
+}
+
+#[test]
+fn an_adapter_in_a_gguf_file_is_the_one_in_the_folder() {
+    let Some(golden) = kit::folder("golden") else { return };
+    let (decoder, texts) = (base(&golden), texts(&golden));
+    let folder = load_adapter(&golden.join("train/llama3/lora/final"), &decoder).expect("the kit's adapter loads");
+    let head_dim = decoder.spec().layers.iter().flatten().find_map(|branch| match &branch.mixer {
+        pasture_model::spec::MixerSpec::Attention(attention) => Some(attention.head_dim),
+        _ => None,
+    });
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let path = place.path().join("adapter.gguf");
+    write_gguf(&path, &folder, head_dim.expect("it attends"), "llama");
+    let file = load_adapter(&path, &decoder).expect("the file loads");
+    assert_eq!(file.sites().len(), folder.sites().len());
+    let (file, folder) = (Arc::new(file), Arc::new(folder));
+    let found = run(&decoder, &[(&texts[0], Some(&file)), (&texts[0], Some(&folder)), (&texts[0], None)]);
+    assert!(found[0] == found[1], "the same numbers at the same places");
+    assert!(found[0] != found[2]);
+    write_gguf(&path, &folder, head_dim.expect("it attends"), "gemma2");
+    let other = load_adapter(&path, &decoder).err().map(|fault| fault.to_string()).unwrap_or_default();
+    assert!(other.contains("gemma2") && other.contains("llama"), "{other}");
+}
+
+#[test]
+fn broken_adapters_are_errors_and_sound_ones_load() {
+    let Some(hostile) = kit::folder("hostile") else { return };
+    let decoder = model(&hostile.join("model/valid"));
+    let manifest = std::fs::read_to_string(hostile.join("manifest.jsonl")).expect("the kit's manifest is there");
+    let mut checked = 0;
+    for line in manifest.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).expect("the kit's manifest is JSON");
+        if row["kind"] != "adapter" || row["op"] != "apply" || row["base"] != "model/valid" {
+            continue;
+        }
+        let name = row["file"].as_str().unwrap_or_default();
+        let loaded = load_adapter(&hostile.join(name), &decoder);
+        match (&loaded, row["must"] == "ok") {
+            (Ok(_), false) => assert!(row["may"] == "ok", "{name} is taken: {}", row["note"]),
+            (Err(fault), true) => panic!("{name}: {fault}"),
+            _ => {}
+        }
+        checked += 1;
+    }
+    assert!(checked > 30, "{checked} cases");
 }

@@ -1,7 +1,8 @@
-//! Adapters from files: a folder as peft writes it. Its description stands in `adapter_config.json` (`settings.rs`), its
+//! Adapters from files: a folder as peft writes it, or a GGUF file (`gguf.rs`). A folder's description stands in `adapter_config.json` (`settings.rs`), its
 //! low-rank pairs, and lengths of output rows (DoRA), in `adapter_model.safetensors`. An adapter that this decoder cannot run exactly is refused.
 
 mod combine;
+mod gguf;
 mod save;
 mod settings;
 
@@ -26,8 +27,11 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// What peft puts before the name of each module.
 const WRAPPERS: &str = "base_model.model.";
 
-/// Reads an adapter for a model that is loaded: the folder, or its `adapter_model.safetensors`.
+/// Reads an adapter for a model that is loaded: the folder, its `adapter_model.safetensors`, or a GGUF file.
 pub fn load_adapter(path: &Path, decoder: &Decoder) -> Result<Adapter> {
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) {
+        return gguf::load(path, decoder);
+    }
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
     let folder = Folder::open(folder)?;
     let missing = |wanted: &str| Error::Missing { folder: folder.name().into(), wanted: format!("{wanted:?}") };
@@ -100,8 +104,8 @@ fn site(decoder: &Decoder, settings: &Settings, tensors: &Tensors, module: &str,
         (true, Some(name)) => {
             let mut lengths = vec![0.0; outputs];
             let entry = tensors.get(name).expect("it is one of the file's names");
-            check_shape(name, &entry.shape, &[outputs])?;
-            format(name, entry)?.dequantize(&tensors.bytes(name)?, &mut lengths);
+            check_shape(WEIGHTS, name, &entry.shape, &[outputs])?;
+            format(WEIGHTS, name, entry)?.dequantize(&tensors.bytes(name)?, &mut lengths);
             Ok(site.with_magnitude(Vector::new(lengths)))
         }
         (true, None) => Err(fault(WEIGHTS, format!("has no lora_magnitude_vector for {module:?}"))),
@@ -111,23 +115,23 @@ fn site(decoder: &Decoder, settings: &Settings, tensors: &Tensors, module: &str,
 
 fn weight(decoder: &Decoder, tensors: &Tensors, name: &str, [rows, cols]: [usize; 2]) -> Result<Weight> {
     let entry = tensors.get(name).expect("it is one of the file's names");
-    check_shape(name, &entry.shape, &[rows, cols])?;
-    let format = format(name, entry)?;
+    check_shape(WEIGHTS, name, &entry.shape, &[rows, cols])?;
+    let format = format(WEIGHTS, name, entry)?;
     let (bytes, row_bytes) = (tensors.bytes(name)?, format.row_bytes(cols));
     Ok(decoder.backend().weight(format, rows, cols, &|row| &bytes[row * row_bytes..][..row_bytes]))
 }
 
-fn check_shape(name: &str, found: &[usize], wanted: &[usize]) -> Result<()> {
+fn check_shape(file: &str, name: &str, found: &[usize], wanted: &[usize]) -> Result<()> {
     let shown = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     if found == wanted {
         return Ok(());
     }
-    Err(Error::Shape { name: name.to_owned(), file: WEIGHTS.into(), found: shown(found), wanted: shown(wanted) })
+    Err(Error::Shape { name: name.to_owned(), file: file.into(), found: shown(found), wanted: shown(wanted) })
 }
 
-fn format(name: &str, entry: &Entry) -> Result<Format> {
+fn format(file: &str, name: &str, entry: &Entry) -> Result<Format> {
     let found = || entry.dtype.name().to_owned();
-    entry.dtype.format().ok_or_else(|| Error::Dtype { name: name.to_owned(), file: WEIGHTS.into(), found: found() })
+    entry.dtype.format().ok_or_else(|| Error::Dtype { name: name.to_owned(), file: file.into(), found: found() })
 }
 
 fn fault(file: &str, what: impl Into<String>) -> Error {

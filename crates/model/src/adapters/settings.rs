@@ -68,7 +68,7 @@ const TRAINING: [&str; 19] = [
 const STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// The largest rank that is believed.
-const RANK_MAX: usize = 1 << 16;
+pub(super) const RANK_MAX: usize = 1 << 16;
 
 impl Settings {
     pub(super) fn read(description: &Value) -> Result<Settings, String> {

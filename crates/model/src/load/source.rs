@@ -88,6 +88,7 @@ pub fn load(
         return Err(source.config.fault(key, "is a key that nobody knows; loading without \"strict\" leaves it out"));
     }
     let how = How { quantization: quantization.as_ref(), expert_cache: options.expert_cache };
-    let (decoder, unused) = build_so(&source.tensors, how, &spec, &names, backend.clone(), progress)?;
+    let (mut decoder, unused) = build_so(&source.tensors, how, &spec, &names, backend.clone(), progress)?;
+    decoder.sites.called(family.gguf, family.names);
     Ok(Loaded { decoder, family, report, unused })
 }

@@ -78,7 +78,8 @@ pub fn survey(source: &Source) -> Result<Survey> {
         let mut quiet = |_, _| ();
         let mut parts = parts(source, quantization.as_ref(), &spec, &names, &own, &mut quiet);
         parts.survey = Some(Vec::new());
-        let decoder = assemble::assemble(&spec, &mut parts, Arc::new(Plain))?;
+        let mut decoder = assemble::assemble(&spec, &mut parts, Arc::new(Plain))?;
+        decoder.sites.called(family.gguf, family.names);
         let unused = unused(&parts)?;
         (decoder, parts.survey.take().unwrap_or_default(), unused)
     };
