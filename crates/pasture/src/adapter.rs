@@ -28,7 +28,7 @@ impl Adapter {
         Adapter { inner, facts, model, recipe }
     }
 
-    /// Reads an adapter of a model: a folder as peft writes it.
+    /// Reads an adapter of a model: a folder as peft writes it, or a GGUF file as llama.cpp's converter does.
     ///
     /// # Errors
     /// When the folder is no adapter, or one of another model.
@@ -36,6 +36,11 @@ impl Adapter {
         let inner = Arc::new(load_adapter(path.as_ref(), model.decoder())?);
         let facts = AdapterFacts { base: model.name().to_owned(), ..AdapterFacts::default() };
         Ok(Adapter::new(inner, facts, model.clone(), None))
+    }
+
+    /// The numbers themselves, as requests to the engine take them.
+    pub fn weights(&self) -> Arc<pasture_tensor::Adapter> {
+        self.inner.clone()
     }
 
     /// Writes the adapter into a folder, as peft reads it, with the recipe it was made by.
@@ -59,6 +64,12 @@ impl Model {
     #[must_use]
     pub fn with(&self, adapter: &Adapter) -> Model {
         self.with_inner(adapter.inner.clone())
+    }
+
+    /// The same model with an adapter's numbers beside its weights.
+    #[must_use]
+    pub fn with_weights(&self, adapter: Arc<pasture_tensor::Adapter>) -> Model {
+        self.with_inner(adapter)
     }
 
     /// The same model with several adapters at once, each counting by its weight.

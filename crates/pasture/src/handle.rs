@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use pasture_engine::sampling::{SamplingError, SamplingOptions};
-use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Text};
+use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Text, Turns};
 use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
@@ -26,6 +26,27 @@ use crate::session::{Message, Session};
 
 /// The small model that is part of this library.
 const STARTER: &[u8] = include_bytes!("../../../starter/starter.gguf");
+
+/// A processor that several models share: its threads, and the order in which the models take their steps.
+#[derive(Clone)]
+pub struct Device {
+    pool: Arc<Pool>,
+    turns: Turns,
+}
+
+impl Device {
+    /// So many threads; as many as the machine has processors where absent.
+    pub fn new(threads: Option<usize>) -> Device {
+        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        Device { pool: Arc::new(Pool::new(threads)), turns: Turns::default() }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device of {} threads", self.pool.threads())
+    }
+}
 
 /// How to load a model.
 ///
@@ -54,6 +75,10 @@ pub struct LoadOptions {
     pub chunk: Option<usize>,
     /// Answers that are made at once, 64 where absent; others wait.
     pub running: Option<usize>,
+    /// Bytes that keys and values of all answers may take; where absent as many as four full contexts need.
+    pub kv_bytes: Option<u64>,
+    /// The processor, where several models share it; `threads` is its number then.
+    pub device: Option<Device>,
     /// What to do with keys of the configuration that nobody knows, and the like.
     pub files: pasture_model::LoadOptions,
 }
@@ -68,6 +93,8 @@ impl Default for LoadOptions {
             kv: None,
             chunk: None,
             running: None,
+            kv_bytes: None,
+            device: None,
             files,
         }
     }
@@ -182,8 +209,8 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
-        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(threads)), options.precision));
+        let device = options.device.clone().unwrap_or_else(|| Device::new(options.threads));
+        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(device.pool.clone(), options.precision));
         let Loaded { decoder, family, report, unused } =
             pasture_model::load(source, &backend, &options.files, progress)?;
         let decoder = Arc::new(decoder);
@@ -198,8 +225,10 @@ impl Model {
         let plain = EngineOptions::default();
         let chunk = options.chunk.unwrap_or(plain.step_tokens);
         let running = options.running.unwrap_or(plain.running);
-        let engine_options = EngineOptions { step_tokens: chunk, context: options.context, running, ..plain };
-        let engine = Engine::start(Box::new(Runner::new(decoder.clone(), kv)), text, engine_options)?;
+        let (context, kv_bytes) = (options.context, options.kv_bytes);
+        let engine_options = EngineOptions { step_tokens: chunk, context, running, kv_bytes, ..plain };
+        let runner = Runner::new(decoder.clone(), kv).in_turns(device.turns.clone());
+        let engine = Engine::start(Box::new(runner), text, engine_options)?;
         let name = name.to_owned();
         let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
         Ok(Model { inner: Arc::new(inner), adapter: None, manner: None })
@@ -260,7 +289,7 @@ impl Model {
         if ids.is_empty() {
             return Err(pasture_engine::Error::EmptyPrompt.into());
         }
-        Ok(pasture_engine::prompt_logprobs(decoder, *kv, ids, *chunk, top)?)
+        Ok(pasture_engine::prompt_logprobs(decoder, *kv, ids, *chunk, top, self.adapter.as_ref())?)
     }
 
     /// What the model's files say of embedding.

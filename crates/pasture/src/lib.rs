@@ -39,7 +39,7 @@ pub use completion::Completion;
 pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
-pub use handle::{LoadOptions, Model, prompt_of};
+pub use handle::{Device, LoadOptions, Model, prompt_of};
 pub use pasture_engine as engine;
 pub use pasture_engine::sampling::SamplingOptions;
 pub use pasture_engine::{Answer, Event, Finish, Usage};

@@ -15,7 +15,9 @@ use crate::state::{Model, Server};
 
 /// What the server does now.
 pub fn state(server: &Server) -> Response {
-    let models: Vec<Value> = server.models.iter().map(|model| one(model)).collect();
+    let entries = server.entries();
+    let models = entries.iter().filter(|entry| entry.base.is_none());
+    let models: Vec<Value> = models.map(|entry| one(&entry.model)).collect();
     let up = since_1970().saturating_sub(server.started);
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -31,7 +33,7 @@ pub fn state(server: &Server) -> Response {
 }
 
 fn one(model: &Model) -> Value {
-    let counts = model.door.counts();
+    let (counts, engine) = (model.door.counts(), model.served.engine.counts());
     json!({
         "name": model.served.name,
         "family": model.served.family,
@@ -39,6 +41,9 @@ fn one(model: &Model) -> Value {
         "in_flight": counts.in_flight,
         "waiting": counts.waiting,
         "waiting_tokens": counts.waiting_tokens,
+        "pages": {"free": engine.now.free, "cached": engine.now.cached, "held": engine.now.held},
+        "cached_tokens": engine.cached_tokens,
+        "preempted": engine.preempted,
     })
 }
 

@@ -47,6 +47,7 @@ impl Wanted {
             opening: if self.talks { Opening::Anew } else { Opening::GoesOn },
             answers: self.answers,
             grammar: grammar.cloned(),
+            adapter: served.adapter.clone(),
             ..Request::new(ids)
         }
     }

@@ -8,6 +8,7 @@ use pasture_engine::{Event, Request, Stream};
 use tokio::sync::{Notify, watch};
 
 use crate::admission::Permit;
+use crate::caller::Caller;
 use crate::metrics::End;
 use crate::refusal::Refusal;
 use crate::state::{Model, Server};
@@ -31,10 +32,13 @@ impl Run {
     pub fn submit(server: &Arc<Server>, model: &Model, requests: Vec<Request>, permit: Permit) -> Result<Run, Refusal> {
         let notice = Arc::new(Notify::new());
         let left = requests.iter().map(|request| request.answers as usize).sum();
+        let caller = Caller::current().id;
+        let scope = if server.options.share_prefix { Arc::from("") } else { caller.clone() };
         let submit = |request: Request| {
             let notice = notice.clone();
+            let (owner, scope) = (caller.clone(), scope.clone());
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || notice.notify_one());
-            model.served.engine.submit(Request { wake: Some(wake), ..request })
+            model.served.engine.submit(Request { wake: Some(wake), owner, scope, ..request })
         };
         let streams = requests.into_iter().map(submit).collect::<Result<Vec<Stream>, _>>()?;
         server.metrics.begun();

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use pasture_engine::EngineCounts;
+
 use crate::state::Server;
 
 /// How a request for answers ended.
@@ -17,6 +19,23 @@ pub enum End {
     /// An error, or the server's end.
     Failed,
 }
+
+/// What is told of an engine: name, kind, help, value.
+type EngineLine = (&'static str, &'static str, &'static str, fn(&EngineCounts) -> u64);
+
+const ENGINE: [EngineLine; 9] = [
+    ("pasture_kv_pages_free", "gauge", "Pages of keys and values that hold nothing", |counts| counts.now.free as u64),
+    ("pasture_kv_pages_cached", "gauge", "Pages kept for prompts to come", |counts| counts.now.cached as u64),
+    ("pasture_kv_pages_held", "gauge", "Pages that sequences hold", |counts| counts.now.held as u64),
+    ("pasture_sequences_running", "gauge", "Sequences that are computed", |counts| counts.now.running as u64),
+    ("pasture_sequences_waiting", "gauge", "Sequences that wait for their turn", |counts| counts.now.waiting as u64),
+    ("pasture_steps_total", "counter", "Steps that were computed", |counts| counts.steps),
+    ("pasture_rows_total", "counter", "Rows that were computed", |counts| counts.rows),
+    ("pasture_cached_tokens_total", "counter", "Tokens of prompts that were known already", |counts| {
+        counts.cached_tokens
+    }),
+    ("pasture_preempted_total", "counter", "Sequences that gave up their pages", |counts| counts.preempted),
+];
 
 /// Counters; gauges are read from the doors.
 #[derive(Default)]
@@ -76,7 +95,9 @@ impl Metrics {
         }
         head(&mut text, "pasture_connections", "gauge", "Connections that are held");
         let _ = writeln!(text, "pasture_connections {}", server.door.held());
-        let counts: Vec<_> = server.models.iter().map(|model| (&model.served.name, model.door.counts())).collect();
+        let entries = server.entries();
+        let models = || entries.iter().filter(|entry| entry.base.is_none()).map(|entry| &entry.model);
+        let counts: Vec<_> = models().map(|model| (&model.served.name, model.door.counts())).collect();
         for (name, help, at) in [
             ("pasture_answers_in_flight", "Answers that are made or wait", 0),
             ("pasture_answers_waiting", "Answers whose first token has not come", 1),
@@ -88,6 +109,16 @@ impl Metrics {
                 let _ = writeln!(text, "{name}{{model={model:?}}} {value}");
             }
         }
+        let engines: Vec<_> = models().map(|model| (&model.served.name, model.served.engine.counts())).collect();
+        for (name, kind, help, value) in ENGINE {
+            head(&mut text, name, kind, help);
+            for (model, counts) in &engines {
+                let _ = writeln!(text, "{name}{{model={model:?}}} {}", value(counts));
+            }
+        }
+        let adapters = entries.iter().filter(|entry| entry.base.is_some()).count();
+        head(&mut text, "pasture_adapters", "gauge", "Adapters that are loaded");
+        let _ = writeln!(text, "pasture_adapters {adapters}");
         text
     }
 }

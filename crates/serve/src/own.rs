@@ -40,7 +40,7 @@ pub fn metrics(server: &Server) -> Response {
 
 /// The tokens of a text.
 pub async fn tokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     asked.needed("content")?;
     let text = asked.text("content").unwrap_or_default().to_owned();
     let (around, parse) = (asked.flag("add_special"), asked.flag("parse_special"));
@@ -57,7 +57,7 @@ pub async fn tokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response, R
 
 /// The text of tokens.
 pub async fn detokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let tokens = ids(asked.needed("tokens")?);
     let text = blocking(move || {
         let vocab = model.served.engine.vocab();

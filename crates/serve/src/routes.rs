@@ -13,10 +13,11 @@ use serde_json::Value;
 use crate::caller::Scope;
 use crate::chats::{self, Act};
 use crate::fields::{Asked, Body, of};
+use crate::models::Keep;
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
 use crate::visit::Visit;
-use crate::{admin, anthropic, body, guard, ollama, openai, own, page};
+use crate::{admin, anthropic, body, guard, loading, ollama, openai, own, page};
 
 /// Who may use a route where there is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,10 @@ pub enum Does {
     PageFacts,
     /// Chats that it keeps.
     Chats(Act),
+    /// What is loaded, as Ollama lists it.
+    Running,
+    /// The adapters.
+    Adapters,
     /// A route with a body.
     Answers(Body),
 }
@@ -126,6 +131,12 @@ pub fn table() -> &'static [Row] {
         row("/api/chat", Ollama, Does::Answers(Body::OllamaChat)).needs(Infer),
         row("/api/generate", Ollama, Does::Answers(Body::OllamaGenerate)).needs(Infer),
         row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)).needs(Embed),
+        row("/api/ps", Ollama, Does::Running).needs(Infer),
+        row("/models/load", OpenAi, Does::Answers(Body::LoadModel)).needs(Admin),
+        row("/models/unload", OpenAi, Does::Answers(Body::UnloadModel)).needs(Admin),
+        row("/v1/adapters", OpenAi, Does::Adapters).needs(Infer),
+        row("/v1/adapters/load", OpenAi, Does::Answers(Body::LoadAdapter)).needs(Admin),
+        row("/v1/adapters/unload", OpenAi, Does::Answers(Body::UnloadAdapter)).needs(Admin),
         row("/tokenize", OpenAi, Does::Answers(Body::Tokenize)).needs(Infer),
         row("/detokenize", OpenAi, Does::Answers(Body::Detokenize)).needs(Infer),
         row("/chats", OpenAi, Does::Chats(Act::List)).needs(Page),
@@ -146,7 +157,6 @@ pub fn table() -> &'static [Row] {
 const NOT_YET: &[&str] = &[
     "/v1/files",
     "/v1/batches",
-    "/api/ps",
     "/api/pull",
     "/api/push",
     "/api/create",
@@ -207,6 +217,8 @@ async fn handle(row: &'static Row, server: Arc<Server>, request: Request) -> Res
         Does::Version => Ok(ollama::models::version()),
         Does::Tags => Ok(ollama::models::tags(&server)),
         Does::Page | Does::PagePart | Does::PageFacts | Does::Chats(_) => of_page(row.does, &server, request).await,
+        Does::Running => Ok(ollama::models::running(&server)),
+        Does::Adapters => loading::adapters(&server).await,
         Does::Answers(body) => answer(body, &server, request).await,
     };
     answered.unwrap_or_else(|refusal| refusal.response(row.style))
@@ -234,6 +246,14 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
     if asked.value("stream_options.include_usage").is_some() && !asked.flag("stream") {
         asked.unused.push("stream_options".to_owned());
     }
+    // Held until the answer has begun, so that the model that is named stays.
+    let _lease = match kind {
+        Body::UnloadModel | Body::UnloadAdapter => None,
+        _ => server.open(asked.text("model").or(asked.text("name"))).await?,
+    };
+    if let (Some(name), Some(keep)) = (asked.text("model"), asked.value("keep_alive").and_then(Keep::parse)) {
+        server.models.keep(name, keep);
+    }
     let mut response = match kind {
         Body::Chat => openai::chat::answer(server, &mut asked).await,
         Body::Completion => openai::completion::answer(server, &mut asked).await,
@@ -245,6 +265,10 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
         Body::OllamaGenerate => ollama::generate::answer(server, &mut asked).await,
         Body::OllamaEmbed => ollama::models::embed(server, &asked).await,
         Body::OllamaShow => ollama::models::show(server, &asked),
+        Body::LoadModel => loading::load(server, &asked),
+        Body::UnloadModel => loading::unload(server, &asked),
+        Body::LoadAdapter => loading::load_adapter(server, &asked).await,
+        Body::UnloadAdapter => loading::unload_adapter(server, &asked),
         Body::Tokenize => own::tokenize(server, &asked).await,
         Body::Detokenize => own::detokenize(server, &asked).await,
         Body::Stop => admin::stop(server, &asked),

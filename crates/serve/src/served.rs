@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use pasture_engine::Engine;
 pub use pasture_engine::Scored;
 use pasture_engine::sampling::SamplingOptions;
+use pasture_engine::{Adapter, Engine};
 use pasture_files::prompt::Prompt;
 
 /// A model that is served.
@@ -23,6 +23,28 @@ pub struct Served {
     pub family: &'static str,
     /// Embedding and scoring.
     pub work: Arc<dyn Work>,
+    /// What its answers take beside the weights.
+    pub adapter: Option<Arc<Adapter>>,
+    /// Bytes that it takes at most: weights, keys and values.
+    pub bytes: u64,
+}
+
+/// Loads models that a request names, and adapters. Blocking; called on threads that may wait.
+pub trait Loader: Send + Sync {
+    /// The names of models that are on this machine. No paths, and nothing is downloaded.
+    fn names(&self) -> Vec<String>;
+
+    /// Bytes that a model will take.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    fn bytes(&self, name: &str) -> Result<u64, Failed>;
+
+    /// Loads a model. Only names that [`Loader::names`] gave are asked for.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    fn load(&self, name: &str) -> Result<Served, Failed>;
 }
 
 /// Texts to embed.
@@ -62,5 +84,19 @@ pub trait Work: Send + Sync {
     ///
     /// # Errors
     /// When the ids cannot be run.
-    fn score(&self, ids: &[u32], top: usize) -> Result<Vec<Scored>, Failed>;
+    fn score(&self, ids: &[u32], adapter: Option<&Arc<Adapter>>, top: usize) -> Result<Vec<Scored>, Failed>;
+
+    /// Reads the adapter of that name from the folder that the program was given for them.
+    ///
+    /// # Errors
+    /// When there is no such folder, no such adapter, or it is one of another model.
+    fn adapter(&self, name: &str) -> Result<Arc<Adapter>, Failed> {
+        let _ = name;
+        Err(Failed::Asked("no folder of adapters was named when the server was started".to_owned()))
+    }
+
+    /// The names of the adapters in that folder.
+    fn adapters(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

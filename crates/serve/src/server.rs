@@ -17,9 +17,10 @@ use crate::chats::Book;
 use crate::guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
 use crate::keys::Keys;
 use crate::limits;
+use crate::models::{Keep, SWEEP};
 use crate::registry::Lending;
 use crate::routes::router;
-use crate::served::Served;
+use crate::served::{Loader, Served};
 use crate::state::Server;
 use crate::tls::{self, TlsFiles};
 
@@ -60,6 +61,14 @@ pub struct Options {
     pub head_time: Duration,
     /// The models of this machine, lent to others.
     pub registry: Option<Lending>,
+    /// Whether what is computed for one key is of use to the others as well.
+    pub share_prefix: bool,
+    /// Loads models that requests name; where absent only those that are given are served.
+    pub loader: Option<Arc<dyn Loader>>,
+    /// Bytes that all models may take together.
+    pub memory: u64,
+    /// For how long a model that was loaded for a request stays when nobody asks for it.
+    pub keep: Keep,
     /// Whether the address is loopback; set by [`start`].
     pub loopback: bool,
 }
@@ -85,6 +94,10 @@ impl Options {
             drain: Duration::from_secs(25),
             head_time: limits::HEAD_TIME,
             registry: None,
+            share_prefix: false,
+            loader: None,
+            memory: u64::MAX,
+            keep: Keep::For(Duration::from_secs(300)),
             loopback: is_loopback(address.ip()),
         }
     }
@@ -135,6 +148,7 @@ pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listenin
     let (address, head_time) = (listener.local_addr()?, options.head_time);
     let server = Arc::new(Server::new(models, options, chats));
     let handle = Handle::new();
+    sweep(&server);
     let routes = router(server.clone()).into_make_service();
     let door = server.door.clone();
     let (serving, following) = match tls {
@@ -151,6 +165,19 @@ pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listenin
         }
     };
     Ok(Listening { address, server, handle, serving, following })
+}
+
+/// Lets models go whose time is over, as long as there is a server.
+fn sweep(server: &Server) {
+    let models = Arc::downgrade(&server.models);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let Some(models) = models.upgrade() else { return };
+            // Freeing weights takes its time.
+            let _ = tokio::task::spawn_blocking(move || models.sweep()).await;
+        }
+    });
 }
 
 /// A listener whose connections take little of the system's memory when their clients do not read.

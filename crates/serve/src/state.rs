@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pasture_engine::grammar::{GrammarError, Grammars};
-use pasture_files::nearest::nearest;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::admission::{Admission, Room};
 use crate::chats::Book;
 use crate::connections::Door;
 use crate::metrics::Metrics;
+use crate::models::{Entry, Lease, Models};
 use crate::refusal::{Refusal, quoted};
 use crate::served::Served;
 use crate::server::Options;
@@ -20,11 +20,12 @@ use crate::visit::Visit;
 /// A model with its door.
 pub struct Model {
     pub served: Served,
+    /// An adapter's is its model's.
     pub door: Arc<Admission>,
     /// Work beside the engine's thread goes one after the other.
-    pub turn: Semaphore,
+    pub turn: Arc<Semaphore>,
     /// What makes grammars for its vocabulary; built by the first request that asks for one.
-    pub grammars: OnceLock<Result<Grammars, GrammarError>>,
+    pub grammars: Arc<OnceLock<Result<Grammars, GrammarError>>>,
 }
 
 impl Model {
@@ -41,7 +42,7 @@ impl Model {
 
 /// What all requests share.
 pub struct Server {
-    pub models: Vec<Arc<Model>>,
+    pub models: Arc<Models>,
     pub options: Options,
     /// What the web page keeps.
     pub chats: Arc<Book>,
@@ -60,20 +61,16 @@ pub struct Server {
 
 impl Server {
     pub fn new(models: Vec<Served>, options: Options, chats: Book) -> Server {
-        let model = |served: Served| {
-            let queue = options.queue.unwrap_or(8 * options.slots);
-            let room = Room { slots: options.slots, queue, tokens: 4 * served.engine.context() };
-            Arc::new(Model {
-                served,
-                door: Arc::new(Admission::new(room)),
-                turn: Semaphore::new(1),
-                grammars: OnceLock::new(),
-            })
+        let (slots, queue) = (options.slots, options.queue.unwrap_or(8 * options.slots));
+        let make = move |served: Served| {
+            let room = Room { slots, queue, tokens: 4 * served.engine.context() };
+            let (door, turn) = (Arc::new(Admission::new(room)), Arc::new(Semaphore::new(1)));
+            Model { served, door, turn, grammars: Arc::default() }
         };
-        let models = models.into_iter().map(model).collect();
+        let models = Models::new(models, options.loader.clone(), options.memory, options.keep, Box::new(make));
         let door = Door::new(options.connections);
         Server {
-            models,
+            models: Arc::new(models),
             options,
             chats: Arc::new(chats),
             metrics: Metrics::default(),
@@ -91,8 +88,8 @@ impl Server {
     }
 
     /// The model that a request asks for and may use.
-    pub fn model(&self, name: Option<&str>) -> Result<&Arc<Model>, Refusal> {
-        let model = self.find(name)?;
+    pub fn model(&self, name: Option<&str>) -> Result<Arc<Model>, Refusal> {
+        let model = self.models.find(name)?;
         if !Visit::may_use(&model.served.name) {
             return Err(no_model(name.unwrap_or_default(), None));
         }
@@ -102,22 +99,33 @@ impl Server {
         Ok(model)
     }
 
-    /// The model of that name, with or without Ollama's `:latest`; the only one where none is named.
-    fn find(&self, name: Option<&str>) -> Result<&Arc<Model>, Refusal> {
-        let names = || self.models.iter().map(|model| model.served.name.as_str()).filter(|name| Visit::may_use(name));
-        let Some(name) = name else {
-            return match self.models.as_slice() {
-                [only] => Ok(only),
-                _ => Err(Refusal::field("model", "the field \"model\" is missing, and several are served")),
-            };
-        };
-        let plain = name.strip_suffix(":latest").unwrap_or(name);
-        let found = self.models.iter().find(|model| model.served.name == name || model.served.name == plain);
-        found.ok_or_else(|| no_model(name, nearest(name, names())))
+    /// Loads the model that a request asks for, where it may use it, and holds it.
+    pub async fn open(&self, name: Option<&str>) -> Result<Option<Lease>, Refusal> {
+        let plain = name.map(|name| name.strip_suffix(":latest").unwrap_or(name));
+        match (name, plain) {
+            (Some(name), Some(plain)) if !Visit::may_use(name) && !Visit::may_use(plain) => Ok(None),
+            _ => self.models.open(name).await,
+        }
+    }
+
+    /// All that is loaded, models and adapters.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.models.entries()
+    }
+
+    /// What is loaded and the request may use.
+    pub fn shown(&self) -> Vec<Entry> {
+        self.entries().into_iter().filter(|entry| Visit::may_use(&entry.model.served.name)).collect()
+    }
+
+    /// Names that the request may use although they are not loaded.
+    pub fn loadable(&self) -> Vec<String> {
+        self.models.loadable().into_iter().filter(|name| Visit::may_use(name)).collect()
     }
 }
 
-fn no_model(name: &str, near: Option<&str>) -> Refusal {
+/// A model that is not there, or not for whoever asks.
+pub fn no_model(name: &str, near: Option<&str>) -> Refusal {
     let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
     let message = format!("no model {} is served{near}", quoted(name));
     let status = axum::http::StatusCode::NOT_FOUND;

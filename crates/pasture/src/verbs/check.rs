@@ -46,7 +46,7 @@ enum Kind {
     Model,
     /// Tensors without a configuration
     Tensors,
-    /// A low-rank adapter of the PEFT form
+    /// A low-rank adapter, of the PEFT form or in a GGUF file
     Adapter,
     /// A tokenizer
     Tokenizer,
@@ -135,9 +135,14 @@ fn guess(path: &Path) -> Result<Kind, Failure> {
     })
 }
 
-/// A GGUF file without tensors is a vocabulary.
+/// A GGUF file without tensors is a vocabulary, and one says of itself that it is an adapter.
 fn gguf(path: &Path) -> Result<Kind, Failure> {
     let tensors = Tensors::open(path)?;
+    let is_adapter =
+        tensors.gguf().is_some_and(|metadata| metadata.text("general.type").ok().flatten() == Some("adapter"));
+    if is_adapter {
+        return Ok(Kind::Adapter);
+    }
     Ok(if tensors.is_empty() { Kind::Tokenizer } else { Kind::Model })
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pasture::{LoadOptions, Model};
+use pasture::{Device, LoadOptions, Model};
 use pasture_files::Tensors;
 use pasture_files::error::file_name;
 use pasture_files::prompt::Prompt;
@@ -80,13 +80,24 @@ pub fn open(name: Option<&str>, given: &Given, exact: bool, strict: bool) -> Res
     open_for(name, given, exact, strict, None)
 }
 
-/// Loads a model that makes so many answers at once.
+/// How a server's models run.
+#[derive(Clone)]
+pub struct Crowd {
+    /// Answers that are made at once.
+    pub running: usize,
+    /// Bytes that keys and values of one model may take.
+    pub kv_bytes: u64,
+    /// The processor that all share.
+    pub device: Device,
+}
+
+/// Loads a model that answers many at once, where a crowd is given.
 pub fn open_for(
     name: Option<&str>,
     given: &Given,
     exact: bool,
     strict: bool,
-    running: Option<usize>,
+    crowd: Option<&Crowd>,
 ) -> Result<Opened, Failure> {
     let mut settings = Settings::resolve(given)?;
     let assistant = assistant(name)?;
@@ -94,7 +105,11 @@ pub fn open_for(
         settings.add_assistant(name, assistant);
     }
     let base = assistant.as_ref().map(|assistant| assistant.base.as_str()).or(name);
-    let mut options = LoadOptions { running, ..options(&settings, exact, strict) };
+    let mut options = options(&settings, exact, strict);
+    if let Some(Crowd { running, kv_bytes, device }) = crowd {
+        options =
+            LoadOptions { running: Some(*running), kv_bytes: Some(*kv_bytes), device: Some(device.clone()), ..options };
+    }
     let place = place(base)?;
     let model = match &place {
         Place::Starter => {
@@ -169,6 +184,8 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
         kv: settings.text("kv_type").map(|kind| if kind == "f32" { KvFormat::F32 } else { KvFormat::F16 }),
         chunk: settings.whole("chunk"),
         running: None,
+        kv_bytes: None,
+        device: None,
         files: file_options(strict),
     }
 }

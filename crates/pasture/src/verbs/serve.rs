@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use pasture::{EmbedOptions, Error, Model};
+use pasture::{Device, Model};
 use pasture_serve::{
-    Audit, Checked, Failed, IpAddr, Key, Keys, Lending, Options, Prompts, Reading, Scored, Served, SocketAddr,
-    StartError, Texts, TlsFiles, Told, Vectors, Work,
+    Audit, Checked, IpAddr, Keep, Key, Keys, Lending, Options, Prompts, Served, SocketAddr, StartError, TlsFiles, Told,
 };
 use pasture_store::Environment;
 use pasture_store::registry::Registry;
 use serde_json::json;
 
+mod served;
+
 use super::keys::{FileFlag, of_key};
-use super::{model, place};
+use super::model::{self, Crowd};
+use super::place;
 use crate::exit::{Failure, Status, of_io};
 use crate::output;
-use crate::settings::{Given, RunFlags};
+use crate::settings::{Given, RunFlags, Settings};
 
 /// Serve models over HTTP, as OpenAI's and Ollama's clients ask for them
 #[derive(Args)]
@@ -30,6 +32,8 @@ Examples:
   pasture serve
   pasture serve my-model.gguf
   pasture serve my-model.gguf my-encoder --port 8000 --slots 8
+  pasture serve my-model.gguf --adapter pirate=pirate-folder
+  pasture serve --on-demand --memory 12GiB --keep-alive 10m
   PASTURE_API_KEY=... pasture serve my-model.gguf --host 0.0.0.0
   pasture serve my-model.gguf --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
   pasture serve my-model.gguf --audit audit.jsonl
@@ -45,6 +49,24 @@ pub struct Arguments {
     /// Everybody may pull from the registry; pushing needs a key all the same
     #[arg(long, requires = "registry")]
     open_pull: bool,
+    /// Also load models of this machine's caches when requests name them
+    #[arg(long)]
+    on_demand: bool,
+    /// Bytes that all models may take with their keys and values, as 12GiB (default: 80 % of the machine's)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// For how long a model that a request loaded stays when nobody asks for it, as 5m or 300; -1: for ever
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = keep, allow_hyphen_values = true)]
+    keep_alive: Keep,
+    /// Put an adapter beside the model, under a name of its own; may be given several times
+    #[arg(long = "adapter", value_name = "NAME=FOLDER")]
+    adapters: Vec<String>,
+    /// A folder whose adapters may be loaded while the server runs
+    #[arg(long = "adapters", value_name = "FOLDER")]
+    adapter_folder: Option<PathBuf>,
+    /// Use what was computed for one key's prompts for the others' as well: how long an answer takes tells what others asked
+    #[arg(long)]
+    share_prefix: bool,
     /// The address to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -120,30 +142,13 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         return verify(file, arguments.json);
     }
     // Before models are loaded, which takes long.
-    let (options, control) = options(&arguments)?;
+    let (mut options, control) = options(&arguments)?;
     let cert = arguments.safety.tls_cert.clone();
     let scheme = if cert.is_some() { "https" } else { "http" };
     let given = program.clone().and(&arguments.running.0);
-    let mut served: Vec<Served> = Vec::new();
-    let starter = [model::STARTER.to_owned()];
-    let alone = arguments.models.is_empty() && !arguments.registry;
-    let wanted = if alone { &starter } else { arguments.models.as_slice() };
-    for name in wanted {
-        let slots = Some(arguments.slots as usize);
-        let opened = model::open_for(Some(name), &given, arguments.exact, arguments.strict, slots)?;
-        if opened.model.has_adapter() {
-            let what = format!("the assistant {name:?} has adapters, which are not served yet");
-            let hint =
-                "`pasture merge BASE --adapter FOLDER --to FILE` puts them into the weights of a base".to_owned();
-            return Err(Failure::new(Status::Unavailable, what).hint(hint));
-        }
-        let model = serve(public_name(name), opened.model);
-        if served.iter().any(|other| other.name == model.name) {
-            let what = format!("two of the models are called {:?}; give one of their files another name", model.name);
-            return Err(Failure::new(Status::Usage, what));
-        }
-        served.push(model);
-    }
+    let opener = opener(&arguments, &given, options.memory)?;
+    let served = served(&arguments, &opener)?;
+    options.loader = arguments.on_demand.then(|| Arc::new(opener) as Arc<dyn pasture_serve::Loader>);
     let names: Vec<String> = served.iter().map(|model| model.name.clone()).collect();
     let also = if arguments.no_page { "" } else { " (open it in a browser to chat)" };
     let mut told = Ok(());
@@ -170,6 +175,72 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         }
     })?;
     told
+}
+
+/// How models are opened, at the start and later.
+fn opener(arguments: &Arguments, given: &Given, memory: u64) -> Result<served::Opener, Failure> {
+    let settings = Settings::resolve(given)?;
+    let device = Device::new(settings.whole("threads"));
+    if let Some(folder) = arguments.adapter_folder.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Failure::new(Status::NoInput, format!("{folder:?} is no folder of adapters")));
+    }
+    Ok(served::Opener {
+        given: given.clone(),
+        exact: arguments.exact,
+        strict: arguments.strict,
+        crowd: Crowd { running: arguments.slots as usize, kv_bytes: memory / KV_PART, device },
+        adapters: arguments.adapter_folder.clone(),
+    })
+}
+
+/// One part in so many of the memory is for the keys and values of each model.
+const KV_PART: u64 = 8;
+
+/// The models of the command line, and the adapters beside the only one.
+fn served(arguments: &Arguments, opener: &served::Opener) -> Result<Vec<Served>, Failure> {
+    let (mut served, mut models): (Vec<Served>, Vec<Model>) = (Vec::new(), Vec::new());
+    let starter = [model::STARTER.to_owned()];
+    let alone = arguments.models.is_empty() && !arguments.registry && !arguments.on_demand;
+    for name in if alone { &starter } else { arguments.models.as_slice() } {
+        let (model, opened) = opener.open(name, public_name(name))?;
+        models.push(opened);
+        if served.iter().any(|other| other.name == model.name) {
+            let what = format!("two of the models are called {:?}; give one of their files another name", model.name);
+            return Err(Failure::new(Status::Usage, what));
+        }
+        served.push(model);
+    }
+    for text in &arguments.adapters {
+        let wrong = |what: &str| Failure::new(Status::Usage, format!("`--adapter` {text:?}: {what}"));
+        let (name, path) = text.split_once('=').ok_or_else(|| wrong("a name and = stand before the folder"))?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(wrong("names are letters, digits, points, dashes and underscores"));
+        }
+        if served.iter().any(|other| other.name == name) {
+            return Err(wrong("the name is taken"));
+        }
+        let [model] = models.as_slice() else {
+            return Err(wrong("beside which of the models? Serve one, or load the adapter by POST /v1/adapters/load"));
+        };
+        let adapter = pasture::Adapter::load(path, model)?.weights();
+        served.push(Served { name: name.to_owned(), adapter: Some(adapter), ..served[0].clone() });
+    }
+    Ok(served)
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let bytes = crate::settings::keys::bytes(&json!(text)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "give a size as 800MB or 2GiB".to_owned())
+}
+
+fn keep(text: &str) -> Result<Keep, String> {
+    Keep::parse(&json!(text)).ok_or_else(|| "give seconds, or a time as 5m or 1h30m; -1 is for ever".to_owned())
+}
+
+/// Four fifths of the machine's memory.
+fn usual_memory() -> u64 {
+    super::doctor::memory("MemTotal:").map_or(u64::MAX, |bytes| bytes / 5 * 4)
 }
 
 /// Checks an audit log.
@@ -253,6 +324,9 @@ fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
         page: !arguments.no_page,
         chats: place::data().map(|folder| folder.join("chats.sqlite")),
         queue: arguments.queue.map(|queue| queue as usize),
+        share_prefix: arguments.share_prefix,
+        memory: arguments.memory.unwrap_or_else(usual_memory),
+        keep: arguments.keep_alive,
         ..Options::new(SocketAddr::new(arguments.host, arguments.port))
     };
     Ok((options, control))
@@ -282,62 +356,4 @@ fn public_name(name: &str) -> String {
     let last = Path::new(name).file_name().map(|last| last.to_string_lossy().into_owned());
     let last = last.unwrap_or_else(|| "model".to_owned());
     last.strip_suffix(".gguf").unwrap_or(&last).to_owned()
-}
-
-fn serve(name: String, model: Model) -> Served {
-    Served {
-        engine: model.engine().clone(),
-        prompt: model.prompt().clone(),
-        defaults: model.sampling_defaults().clone(),
-        family: model.family().name,
-        work: Arc::new(Beside { name: name.clone(), model }),
-        name,
-    }
-}
-
-/// The work of a model beside its engine's thread.
-struct Beside {
-    /// The name by which requests ask. The model's own may be a path, which no client is told.
-    name: String,
-    model: Model,
-}
-
-impl Work for Beside {
-    fn embed(&self, texts: Texts, truncate: bool, normalize: Option<bool>) -> Result<Vectors, Failed> {
-        let options = EmbedOptions { truncate, normalize, ..EmbedOptions::default() };
-        let made = match texts {
-            Texts::Plain(texts) => self.model.embed_with(&texts, &options, &mut |_| {}),
-            Texts::Ids(ids) => self.model.embed_ids(ids, &options, &mut |_| {}),
-        };
-        let made = made.map_err(|error| failed(error, &self.name))?;
-        Ok(Vectors { tokens: made.tokens.iter().sum(), vectors: made.vectors })
-    }
-
-    fn score(&self, ids: &[u32], top: usize) -> Result<Vec<Scored>, Failed> {
-        self.model.prompt_logprobs(ids, top).map_err(|error| failed(error, &self.name))
-    }
-}
-
-/// What the client can change, and what not.
-fn failed(error: Error, name: &str) -> Failed {
-    use pasture::model::Error as M;
-    let name = name.to_owned();
-    let error = match error {
-        Error::NoPooling { .. } => Error::NoPooling { name },
-        Error::NoTokenizer { .. } => Error::NoTokenizer { name },
-        other => other,
-    };
-    match &error {
-        // It may name files and their folder.
-        Error::Embedding(what) => {
-            eprintln!("note: a model cannot embed: {what:?}");
-            Failed::Asked("this model cannot embed: its files ask for something that is not known here".to_owned())
-        }
-        Error::NoPooling { .. } | Error::TextTooLong { .. } | Error::EmptyText { .. } | Error::NoTokenizer { .. } => {
-            Failed::Asked(error.to_string())
-        }
-        Error::Model(M::Token { .. } | M::Context { .. } | M::NoHead) => Failed::Asked(error.to_string()),
-        Error::Engine(pasture::engine::Error::EmptyPrompt) => Failed::Asked(error.to_string()),
-        _ => Failed::Here(error.to_string()),
-    }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Field;
 use crate::limits;
+use crate::models::Keep;
 
 /// What values a field takes.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Whatever is read where it is used, which says what is wrong with it; the words are for the page.
     Read(&'static str),
+    /// For how long a model stays loaded.
+    KeepAlive,
     /// An object with a table of its own.
     Object(&'static [Field]),
 }
@@ -56,6 +59,7 @@ impl Kind {
             Kind::Ids => are_ids(value),
             Kind::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Kind::Read(_) => true,
+            Kind::KeepAlive => Keep::parse(value).is_some(),
             Kind::Object(_) => value.is_object(),
         };
         if fits { Ok(()) } else { Err(format!("\"{name}\" must be {self}")) }
@@ -82,6 +86,7 @@ impl std::fmt::Display for Kind {
             Kind::Ids => f.write_str("a list of token ids"),
             Kind::Words(words) => write!(f, "one of {}", words.join(", ")),
             Kind::Read(words) => f.write_str(words),
+            Kind::KeepAlive => f.write_str("seconds, or a text as 5m or 1h30m"),
             Kind::Object(_) => f.write_str("an object"),
         }
     }

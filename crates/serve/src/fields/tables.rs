@@ -30,6 +30,14 @@ pub enum Body {
     OllamaEmbed,
     /// `/api/show`.
     OllamaShow,
+    /// `/models/load`.
+    LoadModel,
+    /// `/models/unload`.
+    UnloadModel,
+    /// `/v1/adapters/load`.
+    LoadAdapter,
+    /// `/v1/adapters/unload`.
+    UnloadAdapter,
     /// `/tokenize`.
     Tokenize,
     /// `/detokenize`.
@@ -40,7 +48,7 @@ pub enum Body {
 
 impl Body {
     /// All of them, with their routes.
-    pub const ALL: [(Body, &'static str); 13] = [
+    pub const ALL: [(Body, &'static str); 17] = [
         (Body::Chat, "/v1/chat/completions"),
         (Body::Completion, "/v1/completions"),
         (Body::Responses, "/v1/responses"),
@@ -51,6 +59,10 @@ impl Body {
         (Body::OllamaGenerate, "/api/generate"),
         (Body::OllamaEmbed, "/api/embed"),
         (Body::OllamaShow, "/api/show"),
+        (Body::LoadModel, "/models/load"),
+        (Body::UnloadModel, "/models/unload"),
+        (Body::LoadAdapter, "/v1/adapters/load"),
+        (Body::UnloadAdapter, "/v1/adapters/unload"),
         (Body::Tokenize, "/tokenize"),
         (Body::Detokenize, "/detokenize"),
         (Body::Stop, "/admin/stop"),
@@ -79,6 +91,10 @@ fn build(body: Body) -> Vec<Field> {
         Body::OllamaGenerate => [OLLAMA_GENERATE, OLLAMA].concat(),
         Body::OllamaEmbed => OLLAMA_EMBED.to_vec(),
         Body::OllamaShow => OLLAMA_SHOW.to_vec(),
+        Body::LoadModel => LOAD_MODEL.to_vec(),
+        Body::UnloadModel => UNLOAD_MODEL.to_vec(),
+        Body::LoadAdapter => LOAD_ADAPTER.to_vec(),
+        Body::UnloadAdapter => UNLOAD_ADAPTER.to_vec(),
         Body::Tokenize => TOKENIZE.to_vec(),
         Body::Detokenize => DETOKENIZE.to_vec(),
         Body::Stop => Vec::new(),
@@ -106,6 +122,11 @@ const fn later(name: &'static str, neutral: &'static [&'static str]) -> Field {
 }
 
 const MODEL: Field = on("model", Kind::Text, "The name of a served model; may be left out where there is one only");
+const KEEP: Field = on(
+    "keep_alive",
+    Kind::KeepAlive,
+    "For how long the model stays loaded when nobody asks for it: seconds, or a text as 5m; 0 lets it go, -1 keeps it",
+);
 const STREAM: Field = on("stream", Kind::Flag, "Sends the answer as it is made");
 const TOKENS: Kind = Kind::Whole(1, 1 << 32);
 
@@ -299,7 +320,7 @@ const OLLAMA: &[Field] = &[
     MODEL,
     on("stream", Kind::Flag, "Sends the answer as it is made, one JSON object a line (default true)"),
     on("options", Kind::Object(OLLAMA_OPTIONS), "Settings, see below"),
-    idle("keep_alive"),
+    KEEP,
     on("format", Kind::Read("json, or a JSON schema"), "The answer is a JSON object, or JSON that the schema accepts"),
     on(
         "think",
@@ -361,12 +382,24 @@ const OLLAMA_EMBED: &[Field] = &[
     MODEL,
     on("input", Kind::Prompts, "What to embed"),
     on("truncate", Kind::Flag, "Cuts texts that are too long at their end (default true)"),
-    idle("keep_alive"),
+    KEEP,
     idle("options"),
     later("dimensions", &["0"]),
 ];
 
 const OLLAMA_SHOW: &[Field] = &[MODEL, on("name", Kind::Text, "The older name of `model`"), idle("verbose")];
+
+const LOAD_MODEL: &[Field] = &[on("model", Kind::Text, "The model to load"), KEEP];
+
+const UNLOAD_MODEL: &[Field] = &[on("model", Kind::Text, "The model to let go, with its adapters")];
+
+const LOAD_ADAPTER: &[Field] = &[
+    on("model", Kind::Text, "The model beside which the adapter stands; may be left out where there is one only"),
+    on("adapter", Kind::Text, "Its name in the folder that `--adapters` names"),
+    on("name", Kind::Text, "The name that requests have in `model` (default: that of the adapter)"),
+];
+
+const UNLOAD_ADAPTER: &[Field] = &[on("name", Kind::Text, "The adapter to let go")];
 
 const TOKENIZE: &[Field] = &[
     MODEL,

@@ -18,7 +18,7 @@ use crate::tools::{self, Tools};
 
 /// Answers a conversation.
 pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let messages = asked.value("messages").cloned().unwrap_or_default();
     if messages.as_array().is_none_or(Vec::is_empty) {
         return Ok(Json(Told::new(&model.served.name, Form::Message).loaded()).into_response());

@@ -17,7 +17,7 @@ use crate::telling::tell;
 
 /// Answers a prompt.
 pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let prompt = asked.text("prompt").unwrap_or_default().to_owned();
     let system = asked.text("system").unwrap_or_default().to_owned();
     let told = Told::new(&model.served.name, Form::Response);

@@ -8,27 +8,41 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::fields::Asked;
+use crate::models::{Entry, Keep};
+use crate::moment::{rfc3339, since_1970};
 use crate::openai::embeddings::vectors;
 use crate::refusal::Refusal;
 use crate::served::Served;
 use crate::state::Server;
-use crate::visit::Visit;
 
 /// The version of this program.
 pub fn version() -> Response {
     Json(json!({"version": env!("CARGO_PKG_VERSION")})).into_response()
 }
 
-/// The served models. What is not known (digest, size, time of change) is left out.
+/// All models and adapters, and the models that can be loaded. What is not known (digest, size, time of change) is left out.
 pub fn tags(server: &Server) -> Response {
     let one = |served: &Served| json!({"name": served.name, "model": served.name, "details": details(served)});
-    let models: Vec<Value> = server
-        .models
-        .iter()
-        .map(|model| &model.served)
-        .filter(|served| Visit::may_use(&served.name))
-        .map(one)
-        .collect();
+    let mut models: Vec<Value> = server.shown().iter().map(|entry| one(&entry.model.served)).collect();
+    models.extend(server.loadable().iter().map(|name| json!({"name": name, "model": name, "details": {}})));
+    Json(json!({"models": models})).into_response()
+}
+
+/// What is loaded, for how long, and how much memory it takes.
+pub fn running(server: &Server) -> Response {
+    let one = |entry: &Entry| {
+        let served = &entry.model.served;
+        let mut model = json!({
+            "name": served.name, "model": served.name, "size": entry.bytes, "size_vram": 0,
+            "context_length": served.engine.context(), "details": details(served),
+        });
+        if let Keep::For(time) = entry.keep {
+            let left = if entry.in_use() { time } else { time.saturating_sub(entry.used.elapsed()) };
+            model["expires_at"] = json!(rfc3339(since_1970() + left));
+        }
+        model
+    };
+    let models: Vec<Value> = server.shown().iter().filter(|entry| entry.base.is_none()).map(one).collect();
     Json(json!({"models": models})).into_response()
 }
 
@@ -69,7 +83,7 @@ fn details(served: &Served) -> Value {
 /// Vectors of length one, as Ollama makes them.
 pub async fn embed(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
     let began = Instant::now();
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let truncate = asked.value("truncate").and_then(Value::as_bool).unwrap_or(true);
     let made = vectors(&model, asked.needed("input")?, truncate, Some(true)).await?;
     server.metrics.tokens(made.tokens, 0);

@@ -20,7 +20,7 @@ use crate::tools::{self, Tools};
 
 /// Answers a conversation.
 pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let wanted = wanted(asked)?;
     let turn =
         Turn { messages: asked.needed("messages")?.clone(), tools: tools(asked)?, inputs: inputs(&model, asked)? };

@@ -32,7 +32,7 @@ struct Prompt {
 
 /// Goes on with texts.
 pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let (wanted, echo) = (wanted(asked)?, asked.flag("echo"));
     let top = asked.whole("logprobs").map(|top| top as usize);
     let prompt = asked.needed("prompt")?.clone();
@@ -48,7 +48,8 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
         for prompt in &mut prompts {
             check(&model.served, &prompt.ids)?;
             let ids = prompt.ids.clone();
-            prompt.scored = in_turn(&model, move |served| served.work.score(&ids, top)).await?;
+            prompt.scored =
+                in_turn(&model, move |served| served.work.score(&ids, served.adapter.as_ref(), top)).await?;
         }
     }
     let request = |prompt: &Prompt| wanted.of(&model.served, prompt.ids.clone(), grammar.as_ref());

@@ -16,7 +16,7 @@ use crate::state::{Model, Server};
 
 /// Embeds texts.
 pub async fn answer(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
-    let model = server.model(asked.text("model"))?.clone();
+    let model = server.model(asked.text("model"))?;
     let made = vectors(&model, asked.needed("input")?, false, None).await?;
     let as_bytes = asked.text("encoding_format") == Some("base64");
     let object = |(index, vector): (usize, &Vec<f32>)| {
@@ -39,6 +39,10 @@ pub async fn vectors(
     truncate: bool,
     normalize: Option<bool>,
 ) -> Result<Vectors, Refusal> {
+    if model.served.adapter.is_some() {
+        let what = "vectors are made by a model without an adapter; name the model that it stands beside";
+        return Err(Refusal::field("model", what));
+    }
     let texts = texts(input);
     let permit = model.door.admit(1)?;
     let made = in_turn(model, move |served| served.work.embed(texts, truncate, normalize)).await?;

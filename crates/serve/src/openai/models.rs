@@ -4,30 +4,42 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::models::Entry;
 use crate::refusal::Refusal;
-use crate::state::{Model, Server};
-use crate::visit::Visit;
+use crate::state::Server;
 
-/// All served models.
+/// All models and adapters, and the models that can be loaded.
 pub fn list(server: &Server) -> Response {
-    let models: Vec<Value> = server
-        .models
-        .iter()
-        .filter(|model| Visit::may_use(&model.served.name))
-        .map(|model| object(server, model))
-        .collect();
+    let mut models: Vec<Value> = server.shown().iter().map(|entry| object(server, entry)).collect();
+    models.extend(server.loadable().iter().map(|name| named(server, name)));
     Json(json!({"object": "list", "data": models})).into_response()
 }
 
 /// The model that the path names.
 pub fn one(server: &Server, path: &str) -> Result<Response, Refusal> {
     let name = path.strip_prefix("/v1/models/").unwrap_or_default().replace("%2F", "/").replace("%2f", "/");
-    Ok(Json(object(server, server.model(Some(&name))?)).into_response())
+    if server.loadable().contains(&name) {
+        return Ok(Json(named(server, &name)).into_response());
+    }
+    let model = server.model(Some(&name))?;
+    match server.models.entry(&model.served.name) {
+        Some(entry) => Ok(Json(object(server, &entry)).into_response()),
+        None => Ok(Json(named(server, &model.served.name)).into_response()),
+    }
 }
 
-fn object(server: &Server, model: &Model) -> Value {
-    json!({
-        "id": model.served.name, "object": "model", "created": server.started.as_secs(), "owned_by": "pasture",
-        "max_model_len": model.served.engine.context(),
-    })
+/// What is said of a model whose files have not been read.
+fn named(server: &Server, name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": server.started.as_secs(), "owned_by": "pasture"})
+}
+
+fn object(server: &Server, entry: &Entry) -> Value {
+    let served = &entry.model.served;
+    let mut object = named(server, &served.name);
+    object["max_model_len"] = json!(served.engine.context());
+    if let Some(base) = &entry.base {
+        // As vLLM tells which models are adapters.
+        (object["root"], object["parent"]) = (json!(served.name), json!(base));
+    }
+    object
 }

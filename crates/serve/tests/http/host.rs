@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pasture_engine::sampling::SamplingOptions;
-use pasture_engine::{Embedding, Engine, EngineOptions, Forward, RopeRule, Runner, Text};
+use pasture_engine::{Adapter, Embedding, Engine, EngineOptions, Forward, RopeRule, Runner, Text};
 use pasture_files::Bytes;
 use pasture_files::prompt::Prompt;
 use pasture_kernels::Pool;
-use pasture_model::{Batch, Decoder, Kv, LoadOptions, Pooling, Source};
+use pasture_model::{Batch, Decoder, Kind, Kv, LoadOptions, Module, Pooling, Source};
 use pasture_serve::{Failed, Listening, Options, Scored, Served, Texts, Vectors, Work};
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Precision, Tensor};
+use pasture_tensor::{AdapterSite, Backend, Cpu, Precision, Tensor, Weight};
 
 use crate::client::get;
 
@@ -89,9 +89,57 @@ impl Work for Beside {
         Ok(Vectors { vectors, tokens: parts.iter().map(|part| part.len()).sum() })
     }
 
-    fn score(&self, ids: &[u32], top: usize) -> Result<Vec<Scored>, Failed> {
-        let made = pasture_engine::prompt_logprobs(&loaded().0, KvFormat::F32, ids, 7, top);
+    fn score(&self, ids: &[u32], adapter: Option<&Arc<Adapter>>, top: usize) -> Result<Vec<Scored>, Failed> {
+        let made = pasture_engine::prompt_logprobs(&loaded().0, KvFormat::F32, ids, 7, top, adapter);
         made.map_err(|error| Failed::Here(error.to_string()))
+    }
+
+    fn adapter(&self, name: &str) -> Result<Arc<Adapter>, Failed> {
+        match name {
+            "loud" => Ok(Arc::new(adapter(0.5))),
+            "soft" => Ok(Arc::new(adapter(0.05))),
+            _ => Err(Failed::Asked(format!("there is no adapter {name:?}"))),
+        }
+    }
+
+    fn adapters(&self) -> Vec<String> {
+        vec!["loud".to_owned(), "soft".to_owned()]
+    }
+}
+
+/// An adapter of rank 1 beside the first module of the starter.
+fn adapter(size: f32) -> Adapter {
+    let (decoder, _) = loaded();
+    let dense = |(_, module): &(&str, &Module)| module.kind == Kind::Dense;
+    let (name, module) = decoder.sites().iter().find(dense).unwrap();
+    let line = |count: usize| (0..count).map(|at| size * (at as f32).sin()).collect::<Vec<f32>>();
+    let a = Weight::from_values(1, module.inputs, &line(module.inputs));
+    let b = Weight::from_values(module.outputs, 1, &line(module.outputs));
+    Adapter::new([(name.to_owned(), AdapterSite::new(a, b, 1.0))].into())
+}
+
+/// The starter under a name, as a loader gives it.
+pub fn served(
+    name: &str,
+    options: &Options,
+    steps: &Arc<AtomicUsize>,
+    panics: &Arc<AtomicBool>,
+    delay: Duration,
+) -> Served {
+    let (decoder, prompt) = loaded();
+    let inner = Runner::new(decoder.clone(), KvFormat::F32);
+    let forward = Counted { inner, steps: steps.clone(), panics: panics.clone(), delay };
+    let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
+    let engine_options = EngineOptions { running: options.slots, ..EngineOptions::default() };
+    Served {
+        name: name.to_owned(),
+        engine: Engine::start(Box::new(forward), text, engine_options).unwrap(),
+        prompt: prompt.clone(),
+        defaults: SamplingOptions::default(),
+        family: "llama",
+        work: Arc::new(Beside),
+        adapter: None,
+        bytes: 100,
     }
 }
 
@@ -121,27 +169,15 @@ pub fn shared() -> &'static Host {
 
 impl Host {
     pub fn start(options: Options, delay: Duration) -> Host {
-        let (decoder, prompt) = loaded();
         let steps = Arc::new(AtomicUsize::new(0));
-        let inner = Runner::new(decoder.clone(), KvFormat::F32);
         let panics = Arc::new(AtomicBool::new(false));
-        let forward = Counted { inner, steps: steps.clone(), panics: panics.clone(), delay };
-        let text = prompt.tokenizer().map(|tokenizer| Arc::new(tokenizer.clone()) as Arc<dyn Text>);
-        let engine_options = EngineOptions { running: options.slots, ..EngineOptions::default() };
-        let engine = Engine::start(Box::new(forward), text, engine_options).unwrap();
-        let served = Served {
-            name: "starter".to_owned(),
-            engine: engine.clone(),
-            prompt: prompt.clone(),
-            defaults: SamplingOptions::default(),
-            family: "llama",
-            work: Arc::new(Beside),
-        };
+        let served = served("starter", &options, &steps, &panics, delay);
+        let (engine, prompt) = (served.engine.clone(), served.prompt.clone());
         let builder = &mut tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
         let listening = runtime.block_on(pasture_serve::start(vec![served], options)).unwrap();
         let address = listening.address;
-        Host { address, steps, panics, engine, prompt: prompt.clone(), listening: Some(listening), runtime }
+        Host { address, steps, panics, engine, prompt, listening: Some(listening), runtime }
     }
 
     /// A gauge or counter.

@@ -9,6 +9,7 @@ mod client;
 mod host;
 mod keys;
 mod load;
+mod models;
 mod ollama;
 mod openai;
 mod registry;
