@@ -1,5 +1,4 @@
 //! The scheduler by small examples.
-#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use super::*;
 
@@ -24,10 +23,10 @@ fn run(scheduler: &mut Scheduler) -> Vec<(u64, usize, usize)> {
 #[test]
 fn single_rows_come_before_parts_of_prompts_within_the_budget() {
     let mut scheduler = scheduler(100, 8);
-    scheduler.add(arrival(3, 50)).unwrap();
+    scheduler.add(arrival(3, 50)).expect("it fits");
     assert_eq!(run(&mut scheduler), [(0, 0, 3)]);
-    scheduler.add(arrival(20, 50)).unwrap();
-    scheduler.add(arrival(2, 50)).unwrap();
+    scheduler.add(arrival(20, 50)).expect("it fits");
+    scheduler.add(arrival(2, 50)).expect("it fits");
     assert_eq!(run(&mut scheduler), [(0, 3, 1), (1, 0, 7)]);
     assert_eq!(run(&mut scheduler), [(0, 4, 1), (1, 7, 7)]);
     assert_eq!(run(&mut scheduler), [(0, 5, 1), (1, 14, 6), (2, 0, 1)]);
@@ -37,8 +36,8 @@ fn single_rows_come_before_parts_of_prompts_within_the_budget() {
 #[test]
 fn the_youngest_gives_up_its_pages_and_starts_over() {
     let mut scheduler = scheduler(4, 16);
-    let old = scheduler.add(arrival(7, 16)).unwrap();
-    let young = scheduler.add(arrival(7, 12)).unwrap();
+    let old = scheduler.add(arrival(7, 16)).expect("it fits");
+    let young = scheduler.add(arrival(7, 12)).expect("it fits");
     assert_eq!(run(&mut scheduler), [(0, 0, 7), (1, 0, 7)]);
     assert_eq!(run(&mut scheduler), [(0, 7, 1), (1, 7, 1)]);
     let step = scheduler.next_step();
@@ -63,7 +62,7 @@ fn a_window_bounds_the_pages_of_a_long_sequence() {
     let mut scheduler = Scheduler::new(limits);
     // 6 + 8 - 1 positions may lie on 5 pages.
     assert_eq!((limits.pages_for(8), limits.pages_for(1000)), (2, 5));
-    let ticket = scheduler.add(arrival(30, 100)).unwrap();
+    let ticket = scheduler.add(arrival(30, 100)).expect("it fits");
     for _ in 0..70 {
         run(&mut scheduler);
         let sequence = &scheduler.sequences[&ticket];
@@ -76,7 +75,7 @@ fn a_window_bounds_the_pages_of_a_long_sequence() {
 #[test]
 fn rows_of_changing_angles_run_alone() {
     let mut scheduler = scheduler(10, 16);
-    scheduler.add(Arrival { alone_from: 5, ..arrival(7, 16) }).unwrap();
+    scheduler.add(Arrival { alone_from: 5, ..arrival(7, 16) }).expect("it fits");
     assert_eq!(run(&mut scheduler), [(0, 0, 5)]);
     assert_eq!(run(&mut scheduler), [(0, 5, 1)]);
     assert_eq!(run(&mut scheduler), [(0, 6, 1)]);
@@ -85,7 +84,7 @@ fn rows_of_changing_angles_run_alone() {
 #[test]
 fn a_fork_without_pages_waits_and_starts_over() {
     let mut scheduler = scheduler(4, 16);
-    let parent = scheduler.add(arrival(5, 8)).unwrap();
+    let parent = scheduler.add(arrival(5, 8)).expect("it fits");
     run(&mut scheduler);
     let (child, shares) = scheduler.fork(parent);
     let (late, late_shares) = scheduler.fork(parent);
@@ -105,7 +104,7 @@ fn named(owner: u64, tokens: &[u32], longest: usize) -> Arrival {
 fn publish(scheduler: &mut Scheduler, step: &Step, tokens: &[u32]) {
     for work in &step.work {
         while let Some(page) = scheduler.unnamed(work.ticket) {
-            let name = super::simulation::names("all", &tokens[..(page + 1) * 4], 4).pop().unwrap();
+            let name = super::simulation::names("all", &tokens[..(page + 1) * 4], 4).pop().expect("it fits");
             scheduler.publish(work.ticket, name);
         }
     }
@@ -115,9 +114,9 @@ fn publish(scheduler: &mut Scheduler, step: &Step, tokens: &[u32]) {
 fn who_begins_as_another_waits_for_its_pages_and_computes_only_the_rest() {
     let tokens: Vec<u32> = (0..14).collect();
     let mut scheduler = scheduler(100, 6);
-    let first = scheduler.add(named(1, &tokens, 20)).unwrap();
-    let second = scheduler.add(named(2, &tokens, 20)).unwrap();
-    let other = scheduler.add(named(3, &[9, 9], 20)).unwrap();
+    let first = scheduler.add(named(1, &tokens, 20)).expect("it fits");
+    let second = scheduler.add(named(2, &tokens, 20)).expect("it fits");
+    let other = scheduler.add(named(3, &[9, 9], 20)).expect("it fits");
     let mut ran = Vec::new();
     for _ in 0..4 {
         let step = scheduler.next_step();
@@ -142,9 +141,9 @@ fn who_begins_as_another_waits_for_its_pages_and_computes_only_the_rest() {
 fn an_owner_with_many_prompts_makes_no_other_wait() {
     let mut scheduler = Scheduler::new(Limits { running: 2, ..scheduler(100, 8).limits() });
     let of = |owner: u64| Arrival { owner, ..arrival(16, 18) };
-    let many: Vec<Ticket> = (0..6).map(|_| scheduler.add(of(1)).unwrap()).collect();
+    let many: Vec<Ticket> = (0..6).map(|_| scheduler.add(of(1)).expect("it fits")).collect();
     assert_eq!(run(&mut scheduler), [(0, 0, 8)]);
-    let one = scheduler.add(of(2)).unwrap();
+    let one = scheduler.add(of(2)).expect("it fits");
     // Two places are taken; the next that is free goes to the owner who has none.
     scheduler.end(many[1]);
     assert_eq!(run(&mut scheduler), [(0, 8, 8)]);
