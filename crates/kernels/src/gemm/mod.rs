@@ -27,6 +27,9 @@ pub(crate) const WIDE: usize = 6;
 /// Rows of a tall tile, one panel wide.
 pub(crate) const TALL: usize = WIDE * PANELS;
 
+/// Words of a square of 16 by 16 bf16 values: eight steps of a panel.
+pub(crate) const SQUARE: usize = PANEL / 2 * PANEL;
+
 /// Results of a tile, row after row.
 pub(crate) type Tile = [f32; TALL * PANEL];
 
@@ -58,6 +61,8 @@ pub(crate) struct PairKernels {
     pub(crate) tall: fn(side: Side<'_>, panel: &[u32], tile: &mut Tile),
     /// `out[i]` is the pair of `low[i]` and `high[i]`, rounded to bf16.
     pub(crate) join: fn(low: &[f32], high: &[f32], out: &mut [u32]),
+    /// A square turned: pairs of inputs for each output become pairs of outputs for each input.
+    pub(crate) turn: fn(square: &[u32; SQUARE], out: &mut [u32; SQUARE]),
 }
 
 /// Memory of one worker that lasts between dispatches.

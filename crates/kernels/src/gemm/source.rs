@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, PANEL, join};
+use super::{BLOCK, PANEL, SQUARE, join};
 use crate::isa::Kernels;
 use crate::linear::{Layout, Matrix, packed_block, unpack_row};
 
@@ -94,10 +94,35 @@ fn outputs(
     }
 }
 
+/// Whether a weight's panels are words already: packed BF16.
+fn stores_pairs(weight: &Matrix<'_>) -> bool {
+    weight.layout == Layout::Packed
+        && weight.format == crate::Format::BF16
+        && bytemuck::try_cast_slice::<u8, u32>(weight.panel(0)).is_ok()
+}
+
+/// Panels of inputs from a weight whose panels are words: no value is decoded.
+fn turned_pairs(kernels: &Kernels, weight: &Matrix<'_>, steps: Range<usize>, cols: Range<usize>, out: &mut [u32]) {
+    let len = steps.len() * PANEL;
+    for (at, first) in (2 * steps.start..2 * steps.end).step_by(PANEL).enumerate() {
+        let stored: &[u32] = bytemuck::cast_slice(weight.panel(first / PANEL));
+        let squares = stored.as_chunks::<SQUARE>().0;
+        for (panel, square) in squares[cols.start / PANEL..cols.end.div_ceil(PANEL)].iter().enumerate() {
+            let words = &mut out[panel * len..(panel + 1) * len][at * SQUARE..];
+            if let Some(words) = words.first_chunk_mut::<SQUARE>() {
+                (kernels.pairs.turn)(square, words);
+            } else {
+                let mut whole = [0; SQUARE];
+                (kernels.pairs.turn)(square, &mut whole);
+                words.copy_from_slice(&whole[..words.len()]);
+            }
+        }
+    }
+}
+
 /// A packed BF16 panel is words already.
 fn pairs_of<'a>(weight: &Matrix<'a>, number: usize, steps: &Range<usize>) -> Option<&'a [u32]> {
-    let packed = weight.layout == Layout::Packed && weight.format == crate::Format::BF16;
-    let words: &[u32] = bytemuck::try_cast_slice(packed.then(|| weight.panel(number))?).ok()?;
+    let words: &[u32] = bytemuck::try_cast_slice(stores_pairs(weight).then(|| weight.panel(number))?).ok()?;
     Some(&words[steps.start * PANEL..steps.end * PANEL])
 }
 
@@ -112,6 +137,9 @@ fn inputs(
 ) {
     const { assert!(BLOCK.is_multiple_of(PANEL / 2)) };
     let len = steps.len() * PANEL;
+    if stores_pairs(weight) && cols.start.is_multiple_of(PANEL) && weight.cols.is_multiple_of(PANEL) {
+        return turned_pairs(kernels, weight, steps, cols, out);
+    }
     turned.resize(PANEL * PANEL, 0.0);
     let around = cols.start..cols.end.next_multiple_of(weight.format.block());
     for (at, first) in (2 * steps.start..2 * steps.end).step_by(PANEL).enumerate() {

@@ -166,3 +166,16 @@ fn a_rows_bits_depend_on_neither_its_neighbors_nor_the_threads() {
         assert!(all.0[700..800] == one.0 && all.1[7 * 1600..8 * 1600] == one.1, "{}", kernels.name());
     }
 }
+
+#[test]
+fn a_square_is_turned_alike_by_all() {
+    let square: [u32; SQUARE] = std::array::from_fn(|at| (2 * at as u32) | (2 * at as u32 + 1) << 16);
+    let mut expected = [0; SQUARE];
+    (crate::scalar::PAIRS.turn)(&square, &mut expected);
+    assert_eq!(expected[..2], [square[0] & 0xffff | square[1] << 16, square[0] >> 16 | square[1] & 0xffff_0000]);
+    for kernels in Kernels::all() {
+        let mut out = [0; SQUARE];
+        (kernels.pairs.turn)(&square, &mut out);
+        assert_eq!(out, expected, "{}", kernels.name());
+    }
+}

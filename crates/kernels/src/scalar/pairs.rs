@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::gemm::{PANEL, PANELS, Side, TALL, Tile, WIDE};
+use crate::gemm::{PANEL, PANELS, SQUARE, Side, TALL, Tile, WIDE};
 
 fn halves(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
@@ -39,5 +39,16 @@ pub(crate) fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
     let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
     for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
         *out = bits(*low) | bits(*high) << 16;
+    }
+}
+
+/// A square of bf16 values turned: value `(input, output)` is half `input % 2` of word `[input / 2][output]`, and then
+/// half `output % 2` of word `[output / 2][input]`.
+pub(crate) fn turn(square: &[u32; SQUARE], out: &mut [u32; SQUARE]) {
+    for (step, words) in out.chunks_exact_mut(PANEL).enumerate() {
+        for (input, word) in words.iter_mut().enumerate() {
+            let value = |output: usize| square[input / 2 * PANEL + output] >> (16 * (input % 2)) & 0xffff;
+            *word = value(2 * step) | value(2 * step + 1) << 16;
+        }
     }
 }

@@ -22,7 +22,7 @@ static KERNELS: Kernels = Kernels {
     interleave: scalar::interleave,
     tile_f32: float::tile_f32,
     packed,
-    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: scalar::PAIRS.join },
+    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, ..scalar::PAIRS },
     vector: VectorKernels {
         sum: vector::sum,
         sum_squares: vector::sum_squares,

@@ -25,7 +25,7 @@ static KERNELS: Kernels = Kernels {
     interleave: float::interleave,
     tile_f32: float::tile_f32,
     packed,
-    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join },
+    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join, turn: pairs::turn },
     vector: VectorKernels {
         sum: vector::sum,
         sum_squares: vector::sum_squares,

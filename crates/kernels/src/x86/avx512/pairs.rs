@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::vector;
-use crate::gemm::{PANEL, PANELS, Side, TALL, Tile, WIDE};
+use crate::gemm::{PANEL, PANELS, SQUARE, Side, TALL, Tile, WIDE};
 
 /// [`WIDE`] rows of [`PANELS`] panels.
 pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
@@ -76,4 +76,40 @@ fn join_16(low: &[f32], high: &[f32], out: &mut [u32]) {
     let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow(high)));
     let words = _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(low)), high);
     vector::store(bytemuck::cast_slice_mut(out), _mm512_castsi512_ps(words));
+}
+
+/// A square of bf16 values turned.
+pub(super) fn turn(square: &[u32; SQUARE], out: &mut [u32; SQUARE]) {
+    // SAFETY: this table is given out only where the processor has the features.
+    unsafe { turn_square(square, out) };
+}
+
+/// The three bits of a register's number change places with the three upper bits of a pair's number, each in a stage of
+/// its own; then the two lower bits of a value's number change places with each other.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn turn_square(square: &[u32; SQUARE], out: &mut [u32; SQUARE]) {
+    // SAFETY: rows of 16 words are 64 bytes of plain numbers, inside the square.
+    let mut rows: [__m512i; 8] =
+        std::array::from_fn(|row| unsafe { _mm512_loadu_si512(square[row * PANEL..].as_ptr().cast()) });
+    for row in 0..4 {
+        let (a, b) = (rows[row], rows[row + 4]);
+        rows[row] = _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b);
+        rows[row + 4] = _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b);
+    }
+    let low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+    let high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
+    for row in [0, 1, 4, 5] {
+        let (a, b) = (rows[row], rows[row + 2]);
+        rows[row] = _mm512_permutex2var_epi64(a, low, b);
+        rows[row + 2] = _mm512_permutex2var_epi64(a, high, b);
+    }
+    for row in [0, 2, 4, 6] {
+        let (a, b) = (rows[row], rows[row + 1]);
+        rows[row] = _mm512_unpacklo_epi64(a, b);
+        rows[row + 1] = _mm512_unpackhi_epi64(a, b);
+    }
+    for (row, out) in rows.into_iter().zip(out.chunks_exact_mut(PANEL)) {
+        let row = _mm512_shufflehi_epi16::<0b11_01_10_00>(_mm512_shufflelo_epi16::<0b11_01_10_00>(row));
+        vector::store(bytemuck::cast_slice_mut(out), _mm512_castsi512_ps(row));
+    }
 }
