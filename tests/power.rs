@@ -266,7 +266,7 @@ impl Moment {
                 }
             }
             Event::SyncFolder { path } => {
-                let of_folder = |event: &Pending| places(event).iter().any(|place| *place == path.as_path());
+                let of_folder = |event: &Pending| places(event).contains(&path.as_path());
                 let (synced, pending) = std::mem::take(&mut self.pending).into_iter().partition(of_folder);
                 self.pending = pending;
                 let synced: Vec<Pending> = synced;

@@ -1,6 +1,7 @@
 //! Answers of a given shape from random logits: whatever the weights say, the answer is in the language.
 //!
 //! Each schema of the kit's suite that is accepted makes a few documents; `PASTURE_SCHEMA_SAMPLES=1000` makes as many.
+#![allow(clippy::unwrap_used)]
 
 #[path = "grammar/valid.rs"]
 mod valid;

@@ -1,4 +1,5 @@
 //! Assistants on disk: what a file may say, where it is kept, and that reading gives what was written.
+#![allow(clippy::unwrap_used)]
 #![forbid(unsafe_code)]
 
 use std::fs;

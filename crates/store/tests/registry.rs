@@ -1,5 +1,6 @@
 //! A cache as a registry: what is pushed becomes a model that is found, damaged uploads become nothing, and no name of a
 //! request leads elsewhere.
+#![allow(clippy::unwrap_used)]
 #![forbid(unsafe_code)]
 
 use std::fs;

@@ -1,5 +1,6 @@
 //! What the test hub says: the shapes that clients of the real hub rely on, and that a lie is told as often as it was
 //! ordered.
+#![allow(clippy::unwrap_used)]
 #![forbid(unsafe_code)]
 
 use std::io::{Read, Write};

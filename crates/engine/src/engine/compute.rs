@@ -208,7 +208,7 @@ impl Compute {
         let Some(kv) = sequence.kv else { return };
         let held = self.kv.len(kv);
         let page = held / self.limits.page_tokens;
-        if held % self.limits.page_tokens == 0 || !self.scheduler.is_named_to(ticket, page) {
+        if held.is_multiple_of(self.limits.page_tokens) || !self.scheduler.is_named_to(ticket, page) {
             return;
         }
         let name = self.name(ticket, sequence, page, held);

@@ -151,7 +151,7 @@ impl Cache {
     }
 
     /// Kept pages, held or not.
-    pub fn len(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.nodes.len()
     }
 
@@ -228,6 +228,6 @@ mod tests {
         cache.hold(old[0]);
         assert_eq!((cache.evict(), cache.evict(), cache.evict()), (Some(old[1]), Some(new[0]), None));
         cache.release(old[0]);
-        assert_eq!((cache.len(), cache.idle(), cache.evict(), cache.len()), (1, 1, Some(old[0]), 0));
+        assert_eq!((cache.kept(), cache.idle(), cache.evict(), cache.kept()), (1, 1, Some(old[0]), 0));
     }
 }

@@ -214,8 +214,12 @@ impl World {
     fn check(&self) {
         let scheduler = &self.scheduler;
         let own: usize = scheduler.sequences.values().map(|sequence| sequence.own).sum();
-        assert_eq!(scheduler.free + own + scheduler.cache.len(), scheduler.limits.pages, "every page is accounted for");
-        assert!(scheduler.cache.len() == self.kept.len(), "what is kept is known");
+        assert_eq!(
+            scheduler.free + own + scheduler.cache.kept(),
+            scheduler.limits.pages,
+            "every page is accounted for"
+        );
+        assert!(scheduler.cache.kept() == self.kept.len(), "what is kept is known");
         let mut holders: HashMap<NodeId, usize> = HashMap::new();
         for (ticket, sequence) in &scheduler.sequences {
             let end = sequence.held.div_ceil(scheduler.limits.page_tokens);

@@ -33,7 +33,8 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
 pub(crate) const PAGE: PageKernels =
     PageKernels { scores: attend::scores, mix: attend::mix, widen: attend::widen, narrow: attend::narrow };
 
-pub(crate) const PAIRS: PairKernels = PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join, turn: pairs::turn };
+pub(crate) const PAIRS: PairKernels =
+    PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join, turn: pairs::turn };
 
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "scalar",

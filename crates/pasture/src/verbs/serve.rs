@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use pasture::{Device, Model};
 use pasture_serve::{
-    Audit, Checked, IpAddr, Keep, Key, Keys, Lending, Options, Prompts, Served, SocketAddr, StartError, TlsFiles, Told,
+    Audit, Checked, IpAddr, Keep, Key, Keys, Lending, Options, Prompts, Reading, Served, SocketAddr, StartError,
+    TlsFiles, Told,
 };
 use pasture_store::Environment;
 use pasture_store::registry::Registry;

@@ -47,7 +47,10 @@ fn one(message: &Value, list: &mut Vec<Value>) -> Result<(), String> {
         return Err(format!("its role is {}; user and assistant are known", quoted(role)));
     }
     let blocks = match &message["content"] {
-        Value::String(text) => return Ok(list.push(json!({"role": role, "content": text}))),
+        Value::String(text) => {
+            list.push(json!({"role": role, "content": text}));
+            return Ok(());
+        }
         Value::Array(blocks) => blocks,
         _ => return Err("its \"content\" is neither a text nor a list of blocks".into()),
     };

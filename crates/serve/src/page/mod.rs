@@ -83,7 +83,7 @@ fn kind(name: &str) -> &'static str {
 
 /// What the page shows of the models: the settings in force where a request makes none, and the room.
 pub fn facts(server: &Server) -> Response {
-    let models: Vec<Value> = server.models.iter().map(|model| of_model(model)).collect();
+    let models: Vec<Value> = server.shown().iter().map(|entry| of_model(&entry.model)).collect();
     let settings: Vec<Value> = FIELDS.iter().filter(|field| SHOWN.contains(&field.name)).map(of_setting).collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"), "models": models, "settings": settings,

@@ -2,7 +2,6 @@
 //! revision, in an order in which nobody finds half a model.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use pasture_files::durable;
@@ -62,21 +61,12 @@ fn folder_of(path: &Path) -> Result<()> {
     Ok(fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?)
 }
 
-/// Makes a link, durably; one that leads elsewhere is replaced, and a good file in its place stays.
+/// Makes a link, durably; what is in its place is replaced.
 fn place(link: &Path, target: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|to| to == target) {
+        return Ok(());
+    }
     folder_of(link)?;
-    let fault = |fault| pasture_files::Error::write(link, fault);
-    match fs::symlink_metadata(link) {
-        Ok(found) if found.is_symlink() && fs::read_link(link).is_ok_and(|to| to == target) => return Ok(()),
-        Ok(found) if found.is_symlink() || found.is_file() => fs::remove_file(link).map_err(fault)?,
-        _ => {}
-    }
-    match symlink(target, link) {
-        Ok(()) => {}
-        // Another process was faster.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(fault(error).into()),
-    }
-    durable::sync_folder(link.parent().unwrap_or(link))?;
+    durable::link_on(&durable::Disk, target, link)?;
     Ok(())
 }

@@ -225,7 +225,7 @@ fn place(snapshot: &Path, path: &str, blob: &Path) -> Result<()> {
         let mut target: PathBuf = std::iter::repeat_n("..", 2 + path.matches('/').count()).collect();
         target.push("blobs");
         target.push(name);
-        return Ok(std::os::unix::fs::symlink(target, &file).map_err(|fault| Fault::write(&file, fault))?);
+        return crate::durable::link(&target, &file);
     }
     let mut source = File::open(blob).map_err(|fault| Fault::read(blob, fault))?;
     durable::write_file(&file, |sink| {

@@ -52,7 +52,7 @@ fn what_is_written_is_read_again_by_the_next_process() {
     let next = Ledger::open_at(ledger.path()).unwrap();
     assert_eq!(next.works().unwrap(), [one.clone(), two.clone()]);
     assert_eq!(next.works_of(one.digest).unwrap().len(), 2);
-    assert_eq!(next.parents(edge.child).unwrap(), [edge.clone()]);
+    assert_eq!(next.parents(edge.child).unwrap(), std::slice::from_ref(&edge));
     assert_eq!(next.children(edge.parent).unwrap(), [edge]);
     assert_eq!(next.receipts(one.digest).unwrap(), [receipt]);
     assert_eq!(next.trusted().unwrap(), [key]);

@@ -47,13 +47,7 @@ fn worker() {
     std::fs::write(machine.home.join(format!("names-{number}")), lines.join("\n")).unwrap();
 }
 
-fn operation<'s>(
-    machine: &Machine,
-    number: &str,
-    step: u64,
-    random: &mut Random,
-    mine: &mut BTreeMap<String, &'s str>,
-) {
+fn operation(machine: &Machine, number: &str, step: u64, random: &mut Random, mine: &mut BTreeMap<String, &str>) {
     let environment = &machine.environment;
     let source = SOURCES[random.below(SOURCES.len() as u64) as usize];
     let name = format!("p{number}-{}", random.below(5));

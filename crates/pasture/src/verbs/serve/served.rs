@@ -8,7 +8,7 @@ use pasture::engine::Adapter;
 use pasture::{EmbedOptions, Error, Model};
 use pasture_serve::{Failed, Loader, Scored, Served, Texts, Vectors, Work};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::settings::Given;
 use crate::verbs::model::{self, Crowd, Place};
 
@@ -27,6 +27,11 @@ impl Opener {
     pub fn open(&self, name: &str, public: String) -> Result<(Served, Model), Failure> {
         let opened = model::open_for(Some(name), &self.given, self.exact, self.strict, Some(&self.crowd))?;
         let model = opened.model;
+        if model.has_adapter() {
+            let what = format!("the assistant {name:?} has adapters, which are not served yet");
+            let hint = "serve its base with --adapter NAME=FOLDER, or `pasture merge BASE --adapter FOLDER --to FILE`";
+            return Err(Failure::new(Status::Unavailable, what).hint(hint.to_owned()));
+        }
         let (whole, context) = (model.decoder().spec().context, model.engine().context());
         if context < whole && opened.settings.whole("context").is_none() {
             eprintln!("note: {public:?} has a context of {context} tokens here, not {whole}: --memory allows more");
