@@ -181,16 +181,22 @@ impl From<pasture_files::prompt::Error> for Failure {
 impl From<pasture_store::Error> for Failure {
     fn from(error: pasture_store::Error) -> Failure {
         use pasture_store::Error as E;
-        match &error {
-            E::Key { .. } => return Failure::new(Status::Config, error.to_string()),
-            E::Taken { .. } => {
-                let hint = "--to FOLDER unpacks elsewhere".to_owned();
-                return Failure::new(Status::CannotCreate, error.to_string()).hint(hint);
-            }
-            _ => {}
+        let status = match &error {
+            E::File(_) | E::NotFound { .. } => Status::NoInput,
+            E::NoData | E::Key { .. } => Status::Config,
+            E::Taken { .. } => Status::CannotCreate,
+            E::Ledger { .. } => Status::Io,
+            E::Later { .. } => Status::Unavailable,
+            _ => Status::Data,
+        };
+        if let E::File(error) = error {
+            return error.into();
+        }
+        if let E::Taken { .. } = &error {
+            return Failure::new(status, error.to_string()).hint("--to FOLDER unpacks elsewhere".to_owned());
         }
         let E::NotFound { name, looked, nearest } = &error else {
-            return Failure::new(Status::Data, error.to_string());
+            return Failure::new(status, error.to_string());
         };
         let guess = nearest.as_ref().map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
         let what = format!("there is no model {name:?}:\n  {}", looked.replace("; ", "\n  "));

@@ -166,9 +166,10 @@ impl Settings {
     }
 }
 
-/// Variables with our prefix that are no settings: where tests find their kit, which kernels run, what they print.
-const OTHER_VARIABLES: [&str; 5] =
-    ["PASTURE_KIT", "PASTURE_ISA", "PASTURE_PRINT_LOSS", "PASTURE_API_KEY", "PASTURE_HOME"];
+/// Variables with our prefix that are no settings: where tests find their kit, which kernels run, what they print, and
+/// those that the store and the server read.
+const OTHER_VARIABLES: [&str; 6] =
+    ["PASTURE_KIT", "PASTURE_ISA", "PASTURE_PRINT_LOSS", "PASTURE_API_KEY", "PASTURE_HOME", "PASTURE_MODELS"];
 
 /// A mistyped variable would have no effect, and nobody would see it.
 fn known_variables(names: impl Iterator<Item = String>) -> Result<(), Failure> {

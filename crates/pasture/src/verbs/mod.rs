@@ -6,14 +6,17 @@ mod check;
 mod compare;
 mod completions;
 mod config;
+mod cp;
 mod create;
 mod data;
 mod detokenize;
 mod doctor;
+mod du;
 mod embed;
 mod eval;
 mod export;
 mod fetch;
+mod gc;
 mod generate;
 mod history;
 mod keys;
@@ -27,6 +30,7 @@ mod place;
 mod ps;
 mod pull;
 mod quantize;
+mod rm;
 mod search;
 mod serve;
 mod show;
@@ -36,6 +40,7 @@ mod tokenize;
 mod trust;
 mod tune;
 mod unbundle;
+mod verify;
 
 use clap::Subcommand;
 
@@ -54,6 +59,11 @@ pub enum Verb {
     List(list::Arguments),
     Pull(Box<pull::Arguments>),
     Search(search::Arguments),
+    Cp(cp::Arguments),
+    Rm(rm::Arguments),
+    Gc(gc::Arguments),
+    Verify(verify::Arguments),
+    Du(du::Arguments),
     Check(check::Arguments),
     Logits(logits::Arguments),
     Eval(Box<eval::Arguments>),
@@ -93,6 +103,11 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::List(arguments) => list::run(&arguments),
         Verb::Pull(arguments) => pull::run(&arguments, program),
         Verb::Search(arguments) => search::run(&arguments),
+        Verb::Cp(arguments) => cp::run(&arguments, program),
+        Verb::Rm(arguments) => rm::run(&arguments),
+        Verb::Gc(arguments) => gc::run(&arguments),
+        Verb::Verify(arguments) => verify::run(&arguments, program),
+        Verb::Du(arguments) => du::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Logits(arguments) => logits::run(&arguments, program),
         Verb::Embed(arguments) => embed::run(&arguments, program),

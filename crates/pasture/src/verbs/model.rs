@@ -16,7 +16,8 @@ use pasture_kernels::Format;
 use pasture_model::families;
 use pasture_model::spec::{MixerSpec, Spec};
 use pasture_model::{Loaded, Source, UnknownKeys};
-use pasture_store::{Assistant, Origin as Whose};
+use pasture_store::verify::{self, Accept, Verdict};
+use pasture_store::{Assistant, Environment, Origin as Whose};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Layout, Precision, Weight};
 
@@ -118,6 +119,7 @@ pub fn open_for(
         }
         Place::At(path) => {
             let name = name.unwrap_or(STARTER);
+            unchanged(base.unwrap_or(STARTER), &settings)?;
             let bar = bar(name, output::decorated(settings.text("color")));
             let source = Source::open(path)?;
             expert_cache(&settings, &source, &mut options)?;
@@ -160,6 +162,36 @@ pub fn tell_idle(assistant: Option<&Assistant>) {
     if !idle.is_empty() {
         eprintln!("note: texts are taken as they are, so that the assistant's {} has no part in it", idle.join(", "));
     }
+}
+
+/// Files that look otherwise than when their digest was noted are read in full before they are loaded; one that is
+/// damaged is an error. Comparing their looks costs nothing, so that a model that nobody touched loads as fast as ever.
+fn unchanged(name: &str, settings: &Settings) -> Result<(), Failure> {
+    let environment = Environment::current();
+    // What was just unpacked has no name in the store.
+    let Ok(found) = pasture_store::resolve(name) else { return Ok(()) };
+    let targets = match verify::changed(&environment, &found) {
+        Ok(targets) => targets,
+        Err(error) => {
+            eprintln!("note: files are not compared with their digests: {error}");
+            return Ok(());
+        }
+    };
+    let verdicts = super::verify::read(&environment, &targets, Accept::No, name, settings)?;
+    for (target, verdict) in targets.iter().zip(verdicts) {
+        let path = target.path.display();
+        match verdict {
+            Verdict::Damaged(what) | Verdict::Lost(what) => {
+                let hint = "`pasture verify` looks at everything; get the model again";
+                return Err(Failure::new(Status::Data, format!("{path} is damaged: {what}")).hint(hint.to_owned()));
+            }
+            Verdict::Changed => {
+                eprintln!("note: somebody wrote {path} since its digest was noted; `pasture verify {name} --accept`");
+            }
+            Verdict::Good | Verdict::Noted => {}
+        }
+    }
+    Ok(())
 }
 
 /// A cache of experts is for mixtures: the loader refuses it elsewhere, but files and variables speak of every model.
