@@ -77,7 +77,8 @@ fn license(model: &Found) -> Option<String> {
         let text = String::from_utf8_lossy(&text).into_owned();
         return text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
     }
-    super::show::license::find(&Source::open(&model.path).ok()?).map(|(name, _)| name)
+    let statements = super::show::license::find(&Source::open(&model.path).ok()?).ok()?;
+    super::show::license::name(&statements)
 }
 
 /// When a model's weights were last read, in seconds since 1970, as far as the file system keeps that.
