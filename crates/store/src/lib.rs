@@ -24,6 +24,7 @@ mod nearest;
 mod ollama;
 pub mod own;
 pub mod pull;
+pub mod push;
 pub mod registry;
 pub mod remove;
 mod repository;

@@ -45,6 +45,12 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// An answer that came from there.
+    pub fn of(url: &Url, response: ureq::http::Response<ureq::Body>) -> Reply {
+        let (parts, body) = response.into_parts();
+        Reply { status: parts.status.as_u16(), url: url.clone(), headers: parts.headers, body }
+    }
+
     /// A header of the last answer.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -115,11 +121,16 @@ impl Client {
         Ok(Client { plain, secure, network: network.clone() })
     }
 
+    /// What sends requests to an address: each scheme has its proxy.
+    pub fn agent(&self, url: &Url) -> &Agent {
+        if url.is_secure() { &self.secure } else { &self.plain }
+    }
+
     /// Sends one request and follows redirects. `kept` headers go along everywhere, the token only to the hub.
     pub fn send(&self, url: &Url, kept: &[(&str, &str)], watch: &mut dyn FnMut(&Url, &Reply)) -> Result<Reply, Fault> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let agent = if url.is_secure() { &self.secure } else { &self.plain };
+            let agent = self.agent(&url);
             // Compressed bytes would count as others than the file's.
             let mut request = agent.get(url.text()).header("accept-encoding", "identity");
             for (name, value) in kept {
@@ -132,8 +143,7 @@ impl Client {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             let response = request.call().map_err(|fault| broken(&fault, &self.network))?;
-            let (parts, body) = response.into_parts();
-            let reply = Reply { status: parts.status.as_u16(), url: url.clone(), headers: parts.headers, body };
+            let reply = Reply::of(&url, response);
             watch(&url, &reply);
             match reply.status {
                 301 | 302 | 303 | 307 | 308 => {
@@ -226,13 +236,15 @@ pub(crate) fn capped(reply: Reply, what: &str, stall: Duration) -> Result<Vec<u8
     }
 }
 
-fn busy(reply: &Reply) -> Fault {
+/// Why a host that asks to come back later gave nothing.
+pub(crate) fn busy(reply: &Reply) -> Fault {
     let seconds = reply.header("retry-after").and_then(|text| text.trim().parse::<u64>().ok());
     let after = seconds.map_or(String::new(), |seconds| format!(", to come back after {seconds} s"));
     Fault::Busy(seconds.map(Duration::from_secs), format!("status {}{after}", reply.status))
 }
 
-fn broken(fault: &ureq::Error, network: &Network) -> Fault {
+/// Why a request without an answer gave nothing.
+pub(crate) fn broken(fault: &ureq::Error, network: &Network) -> Fault {
     Fault::Broken(match fault {
         ureq::Error::Timeout(_) => format!("nothing came for {} s", network.patience.stall.as_secs_f32()),
         ureq::Error::HostNotFound => "its name is not known here; is there a network, or a proxy to set?".to_owned(),

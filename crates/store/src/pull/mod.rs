@@ -5,7 +5,7 @@ mod cache;
 mod choose;
 mod error;
 mod fetch;
-mod http;
+pub(crate) mod http;
 mod images;
 mod listing;
 mod mend;
@@ -14,7 +14,7 @@ mod partial;
 mod ranges;
 mod search;
 mod spans;
-mod url;
+pub(crate) mod url;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 mod api;
 mod files;
 mod images;
+mod push;
 
 use crate::http::{Answer, Request};
 use crate::repo::{Gate, Repo};
@@ -11,7 +12,7 @@ use crate::state::State;
 /// Answers a request, or leaves it to the next.
 type Route = fn(&State, &Request) -> Option<Answer>;
 
-const ROUTES: [Route; 3] = [api::answer, images::answer, files::answer];
+const ROUTES: [Route; 4] = [push::answer, api::answer, images::answer, files::answer];
 
 /// What the hub says.
 pub(crate) fn answer(state: &State, request: &Request) -> Answer {
