@@ -222,6 +222,20 @@ impl From<pasture_store::pull::Error> for Failure {
     }
 }
 
+impl From<pasture_store::push::Error> for Failure {
+    fn from(error: pasture_store::push::Error) -> Failure {
+        use pasture_store::push::Error as E;
+        let status = match error {
+            E::Store(error) => return error.into(),
+            E::Network(error) => return error.into(),
+            E::NoToken { .. } | E::Refused { .. } => Status::Unavailable,
+            E::Named(_) | E::Target { .. } => Status::Usage,
+            _ => Status::Failed,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
 impl From<pasture::lab::evaluate::Error> for Failure {
     fn from(error: pasture::lab::evaluate::Error) -> Failure {
         use pasture::lab::evaluate::Error as E;

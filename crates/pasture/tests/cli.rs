@@ -54,6 +54,7 @@ fn every_verb_explains_itself_with_an_example() {
         "show",
         "list",
         "pull",
+        "push",
         "search",
         "check",
         "logits",

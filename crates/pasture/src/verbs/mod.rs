@@ -29,6 +29,7 @@ mod model;
 mod place;
 mod ps;
 mod pull;
+mod push;
 mod quantize;
 mod rm;
 mod search;
@@ -58,6 +59,7 @@ pub enum Verb {
     Show(show::Arguments),
     List(list::Arguments),
     Pull(Box<pull::Arguments>),
+    Push(Box<push::Arguments>),
     Search(search::Arguments),
     Cp(cp::Arguments),
     Rm(rm::Arguments),
@@ -102,6 +104,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Show(arguments) => show::run(&arguments, program),
         Verb::List(arguments) => list::run(&arguments),
         Verb::Pull(arguments) => pull::run(&arguments, program),
+        Verb::Push(arguments) => push::run(&arguments, program),
         Verb::Search(arguments) => search::run(&arguments),
         Verb::Cp(arguments) => cp::run(&arguments, program),
         Verb::Rm(arguments) => rm::run(&arguments),
