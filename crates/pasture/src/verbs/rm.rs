@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::Args;
 use pasture_files::durable::Disk;
 use pasture_store::remove::{self, Removal};
-use pasture_store::{Environment, gc, lock};
+use pasture_store::{Environment, assistant, gc, lock};
 use serde_json::json;
 
 use crate::exit::{Failure, Status};
@@ -16,7 +16,8 @@ use crate::output;
 #[command(after_help = "\
 Says what is removed, what stays because something else needs it, and how many
 bytes come free; then asks. A name of your own goes without its files, where
-those lie outside of Pasture's folder. `owner/name@revision` and
+those lie outside of Pasture's folder; an assistant goes without its base.
+`owner/name@revision` and
 `owner/name:file` remove a part of a repository.
 
 Examples:
@@ -46,6 +47,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Status::Usage, what));
     }
     for name in &arguments.names {
+        if assistant::names(&environment).contains(name) {
+            forget(&environment, name, arguments)?;
+            continue;
+        }
         let plan = remove::plan(&environment, name)?;
         tell(&plan, arguments)?;
         if arguments.dry_run || (asks && !agreed(name)?) {
@@ -58,6 +63,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             return Err(Failure::new(Status::Failed, what).hint("try again".to_owned()));
         }
         remove::carry_out(&Disk, &environment, &plan)?;
+    }
+    Ok(())
+}
+
+/// An assistant is one small file; what it was made of stays.
+fn forget(environment: &Environment, name: &str, arguments: &Arguments) -> Result<(), Failure> {
+    let bytes = assistant::path(environment, name)?.metadata()?.len();
+    let mut plan = Removal::default();
+    (plan.name, plan.frees) = (name.to_owned(), bytes);
+    tell(&plan, arguments)?;
+    if !arguments.dry_run && (arguments.yes || agreed(name)?) {
+        assistant::remove(environment, name)?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 use crate::repository::{self, REMOVING};
 
 /// What removing a name does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
     /// What the user called it.
     pub name: String,
