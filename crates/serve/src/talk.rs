@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pasture_engine::grammar::Shape;
-use pasture_engine::{Finish, Piece, Usage};
+use pasture_engine::{Event, Finish, Piece, Usage};
 use pasture_files::prompt::Conversation;
 use pasture_files::prompt::answer::{AnswerFormat, AnswerParser, Said};
 use serde_json::{Map, Value};
@@ -98,7 +98,7 @@ pub async fn begin(server: &Arc<Server>, model: &Arc<Model>, mut wanted: Wanted,
     let stop_ids = request.stop_ids.clone();
     let run = Run::submit(server, model, vec![request], permit)?;
     let single = turn.tools.single || matches!(turn.tools.choice, Choice::Named(_));
-    let sorter = Sorter { parser, single, calls: 0 };
+    let sorter = Sorter { parser, single, calls: 0, last: None };
     Ok(Begun { run, sorter, stop_ids, prompt_tokens })
 }
 
@@ -157,12 +157,29 @@ pub struct Sorter {
     parser: AnswerParser,
     single: bool,
     calls: usize,
+    last: Option<(Finish, Usage)>,
 }
 
 impl Sorter {
     /// One that finds nothing but text.
     pub fn plain() -> Sorter {
-        Sorter { parser: AnswerParser::plain(), single: false, calls: 0 }
+        Sorter { parser: AnswerParser::plain(), single: false, calls: 0, last: None }
+    }
+
+    /// What is certain after an event of the answer.
+    pub fn event(&mut self, event: Event) -> Vec<Part> {
+        match event {
+            Event::Piece(piece) => self.push(&piece.text),
+            Event::Ending(ending) => {
+                self.last = Some((ending.finish, ending.usage));
+                self.finish(&ending.text)
+            }
+        }
+    }
+
+    /// How the answer ended and what it took; one without an end was broken off.
+    pub fn ended(&self) -> (Finish, Usage) {
+        self.last.unwrap_or((Finish::Cancelled, Usage::default()))
     }
 
     /// What is certain after more text.

@@ -25,13 +25,12 @@ pub struct Told {
     /// The block that is open, which has the number `blocks`.
     open: Option<Block>,
     blocks: usize,
-    last: Option<(Finish, Usage)>,
 }
 
 impl Told {
     pub fn new(model: &str, stops: Vec<String>, sorter: Sorter, prompt_tokens: usize) -> Told {
         let id = format!("msg_{:016x}", number());
-        Told { id, model: model.to_owned(), stops, sorter, prompt_tokens, open: None, blocks: 0, last: None }
+        Told { id, model: model.to_owned(), stops, sorter, prompt_tokens, open: None, blocks: 0 }
     }
 
     fn message(&self, content: Vec<Value>, reason: Value, stop: Value, usage: Value) -> Value {
@@ -142,18 +141,11 @@ impl Teller for Told {
     }
 
     fn event(&mut self, _: usize, event: Event) -> String {
-        let parts = match event {
-            Event::Piece(piece) => self.sorter.push(&piece.text),
-            Event::Ending(ending) => {
-                self.last = Some((ending.finish, ending.usage));
-                self.sorter.finish(&ending.text)
-            }
-        };
-        parts.into_iter().map(|part| self.part(part)).collect()
+        self.sorter.event(event).into_iter().map(|part| self.part(part)).collect()
     }
 
     fn end(&mut self) -> String {
-        let (finish, took) = self.last.unwrap_or((Finish::Cancelled, Usage::default()));
+        let (finish, took) = self.sorter.ended();
         let (reason, stop) = self.why(finish, self.sorter.has_called());
         let delta = json!({"delta": {"stop_reason": reason, "stop_sequence": stop}, "usage": usage(&took)});
         self.close() + &event("message_delta", delta) + &event("message_stop", json!({}))

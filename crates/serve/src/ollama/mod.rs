@@ -73,7 +73,6 @@ struct Told {
     form: Form,
     began: Instant,
     sorter: Sorter,
-    last: Option<(Finish, Usage)>,
 }
 
 /// What one object tells.
@@ -86,7 +85,7 @@ struct Said<'a> {
 
 impl Told {
     fn new(model: &str, form: Form) -> Told {
-        Told { model: model.to_owned(), form, began: Instant::now(), sorter: Sorter::plain(), last: None }
+        Told { model: model.to_owned(), form, began: Instant::now(), sorter: Sorter::plain() }
     }
 
     fn object(&self, said: &Said, done: bool) -> Map<String, Value> {
@@ -171,18 +170,11 @@ impl Teller for Told {
     }
 
     fn event(&mut self, _: usize, event: Event) -> String {
-        let parts = match event {
-            Event::Piece(piece) => self.sorter.push(&piece.text),
-            Event::Ending(ending) => {
-                self.last = Some((ending.finish, ending.usage));
-                self.sorter.finish(&ending.text)
-            }
-        };
-        parts.into_iter().map(|part| self.part(part)).collect()
+        self.sorter.event(event).into_iter().map(|part| self.part(part)).collect()
     }
 
     fn end(&mut self) -> String {
-        let (finish, usage) = self.last.unwrap_or((Finish::Cancelled, Usage::default()));
+        let (finish, usage) = self.sorter.ended();
         line(&self.done(&Said::default(), finish, &usage))
     }
 

@@ -1,6 +1,6 @@
-//! The ledger: names of one's own works, what was made of what, receipts, trusted keys, and the digests of files that
-//! were seen. One SQLite file (`ledger.sqlite` in Pasture's folder of data) in WAL mode, which several processes use at
-//! once. It holds no weights: losing it loses names and history, and nothing that runs.
+//! The ledger: names of one's own works, and the digests of files that were seen. One SQLite file (`ledger.sqlite` in
+//! Pasture's folder of data) in WAL mode, which several processes use at once. It holds no weights: losing it loses
+//! names, and nothing that runs. What was made of what, and receipts, travel with the files (`lineage/`).
 
 mod rows;
 mod schema;
@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::durable;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-pub use rows::{Edge, Receipt, Seen, Stamp, Step, TrustedKey, Work};
+pub use rows::{Seen, Stamp, Work};
 
 /// The file's name in Pasture's folder of data.
 pub const FILE: &str = "ledger.sqlite";

@@ -17,30 +17,7 @@ CREATE TABLE work (
     license TEXT,
     made INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX work_of_digest ON work (digest);
 CREATE INDEX work_of_path ON work (path);
-CREATE TABLE edge (
-    child TEXT NOT NULL,
-    parent TEXT NOT NULL,
-    step TEXT NOT NULL,
-    recipe TEXT NOT NULL,
-    receipt TEXT,
-    made INTEGER NOT NULL,
-    PRIMARY KEY (child, parent, step)
-) STRICT;
-CREATE INDEX edge_of_parent ON edge (parent);
-CREATE TABLE receipt (
-    digest TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    body TEXT NOT NULL,
-    made INTEGER NOT NULL,
-    PRIMARY KEY (digest, kind)
-) STRICT;
-CREATE TABLE trusted_key (
-    name TEXT PRIMARY KEY,
-    public BLOB NOT NULL CHECK (length(public) = 32),
-    made INTEGER NOT NULL
-) STRICT;
 CREATE TABLE seen (
     path TEXT PRIMARY KEY,
     digest TEXT NOT NULL,

@@ -56,12 +56,11 @@ pub struct Told {
     items: Vec<Value>,
     open: Option<(String, Open)>,
     number: u64,
-    last: Option<(Finish, Usage)>,
 }
 
 impl Told {
     pub fn new(what: What, sorter: Sorter) -> Told {
-        Told { what, sorter, items: Vec::new(), open: None, number: 0, last: None }
+        Told { what, sorter, items: Vec::new(), open: None, number: 0 }
     }
 
     fn response(&self, status: &str, output: Value, finish: Option<(Finish, Usage)>) -> Value {
@@ -221,15 +220,8 @@ impl Teller for Told {
     }
 
     fn event(&mut self, _: usize, event: Event) -> String {
-        let parts = match event {
-            Event::Piece(piece) => self.sorter.push(&piece.text),
-            Event::Ending(ending) => {
-                self.last = Some((ending.finish, ending.usage));
-                self.sorter.finish(&ending.text)
-            }
-        };
         let mut told = String::new();
-        for part in parts {
+        for part in self.sorter.event(event) {
             told += &match part {
                 Part::Reasoning(text) => self.more(&text, true),
                 Part::Text(text) => self.more(&text, false),
@@ -245,7 +237,7 @@ impl Teller for Told {
             told += &self.opened(false);
             told += &self.close();
         }
-        let last = self.last.unwrap_or((Finish::Cancelled, Usage::default()));
+        let last = self.sorter.ended();
         let response = self.finished(json!(self.items), last);
         let name = if response["status"] == "completed" { "response.completed" } else { "response.incomplete" };
         told + &self.event(name, json!({"response": response}))
