@@ -95,6 +95,8 @@ fn three_steps_keep_licence_and_lineage() {
     assert_eq!(works[2]["step"]["recipe"]["rank"], 2);
     assert_eq!(works[1]["digest"].as_str().map(str::len), Some(71));
     assert_eq!(lineage["licences"][0]["id"], "llama3.2");
+    // What lineage writes into a file is no unknown key.
+    machine.says(&["show", "small.gguf", "--strict"]);
     // In `show`, in the cards, and beside the weights.
     for model in ["small.gguf", "merged", "adapter"] {
         let shown = machine.says(&["show", model]);

@@ -162,6 +162,7 @@ const ROWS: &[Row] = &[
 pub(super) const GGUF_PREFIXES: &[(&str, &str)] = &[
     ("general.", "it describes the file"),
     ("tokenizer.", "it is the tokenizer's and the prompt's"),
+    ("pasture.", "it says what the file was made from"),
     ("split.", "it joins the parts of a file"),
     ("quantize.", WRITER),
 ];
