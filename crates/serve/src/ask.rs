@@ -133,13 +133,18 @@ pub async fn in_turn<T: Send + 'static>(
     model: &std::sync::Arc<Model>,
     work: impl FnOnce(&Served) -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let _turn = model.turn.acquire().await.map_err(|error| Refusal::ours(&error.to_string()))?;
+    let turn = model.turn.clone().acquire_owned().await.map_err(|error| Refusal::ours(&error.to_string()))?;
     let model = model.clone();
     let refuse = |failed| match failed {
         Failed::Asked(message) => Refusal::wrong(message),
         Failed::Here(message) => Refusal::ours(&message),
     };
-    blocking(move || work(&model.served).map_err(refuse)).await
+    blocking(move || {
+        // The work goes on for a client that has left, and so does its turn.
+        let _turn = turn;
+        work(&model.served).map_err(refuse)
+    })
+    .await
 }
 
 /// A whole answer.

@@ -1,7 +1,9 @@
-//! Who asks: the key of a request as every route sees it. The guard sets it, as an extension of the request and for
-//! the task that answers it; without keys everybody is `local` and may do everything.
+//! Who asks: the key of a request as every route sees it. The guard sets it for the task that
+//! answers it; without keys everybody is `local` and may do everything.
 
 use std::sync::Arc;
+
+use crate::visit::Visit;
 
 /// Something that a key may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,10 +93,6 @@ pub struct Caller {
     pub scopes: Scopes,
 }
 
-tokio::task_local! {
-    static CALLER: Caller;
-}
-
 impl Caller {
     /// Whoever asks a server without keys.
     pub fn local() -> Caller {
@@ -103,12 +101,7 @@ impl Caller {
 
     /// Who asked for what this task computes. Threads that a task starts do not know it: ask before.
     pub fn current() -> Caller {
-        CALLER.try_with(Caller::clone).unwrap_or_else(|_| Caller::local())
-    }
-
-    /// Computes something for this caller.
-    pub async fn scope<T>(self, work: impl Future<Output = T>) -> T {
-        CALLER.scope(self, work).await
+        Visit::current().and_then(|visit| visit.caller.clone()).unwrap_or_else(Caller::local)
     }
 }
 
@@ -133,7 +126,9 @@ mod tests {
     async fn a_task_knows_its_caller_and_no_other_does() {
         let other = Caller { id: "k1".into(), ..Caller::local() };
         assert_eq!(Caller::current().id.as_ref(), "local");
-        let seen = other.clone().scope(async {
+        let mut visit = Visit::new("GET", "/");
+        visit.caller = Some(other.clone());
+        let seen = Arc::new(visit).scope(async {
             tokio::task::yield_now().await;
             Caller::current()
         });

@@ -51,7 +51,7 @@ pub fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// Stands before every route.
-pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
+pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let row = matched.and_then(|path| table().iter().find(|row| row.path == path));
     let (name, style) = row.map_or_else(|| ("none", style_of(request.uri().path())), |row| (row.path, row.style));
@@ -62,10 +62,7 @@ pub async fn guard(State(server): State<Arc<Server>>, mut request: Request, next
     let mut response = match verdict {
         Err(refusal) => refusal.response(style),
         Ok(Verdict::Preflight) => preflight(),
-        Ok(Verdict::Pass(caller)) => {
-            request.extensions_mut().insert(caller);
-            visit.clone().scope(next.run(request)).await
-        }
+        Ok(Verdict::Pass) => visit.clone().scope(next.run(request)).await,
     };
     let why = response.extensions().get::<Why>().map(|why| why.0);
     visit.answered(response.status().as_u16(), why);
@@ -85,7 +82,7 @@ fn style_of(path: &str) -> Style {
 }
 
 enum Verdict {
-    Pass(Caller),
+    Pass,
     /// A browser asks whether a listed page may ask.
     Preflight,
 }
@@ -118,7 +115,7 @@ fn check(server: &Server, request: &Request, access: Option<Access>, visit: &mut
     // What the registry lets in without a key: an upload that has a ticket, and reading where that is open.
     let is_lent = || server.options.registry.as_ref().is_some_and(|lending| lending.is_open(request));
     if is_open || (access.is_none() && is_lent()) {
-        return Ok(Verdict::Pass(Caller::local()));
+        return Ok(Verdict::Pass);
     }
     let caller = identify(server, headers, visit)?;
     visit.caller = Some(caller.clone());
@@ -133,7 +130,7 @@ fn check(server: &Server, request: &Request, access: Option<Access>, visit: &mut
     if let Some(account) = &visit.account {
         account.request(since_1970())?;
     }
-    Ok(Verdict::Pass(caller))
+    Ok(Verdict::Pass)
 }
 
 /// Whose key it is. Where the server has no key, everybody is local, whatever key a client brings along.

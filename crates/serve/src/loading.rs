@@ -29,9 +29,8 @@ pub fn unload(server: &Server, asked: &Asked) -> Result<Response, Refusal> {
 
 /// The adapters that are loaded, and those that can be.
 pub async fn adapters(server: &Arc<Server>) -> Result<Response, Refusal> {
-    let server = server.clone();
+    let entries = server.shown();
     blocking(move || {
-        let entries = server.entries();
         let one = |entry: &crate::models::Entry| {
             let base = entry.base.as_ref()?;
             Some(json!({"name": entry.model.served.name, "model": base}))
@@ -75,7 +74,7 @@ pub async fn load_adapter(server: &Arc<Server>, asked: &Asked) -> Result<Respons
     Ok(Json(json!({"name": name, "model": base, "loaded": true})).into_response())
 }
 
-/// Lets an adapter go. Answers that use it go on.
+/// Lets an adapter go that no request holds; a streamed answer that has begun goes on.
 pub fn unload_adapter(server: &Server, asked: &Asked) -> Result<Response, Refusal> {
     asked.needed("name")?;
     let name = asked.text("name").unwrap_or_default();

@@ -96,7 +96,7 @@ impl Models {
         for served in served {
             // An adapter of the command line stands beside the model with the same engine, which came before it.
             let base = served.adapter.as_ref().and_then(|_| models.beside(&served));
-            models.insert(served, base.as_ref(), Keep::Forever);
+            models.insert(served, base.as_ref(), Keep::Given);
         }
         models
     }
@@ -177,10 +177,10 @@ impl Models {
         Some(lease)
     }
 
-    /// For how long a model stays when nobody asks for it.
+    /// For how long a model stays when nobody asks for it; what was given at the start stays anyway.
     pub fn keep(&self, name: &str, keep: Keep) {
         let mut inner = self.lock();
-        if let Some(at) = at(&inner.entries, name) {
+        if let Some(at) = at(&inner.entries, name).filter(|at| inner.entries[*at].keep != Keep::Given) {
             inner.entries[at].keep = keep;
         }
     }

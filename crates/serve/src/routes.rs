@@ -127,7 +127,7 @@ pub fn table() -> &'static [Row] {
         row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)).needs(Embed),
         row("/api/version", Ollama, Does::Version),
         row("/api/tags", Ollama, Does::Tags),
-        row("/api/show", Ollama, Does::Answers(Body::OllamaShow)),
+        row("/api/show", Ollama, Does::Answers(Body::OllamaShow)).needs(Infer),
         row("/api/chat", Ollama, Does::Answers(Body::OllamaChat)).needs(Infer),
         row("/api/generate", Ollama, Does::Answers(Body::OllamaGenerate)).needs(Infer),
         row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)).needs(Embed),
@@ -247,11 +247,16 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
         asked.unused.push("stream_options".to_owned());
     }
     // Held until the answer has begun, so that the model that is named stays.
-    let _lease = match kind {
+    let lease = match kind {
         Body::UnloadModel | Body::UnloadAdapter => None,
-        _ => server.open(asked.text("model").or(asked.text("name"))).await?,
+        // Ollama's clients name it so here.
+        Body::OllamaShow => server.open(asked.text("model").or(asked.text("name"))).await?,
+        _ => server.open(asked.text("model")).await?,
     };
-    if let (Some(name), Some(keep)) = (asked.text("model"), asked.value("keep_alive").and_then(Keep::parse)) {
+    // Without a lease the model does not exist for this key.
+    if let (Some(_), Some(name), Some(keep)) =
+        (&lease, asked.text("model"), asked.value("keep_alive").and_then(Keep::parse))
+    {
         server.models.keep(name, keep);
     }
     let mut response = match kind {

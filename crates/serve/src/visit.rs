@@ -1,5 +1,5 @@
-//! One request from its head to the last byte of its answer: whose it is, what it took, how it ended. Quotas are
-//! counted and the audit log is written when the last of those who hold it lets go, so each request counts once.
+//! One request from its head to the last byte of its answer: whose it is, what it took, how it ended. The audit log is
+//! written when the last of those who hold it lets go, so each request is told once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,10 +69,7 @@ impl Visit {
 
     /// Computes something for this request.
     pub async fn scope<T>(self: Arc<Visit>, work: impl Future<Output = T>) -> T {
-        match self.caller.clone() {
-            Some(caller) => VISIT.scope(self, caller.scope(work)).await,
-            None => VISIT.scope(self, work).await,
-        }
+        VISIT.scope(self, work).await
     }
 
     /// May the request of this task use a model? One that it may not use does not exist for it.
@@ -98,6 +95,10 @@ impl Visit {
         let mut facts = self.facts();
         facts.prompt_tokens += prompt as u64;
         facts.new_tokens += new as u64;
+        drop(facts);
+        if let Some(account) = &self.account {
+            account.spend((prompt + new) as u64, since_1970());
+        }
     }
 
     /// How its answers ended.
@@ -158,12 +159,6 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        if let Some(account) = &self.account {
-            let facts = self.facts();
-            let tokens = facts.prompt_tokens + facts.new_tokens;
-            drop(facts);
-            account.spend(tokens, since_1970());
-        }
         if let Some(audit) = self.audit.take() {
             audit.tell(self.told());
         }

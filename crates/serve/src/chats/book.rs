@@ -105,7 +105,8 @@ impl Book {
         let settings = stored("settings", &wanted.settings, limits::SETTINGS_BYTES)?;
         let mut connection = self.connection();
         let change = connection.transaction()?;
-        has_room(&change, caller, 0)?;
+        has_place(&change, caller)?;
+        has_room(&change, caller, settings.len() as i64)?;
         let now = now();
         let (_, id) = insert_chat(&change, caller, &wanted.title, &settings, (now, now))?;
         change.commit()?;
@@ -142,6 +143,7 @@ impl Book {
         }
         if let Some(settings) = wanted.settings {
             let settings = stored("settings", &settings, limits::SETTINGS_BYTES)?;
+            has_room(&change, caller, settings.len() as i64)?;
             change.execute("UPDATE chats SET settings = ?2 WHERE number = ?1", params![number, settings])?;
         }
         if let Some(leaf) = wanted.leaf {
@@ -167,7 +169,8 @@ impl Book {
         if count >= limits::MESSAGES {
             return Err(full(format!("a chat has at most {} messages; begin another", limits::MESSAGES)));
         }
-        has_room(&change, caller, wanted.content.len() as i64)?;
+        let more = stored("more", &wanted.more, limits::MORE_BYTES)?;
+        has_room(&change, caller, (wanted.content.len() + more.len()) as i64)?;
         if let Some(parent) = wanted.parent {
             is_of(&change, number, parent)?;
         }
@@ -202,6 +205,7 @@ impl Book {
         }
         if let Some(more) = wanted.more {
             let more = stored("more", &more, limits::MORE_BYTES)?;
+            has_room(&change, caller, more.len() as i64)?;
             change.execute("UPDATE messages SET more = ?2 WHERE id = ?1", params![at, more])?;
         }
         Ok(change.commit()?)
@@ -266,18 +270,25 @@ pub(super) fn insert_message(change: &Transaction<'_>, number: i64, message: &Me
     Ok(statement.insert(params![number, parent, role.name(), content, more, created])?)
 }
 
-/// Whether a caller may keep so many bytes more, and another chat.
+/// Whether a caller may keep another chat.
+pub(super) fn has_place(change: &Transaction<'_>, caller: &str) -> Result<(), Refusal> {
+    let mut statement = change.prepare_cached("SELECT count(*) FROM chats WHERE caller = ?1")?;
+    let chats: i64 = statement.query_row([caller], |row| row.get(0))?;
+    match chats >= limits::CHATS {
+        true => Err(full(format!("at most {} chats are kept; delete some", limits::CHATS))),
+        false => Ok(()),
+    }
+}
+
+/// Whether a caller may keep so many bytes more, in messages and settings.
 pub(super) fn has_room(change: &Transaction<'_>, caller: &str, bytes: i64) -> Result<(), Refusal> {
-    let mut statement =
-        change.prepare_cached("SELECT count(*), coalesce(sum(bytes), 0) FROM chats WHERE caller = ?1")?;
-    let (chats, kept): (i64, i64) = statement.query_row([caller], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if chats >= limits::CHATS && bytes == 0 {
-        return Err(full(format!("at most {} chats are kept; delete some", limits::CHATS)));
+    let mut statement = change
+        .prepare_cached("SELECT coalesce(sum(bytes + octet_length(settings)), 0) FROM chats WHERE caller = ?1")?;
+    let kept: i64 = statement.query_row([caller], |row| row.get(0))?;
+    match kept.saturating_add(bytes) > limits::CALLER_BYTES {
+        true => Err(full(format!("at most {} MiB of chats are kept; delete some", limits::CALLER_BYTES >> 20))),
+        false => Ok(()),
     }
-    if kept.saturating_add(bytes) > limits::CALLER_BYTES {
-        return Err(full(format!("at most {} MiB of chats are kept; delete some", limits::CALLER_BYTES >> 20)));
-    }
-    Ok(())
 }
 
 fn full(message: String) -> Refusal {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 
-use super::book::{Book, has_room, insert_chat, insert_message};
+use super::book::{Book, has_place, has_room, insert_chat, insert_message};
 use super::limits;
 use super::wire::now;
 use super::wire::{Found, Import, Imported, Message, check_title, stored};
@@ -79,9 +79,10 @@ impl Book {
         let change = connection.transaction()?;
         let mut ids = Vec::new();
         for chat in import.chats {
-            has_room(&change, caller, 0)?;
-            has_room(&change, caller, chat.tree.iter().map(|message| message.content.len() as i64).sum())?;
+            has_place(&change, caller)?;
             ids.push(import_chat(&change, caller, chat)?);
+            // What is too much is undone with the whole import.
+            has_room(&change, caller, 0)?;
         }
         change.commit()?;
         Ok(ids)

@@ -57,11 +57,6 @@ impl Account {
         Account { rate, tokens, in_flight, state: Mutex::new(state) }
     }
 
-    /// Are these its quotas?
-    pub fn has(&self, rate: Option<u64>, tokens: Option<u64>) -> bool {
-        (self.rate, self.tokens) == (rate, tokens)
-    }
-
     /// Counts a request, or refuses it.
     pub fn request(&self, now: Duration) -> Result<(), Refusal> {
         let mut state = self.lock();
@@ -118,6 +113,18 @@ impl Account {
         let unwritten = std::mem::replace(&mut state.unwritten, fresh);
         let some = |spent: &Use| spent.requests > 0 || spent.tokens > 0;
         state.earlier.take().into_iter().chain([unwritten]).filter(some).collect()
+    }
+
+    /// What could not be written down is to be written another time.
+    pub fn give_back(&self, spent: Spent) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let place = match spent.day == state.unwritten.day {
+            true => &mut state.unwritten,
+            false => state.earlier.get_or_insert(Use { day: spent.day, ..Use::default() }),
+        };
+        place.requests += spent.requests;
+        place.tokens += spent.tokens;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -181,6 +188,9 @@ mod tests {
         let wanted = [Use { day: 100, requests: 2, tokens: 139 }, Use { day: 101, requests: 1, tokens: 7 }];
         assert_eq!(account.take(), wanted);
         assert_eq!(account.take(), []);
+        wanted.into_iter().for_each(|spent| account.give_back(spent));
+        account.spend(1, at(DAY + 2));
+        assert_eq!(account.take(), [wanted[0], Use { tokens: 8, ..wanted[1] }]);
     }
 
     #[test]

@@ -151,16 +151,20 @@ impl Keeper {
             _ => return Ok(()),
         };
         let before = self.table.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for entry in &before {
-            for spent in entry.account.take() {
-                book.spend(&entry.record.id, spent)?;
-            }
-        }
+        // A revoked key must be seen also while nothing can be written.
         let version = book.version()?;
         if fresh || version != self.version {
             let after = read(book, &before)?;
             *self.table.write().unwrap_or_else(PoisonError::into_inner) = after;
             self.version = version;
+        }
+        for entry in &before {
+            for spent in entry.account.take() {
+                if let Err(error) = book.spend(&entry.record.id, spent) {
+                    entry.account.give_back(spent);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -172,7 +176,7 @@ fn read(book: &Book, before: &[Arc<Entry>]) -> Result<Vec<Arc<Entry>>, KeyError>
     let entries = book.all(now.as_secs() / 86_400)?.into_iter().map(|(digest, record, used)| {
         let key = &record.key;
         let old = before.iter().find(|entry| entry.record.id == record.id);
-        let same = old.filter(|entry| entry.account.has(key.rate, key.tokens)).map(|entry| entry.account.clone());
+        let same = old.map(|entry| entry.account.clone());
         let fresh = || Arc::new(Account::new((key.rate, key.tokens, key.in_flight), used, now));
         let account = same.unwrap_or_else(fresh);
         let caller = Caller { id: record.id.as_str().into(), name: key.name.as_str().into(), scopes: key.scopes };

@@ -7,6 +7,8 @@ use serde_json::Value;
 /// For how long a model stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
+    /// Until `/models/unload`, whatever requests say: what the program was started with.
+    Given,
     /// Until it is told to go.
     Forever,
     /// For so long after the last request.

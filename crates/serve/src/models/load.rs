@@ -96,7 +96,7 @@ impl Models {
             let idle = |entry: &&Entry| {
                 let owns = |other: &Entry| other.base.as_ref() == Some(&entry.model.served.name);
                 entry.base.is_none()
-                    && entry.keep != Keep::Forever
+                    && matches!(entry.keep, Keep::For(_))
                     && !entry.in_use()
                     && !inner.entries.iter().any(|other| owns(other) && inner.uses(other))
             };

@@ -44,7 +44,8 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     Ok(Json(teller.whole(sorted)).into_response())
 }
 
-fn tools(asked: &mut Asked) -> Result<Tools, Refusal> {
+/// The tools of a request, as `/v1/chat/completions` and `/v1/responses` have them.
+pub fn tools(asked: &mut Asked) -> Result<Tools, Refusal> {
     let tools = Tools {
         list: tools::read(asked.value("tools"))?,
         choice: tools::choice(asked.value("tool_choice"))?,

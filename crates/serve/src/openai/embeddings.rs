@@ -45,9 +45,12 @@ pub async fn vectors(
     }
     let texts = texts(input);
     let permit = model.door.admit(1)?;
-    let made = in_turn(model, move |served| served.work.embed(texts, truncate, normalize)).await?;
-    permit.took(made.tokens, 0);
-    Ok(made)
+    in_turn(model, move |served| {
+        let made = served.work.embed(texts, truncate, normalize)?;
+        permit.took(made.tokens, 0);
+        Ok(made)
+    })
+    .await
 }
 
 fn texts(input: &Value) -> Texts {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::models::Entry;
 use crate::refusal::Refusal;
+use crate::registry::decoded;
 use crate::state::Server;
 
 /// All models and adapters, and the models that can be loaded.
@@ -17,7 +18,7 @@ pub fn list(server: &Server) -> Response {
 
 /// The model that the path names.
 pub fn one(server: &Server, path: &str) -> Result<Response, Refusal> {
-    let name = path.strip_prefix("/v1/models/").unwrap_or_default().replace("%2F", "/").replace("%2f", "/");
+    let name = decoded(path.strip_prefix("/v1/models/").unwrap_or_default()).unwrap_or_default();
     if server.loadable().contains(&name) {
         return Ok(Json(named(server, &name)).into_response());
     }

@@ -216,7 +216,7 @@ async fn object(body: Body) -> Result<Value, Refused> {
 }
 
 /// A path without its `%` codes; none where they are wrong or make no text.
-fn decoded(path: &str) -> Option<String> {
+pub fn decoded(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
     while let Some(byte) = rest.next() {

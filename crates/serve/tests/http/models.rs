@@ -97,6 +97,13 @@ fn a_model_goes_when_it_is_told_to_or_its_time_is_over() {
     assert_eq!(post(host.address, "/api/generate", &brief).status, 200);
     host.wait("its time is over", |host| running(host) == ["starter"]);
     assert_eq!(load(json!({"model": "two", "keep_alive": "soon"})).status, 400);
+    // What the program was started with stays, whatever a request says.
+    let brief = json!({"model": "starter", "prompt": "Hello!", "stream": false, "keep_alive": 0});
+    assert_eq!(post(host.address, "/api/generate", &brief).status, 200);
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(running(&host), ["starter"]);
+    assert_eq!(post(host.address, "/models/unload", &json!({"model": "starter"})).status, 200);
+    assert!(running(&host).is_empty());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, json};
 
 use super::chat::takes;
+use super::chat::tools;
 use crate::ask::{self, Wanted, collect};
 use crate::fields::Asked;
 use crate::refusal::Refusal;
@@ -18,7 +19,6 @@ use crate::shape::{self, Shaped};
 use crate::state::Server;
 use crate::talk::{self, Sorted, Turn};
 use crate::telling::tell;
-use crate::tools::{self, Tools};
 use told::{Told, What};
 
 /// Answers an input.
@@ -46,11 +46,7 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
             false => asked.unused.push("reasoning.effort".to_owned()),
         }
     }
-    let tools = Tools {
-        list: tools::read(asked.value("tools"))?,
-        choice: tools::choice(asked.value("tool_choice"))?,
-        single: asked.value("parallel_tool_calls").is_some_and(|value| value == false),
-    };
+    let tools = tools(asked)?;
     let messages = read::messages(asked.text("instructions"), asked.needed("input")?)?;
     let what = What::new(&model.served.name, asked, &wanted);
     let begun = talk::begin(server, &model, wanted, Turn { messages, tools, inputs }).await?;

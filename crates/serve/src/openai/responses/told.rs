@@ -74,7 +74,6 @@ impl Told {
                 "input_tokens": usage.prompt_tokens, "output_tokens": usage.new_tokens,
                 "total_tokens": usage.prompt_tokens + usage.new_tokens,
                 "input_tokens_details": {"cached_tokens": usage.cached_tokens},
-                "output_tokens_details": {"reasoning_tokens": 0},
             })
         });
         let mut response = json!({
