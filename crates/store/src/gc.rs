@@ -1,6 +1,7 @@
 //! Garbage: what nobody will finish or use. Partial downloads, temporary files, folders that were being removed, blobs
 //! that nothing names, and names of one's own whose files are gone. What is younger than a day may be in use by another
-//! program and stays, unless asked.
+//! program and stays, unless asked; a download of a process that lives stays in any case, with the blobs that it has
+//! fetched and not named yet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use pasture_files::durable::{self, Fs};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::ledger::Ledger;
+use crate::pull::partial;
 use crate::repository::{self, Repository, below, entries, is_leftover};
 use crate::{Origin, Place, ollama, remove};
 
@@ -88,7 +90,7 @@ pub fn leftovers(environment: &Environment, age: Duration) -> Result<Vec<Leftove
         left.dedup_by(|one, next| one.0 == next.0);
         found.extend(left.into_iter().map(|(path, name, _)| of(path, &name, Origin::Own)));
     }
-    found.retain(|left| is_old(&left.path, age));
+    found.retain(|left| !partial::is_in_use(&left.path) && is_old(&left.path, age));
     found.extend(dangling(environment)?);
     Ok(found)
 }
@@ -96,7 +98,7 @@ pub fn leftovers(environment: &Environment, age: Duration) -> Result<Vec<Leftove
 fn of(path: PathBuf, name: &str, origin: Origin) -> Leftover {
     let kind = match name {
         _ if name.ends_with(repository::REMOVING) => Kind::Removing,
-        _ if name.ends_with(".part") => Kind::Temporary,
+        _ if name.starts_with('.') && name.ends_with(".part") => Kind::Temporary,
         _ => Kind::Partial,
     };
     Leftover { bytes: repository::size(&path), path, kind, origin }
@@ -106,6 +108,10 @@ fn of_repository(path: &Path, found: &mut Vec<Leftover>) -> Result<()> {
     let repository = Repository::read(path)?;
     let leftovers = repository.leftovers.iter();
     found.extend(leftovers.map(|left| of(left.path.clone(), &left.name, Origin::HuggingFace)));
+    // Names come last: what such a process has fetched is named when all of it is there.
+    if repository.leftovers.iter().any(|left| partial::is_in_use(&left.path)) {
+        return Ok(());
+    }
     let needed = repository.needed_without(&|_, _| false);
     let unnamed = repository.blobs.iter().filter(|blob| !needed.contains(blob.name.as_str()));
     found.extend(unnamed.map(|blob| Leftover {
@@ -128,8 +134,14 @@ fn of_folder(place: &Place, found: &mut Vec<Leftover>) {
 
 /// Partial downloads and, where every manifest can be read, blobs that none names.
 fn of_ollama(root: &Path, found: &mut Vec<Leftover>) {
-    let named = ollama::all_digests(root, None).ok().filter(|_| root.join("manifests").is_dir());
-    for (path, name, metadata) in entries(&root.join("blobs")) {
+    let blobs = entries(&root.join("blobs"));
+    let is_free = !blobs.iter().any(|(path, ..)| partial::is_in_use(path));
+    let named = ollama::all_digests(root, None).ok().filter(|_| is_free && root.join("manifests").is_dir());
+    for (path, name, metadata) in blobs {
+        if partial::is_partial(&name) || is_leftover(&name) {
+            found.push(of(path, &name, Origin::Ollama));
+            continue;
+        }
         let digest = name.strip_prefix("sha256-").and_then(|digits| crate::Digest::parse_hex(digits).ok());
         let kind = match digest {
             _ if !metadata.is_file() => continue,
@@ -156,9 +168,13 @@ fn dangling(environment: &Environment) -> Result<Vec<Leftover>> {
     Ok(gone.map(row).collect())
 }
 
+/// By the latest change of it, or of anything in it: writing into a file does not touch the folder.
 fn is_old(path: &Path, age: Duration) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|time| SystemTime::now().duration_since(time).unwrap_or_default() >= age)
+    let inside = below(path).into_iter().map(|(_, metadata)| metadata);
+    let times = fs::symlink_metadata(path).into_iter().chain(inside).map(|metadata| metadata.modified());
+    let times: std::io::Result<Vec<SystemTime>> = times.collect();
+    let latest = times.ok().and_then(|times| times.into_iter().max());
+    latest.is_some_and(|time| SystemTime::now().duration_since(time).unwrap_or_default() >= age)
 }
 
 /// Removes leftovers. What is gone meanwhile is no fault.

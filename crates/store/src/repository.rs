@@ -10,6 +10,7 @@ use pasture_files::folder::{is_plain, read_file};
 use pasture_files::size::Size;
 
 use crate::error::Result;
+use crate::pull::partial;
 
 /// Entries of one repository that are looked at.
 const ENTRIES_MAX: usize = 1 << 20;
@@ -62,10 +63,9 @@ impl Repository {
     pub fn read(path: &Path) -> Result<Repository> {
         let mut found = Repository { path: path.to_owned(), ..Repository::default() };
         for (path, name, metadata) in entries(&path.join("blobs")) {
-            let blob = Blob { path, bytes: metadata.len(), name };
-            match is_leftover(&blob.name) {
-                true => found.leftovers.push(blob),
-                false => found.blobs.push(blob),
+            match is_leftover(&name) || partial::is_partial(&name) {
+                true => found.leftovers.push(Blob { bytes: size(&path), path, name }),
+                false => found.blobs.push(Blob { path, bytes: metadata.len(), name }),
             }
         }
         for (path, metadata) in below(&path.join("refs")) {

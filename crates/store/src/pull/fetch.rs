@@ -11,7 +11,7 @@ use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use super::error::{Error, Result};
 use super::http::Client;
 use super::mend;
-use super::partial::Partial;
+use super::partial::{BAD, Partial};
 use super::ranges::{Ranges, Source};
 use super::workers;
 
@@ -158,7 +158,7 @@ fn fetch(
     let left = Partial::left(room.blobs, room.name, source.size);
     has_space(room.blobs, source.size.saturating_sub(left))?;
     let blob = room.blobs.join(room.name);
-    let bad = room.blobs.join(format!("{}.bad", room.name));
+    let bad = room.blobs.join(format!("{}{BAD}", room.name));
     let mut partial = Partial::open(room.blobs, room.name, source.size)?;
     watch(Step::Begins(partial.done.count()));
     let ranges = Ranges::new(client, source);

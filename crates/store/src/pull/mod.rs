@@ -10,7 +10,7 @@ mod images;
 mod listing;
 mod mend;
 mod network;
-mod partial;
+pub(crate) mod partial;
 mod ranges;
 mod search;
 mod spans;

@@ -17,6 +17,10 @@ use super::spans::Spans;
 
 const DATA: &str = "data";
 const LOG: &str = "log";
+/// How the names of folders end.
+const PART: &str = ".part";
+/// How the name of a file ends that proved damaged.
+pub(crate) const BAD: &str = ".bad";
 const LOG_BYTES_MAX: Size = Size::new(32 << 20);
 /// Where processes cannot be asked for, a folder that nobody wrote to for so long belongs to a dead one.
 const IDLE: Duration = Duration::from_secs(600);
@@ -37,7 +41,7 @@ pub(crate) struct Partial {
 impl Partial {
     /// Goes on where a dead process ended, or begins.
     pub fn open(blobs: &Path, digest: &str, size: u64) -> Result<Partial> {
-        let own = blobs.join(format!("{digest}.{}.part", owner()));
+        let own = blobs.join(format!("{digest}.{}{PART}", owner()));
         let adopted = abandoned(blobs, digest)
             .into_iter()
             .find(|old| File::open(old).is_ok_and(|handle| durable::publish(&handle, old, &own).is_ok()));
@@ -116,10 +120,28 @@ impl Drop for Partial {
     fn drop(&mut self) {
         let digest = self.folder.file_name().and_then(|name| name.to_str()?.split('.').next()).map(str::to_owned);
         if let (false, Some(digest), Ok(handle)) = (self.settled, digest, File::open(&self.folder)) {
-            let free = self.folder.with_file_name(format!("{digest}.0-{}-{}.part", std::process::id(), count()));
+            let free = self.folder.with_file_name(format!("{digest}.0-{}-{}{PART}", std::process::id(), count()));
             let _ = durable::publish(&handle, &self.folder, &free);
         }
     }
+}
+
+/// Whether a name beside blobs is that of a file which is being fetched, or of one that proved damaged.
+pub(crate) fn is_partial(name: &str) -> bool {
+    owner_of(name).is_some() || name.ends_with(BAD)
+}
+
+/// Whether what has such a name belongs to a process that lives.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    let owner = path.file_name().and_then(|name| owner_of(name.to_str()?));
+    owner.is_some_and(|owner| is_alive(owner, path))
+}
+
+/// The owner in the name of a partial folder, as [`owner`] writes it.
+fn owner_of(name: &str) -> Option<&str> {
+    let (digest, owner) = name.strip_suffix(PART)?.split_once('.')?;
+    let numbers = owner.split('-').filter(|part| part.parse::<u64>().is_ok()).count();
+    (!digest.is_empty() && numbers == 3 && owner.matches('-').count() == 2).then_some(owner)
 }
 
 fn line(checked: bool, (from, to): (u64, u64)) -> String {
@@ -155,7 +177,7 @@ fn abandoned(blobs: &Path, digest: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(digest)?.strip_prefix('.')?.strip_suffix(".part"));
+        let owner = name.to_str().and_then(|name| name.strip_prefix(digest)?.strip_prefix('.')?.strip_suffix(PART));
         let Some(owner) = owner.filter(|owner| !is_alive(owner, &entry.path())) else { continue };
         match entry.path().join(DATA).is_file() {
             true => found.push((fs::metadata(entry.path().join(LOG)).map_or(0, |log| log.len()), entry.path())),
@@ -230,5 +252,12 @@ mod tests {
         let here = Path::new("none");
         assert!(is_alive(&owner(), here));
         assert!(!is_alive(&format!("{}-1-0", std::process::id()), here));
+        assert!(is_in_use(&here.join(format!("ab.{}.part", owner()))));
+        for name in ["ab.0-1-0.part", "ab.bad"] {
+            assert!(is_partial(name) && !is_in_use(Path::new(name)), "{name}");
+        }
+        for name in ["ab", ".ab.1.0.part", "ab.1-2.part", "ab.x-1-2.part", ".1-2-3.part"] {
+            assert!(!is_partial(name), "{name}");
+        }
     }
 }

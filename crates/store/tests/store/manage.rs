@@ -115,6 +115,12 @@ fn leftovers_are_found_by_kind_and_nothing_else() {
     machine.write(format!("ollama/blobs/sha256-{}-partial-0", "7".repeat(64)), b"half");
     machine.write(format!("ollama/blobs/sha256-{}", "7".repeat(64)), b"unnamed");
     machine.write("data/.ledger.1.0.part", b"");
+    // Downloads of a dead process, in the form of our own.
+    let digits = "8".repeat(64);
+    machine.write(format!("{hub}/blobs/{digits}.0-1-0.part/data"), b"half of it");
+    machine.write(format!("{hub}/blobs/{digits}.bad"), b"damaged");
+    machine.write(format!("ollama/blobs/sha256-{digits}.0-1-0.part/data"), b"half of it");
+    machine.write(format!("ollama/blobs/sha256-{digits}.bad"), b"damaged");
     let ours = machine.write("data/models/gone.gguf", b"GGUF");
     machine.copy(ours.to_str().unwrap(), "mine").unwrap();
     fs::remove_file(ours).unwrap();
@@ -124,16 +130,32 @@ fn leftovers_are_found_by_kind_and_nothing_else() {
     assert_eq!(
         [Kind::Partial, Kind::Temporary, Kind::Removing, Kind::Unnamed, Kind::Dangling("mine".into())]
             .map(|kind| count(&kind)),
-        [2, 2, 1, 2, 1],
+        [6, 2, 1, 2, 1],
         "{found:?}"
     );
     let used = usage::usage(&machine.environment).unwrap();
-    assert_eq!(used.iter().map(|usage| usage.leftovers).sum::<u64>(), 4 + 11 + 4 + 4 + 7);
+    assert_eq!(used.iter().map(|usage| usage.leftovers).sum::<u64>(), 4 + 11 + 4 + 4 + 7 + 2 * (10 + 7));
     let before = machine.names();
     gc::collect(&Disk, &machine.environment, &found).unwrap();
     assert_eq!(gc::leftovers(&machine.environment, Duration::ZERO).unwrap(), []);
     assert_eq!(machine.names(), before);
     assert!(machine.faults(None).is_empty());
+}
+
+#[test]
+fn a_download_that_is_running_stays_with_what_it_has_fetched() {
+    let machine = Machine::full();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let began = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
+    let (digits, owner) = ("8".repeat(64), format!("{}-{began}-0", std::process::id()));
+    for (blobs, prefix) in [(".cache/huggingface/hub/models--a--one/blobs", ""), ("ollama/blobs", "sha256-")] {
+        machine.write(format!("{blobs}/{prefix}{digits}.{owner}.part/data"), b"half of it");
+        machine.write(format!("{blobs}/{prefix}{}", "7".repeat(64)), b"fetched, and named in the end");
+    }
+    assert_eq!(gc::leftovers(&machine.environment, Duration::ZERO).unwrap(), []);
+    machine.write(format!(".cache/huggingface/hub/models--a--one/blobs/{digits}.0-1-0.part/data"), b"young");
+    assert_eq!(gc::leftovers(&machine.environment, Duration::ZERO).unwrap().len(), 1);
+    assert_eq!(gc::leftovers(&machine.environment, gc::AGE).unwrap(), []);
 }
 
 #[test]
