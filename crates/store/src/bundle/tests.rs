@@ -86,7 +86,14 @@ mod cases {
         let found = crate::resolve_in(&environment, "one").unwrap();
         assert_eq!((found.origin, found.path), (crate::Origin::Bundle, place.path("data/works/one")));
         assert!(crate::list_in(&environment).unwrap().iter().any(|found| found.name == "other"));
-        for name in ["two", "../works/one", "one.partial", ""] {
+        // What a run that was interrupted left, and a removal.
+        for left in ["one.partial", ".one.1.removing"] {
+            let folder = place.path("data/works").join(left);
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(place.path("data/works/one/.bundle"), folder.join(".bundle")).unwrap();
+        }
+        assert_eq!(names(&environment), ["one", "other"]);
+        for name in ["two", "../works/one", "one.partial", ".one.1.removing", ""] {
             assert_eq!(find(&environment, name), None, "{name:?}");
         }
     }

@@ -15,6 +15,7 @@ use super::{Bundle, Piece, Work, wrong};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::name::is_name;
+use crate::repository::is_leftover;
 
 /// The file in a work's folder that says which bundle it came from.
 const MARK: &str = ".bundle";
@@ -49,7 +50,9 @@ fn mark(folder: &Path) -> (String, String) {
 
 /// An unpacked work of that name: what a model is opened by.
 pub fn find(environment: &Environment, name: &str) -> Option<PathBuf> {
-    let folder = environment.data()?.join(WORKS).join(Some(name).filter(|name| is_name(name))?);
+    // A folder that is being filled or removed has a mark too.
+    let name = Some(name).filter(|name| is_name(name) && !is_leftover(name))?;
+    let folder = environment.data()?.join(WORKS).join(name);
     let (bundle, file) = mark(&folder);
     match file.as_str() {
         _ if bundle.is_empty() => None,
