@@ -8,6 +8,7 @@ use crate::{Origin, Place};
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
+    hugging_face: Option<PathBuf>,
     hub: Option<PathBuf>,
     ollama: Vec<PathBuf>,
     lm_studio: Vec<PathBuf>,
@@ -50,7 +51,8 @@ impl Environment {
             let folders = std::env::split_paths(&list).filter(|folder| !folder.as_os_str().is_empty());
             folders.map(|folder| expanded(folder.into_os_string(), &home)).collect()
         });
-        Environment { hub, ollama, lm_studio, folders: folders.unwrap_or_default(), data, aliases }
+        let hugging_face = hugging_face();
+        Environment { hugging_face, hub, ollama, lm_studio, folders: folders.unwrap_or_default(), data, aliases }
     }
 
     /// The folders that are searched, in their order.
@@ -72,6 +74,11 @@ impl Environment {
         self.aliases.as_deref()
     }
 
+    /// Hugging Face's home folder, where the token is; the cache may be elsewhere.
+    pub(crate) fn hugging_face(&self) -> Option<&Path> {
+        self.hugging_face.as_deref()
+    }
+
     pub(crate) fn hub(&self) -> Option<&Path> {
         self.hub.as_deref()
     }
@@ -82,7 +89,7 @@ impl Environment {
 }
 
 /// A leading `~` is the home folder, as Python's reader of these variables has it.
-fn expanded(value: OsString, home: &Option<PathBuf>) -> PathBuf {
+pub(crate) fn expanded(value: OsString, home: &Option<PathBuf>) -> PathBuf {
     let path = PathBuf::from(value);
     match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),

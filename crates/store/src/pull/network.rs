@@ -10,7 +10,7 @@ use pasture_files::size::Size;
 
 use super::error::{Error, Result};
 use super::url::Url;
-use crate::environment::Environment;
+use crate::environment::{Environment, expanded};
 
 /// The hub that is meant where nothing else is said.
 const HUB: &str = "https://huggingface.co";
@@ -84,11 +84,8 @@ impl Network {
         let is_set = |name: &str| {
             text(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
         };
-        let hugging_face = environment.hub().and_then(|hub| {
-            let home = text("HF_HOME").map(PathBuf::from);
-            home.or_else(|| Some(hub.parent()?.to_owned()))
-        });
-        let path = text("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(hugging_face?.join("token")));
+        let file = |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| expanded(value, &home));
+        let path = file("HF_TOKEN_PATH").or_else(|| Some(environment.hugging_face()?.join("token")));
         let token = match first(&["HF_TOKEN", "HF_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
             Some(token) => Some(token),
             None if is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") => None,
@@ -105,7 +102,7 @@ impl Network {
                     .map(|text| text.split(',').map(|host| host.trim().to_owned()).collect())
                     .unwrap_or_default(),
             },
-            certificates: text("SSL_CERT_FILE").map(PathBuf::from),
+            certificates: file("SSL_CERT_FILE"),
             patience: Patience::default(),
             locks: true,
             environment,
@@ -156,7 +153,16 @@ mod tests {
         check(&[("HF_TOKEN", " given ")], Some("given"));
         check(&[("HF_TOKEN_PATH", &other)], Some("other"));
         check(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], None);
+        check(&[("HF_TOKEN_PATH", "~/other")], Some("other"));
         check(&[("HF_HOME", "/nowhere")], None);
+        // A file of that name beside a cache elsewhere is not Hugging Face's.
+        std::fs::write(home.path().join("token"), "foreign").unwrap();
+        let cache = home.path().join("cache").to_string_lossy().into_owned();
+        check(&[("HF_HUB_CACHE", &cache)], Some("kept"));
+        check(&[("HUGGINGFACE_HUB_CACHE", &cache)], Some("kept"));
+        check(&[("HF_HUB_CACHE", &cache), ("HF_HOME", "~")], Some("foreign"));
+        let found = network(&[("SSL_CERT_FILE", "~/ca.pem")], home.path()).unwrap();
+        assert_eq!(found.certificates, Some(home.path().join("ca.pem")));
     }
 
     #[test]
