@@ -238,6 +238,25 @@ fn embed_says_what_it_lacks_and_gives_one_object() {
     check(&[], &cut, 0, "\"tokens\":[2]", "");
 }
 
+#[test]
+fn the_folder_of_data_is_one_for_all_that_is_kept_there() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let run = |arguments: &[&str]| {
+        let output = pasture_with(folder.path(), &[("PASTURE_HOME", "~/p")], arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(&["keys", "add", "anna"]);
+    std::fs::write(folder.path().join("a.toml"), "base = \"starter\"\n").expect("a file can be written");
+    run(&["create", "mine", "-f", "a.toml"]);
+    let there = |name: &str| folder.path().join("p").join(name).is_file();
+    assert!(there("keys.sqlite") && there("assistants/mine.toml"));
+    let removed = "\"removed\":true";
+    assert!(!run(&["rm", "mine", "--dry-run", "--json"]).contains(removed) && there("assistants/mine.toml"));
+    assert!(run(&["rm", "mine", "--yes", "--json"]).contains(removed) && !there("assistants/mine.toml"));
+    assert!(!folder.path().join("~").exists());
+}
+
 /// A committed mixture of two layers with four experts each, two of them for a token.
 const MIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/text/mixtral");
 

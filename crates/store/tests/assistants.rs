@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use pasture_store::assistant::{self, Assistant, part_of};
-use pasture_store::{Environment, Error, Origin};
+use pasture_store::{Environment, Error, Origin, remove};
 use serde_json::{Value, json};
 
 const WHOLE: &str = r####"
@@ -85,8 +85,10 @@ fn what_is_kept_is_what_was_read() {
     let found = pasture_store::resolve_in(&environment, "pirate").unwrap();
     assert_eq!((found.origin, found.format), (Origin::Assistant, "assistant"));
     assert_eq!(pasture_store::list_in(&environment).unwrap(), [found]);
-    assert!(assistant::remove(&environment, "pirate").unwrap());
-    assert!(!assistant::remove(&environment, "pirate").unwrap());
+    let plan = remove::plan(&environment, "pirate").unwrap();
+    assert_eq!((plan.frees, plan.stays.len()), (fs::metadata(&path).unwrap().len(), 0));
+    remove::carry_out(&pasture_files::durable::Disk, &environment, &plan).unwrap();
+    assert!(matches!(remove::plan(&environment, "pirate"), Err(Error::NotFound { .. })));
     assert_eq!(assistant::names(&environment), [""; 0]);
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::Args;
 use pasture_files::durable::Disk;
 use pasture_store::remove::{self, Removal};
-use pasture_store::{Environment, assistant, gc, lock};
+use pasture_store::{Environment, gc, lock};
 use serde_json::json;
 
 use crate::exit::{Failure, Status};
@@ -47,38 +47,33 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Status::Usage, what));
     }
     for name in &arguments.names {
-        if assistant::names(&environment).contains(name) {
-            forget(&environment, name, arguments)?;
-            continue;
-        }
         let plan = remove::plan(&environment, name)?;
-        tell(&plan, arguments)?;
-        if arguments.dry_run || (asks && !agreed(name)?) {
+        if arguments.dry_run {
+            tell(&plan, arguments)?;
             continue;
         }
-        let _held = lock::alone(&environment)?;
+        if asks {
+            tell(&plan, arguments)?;
+            if !agreed(name)? {
+                continue;
+            }
+        }
+        let held = lock::alone(&environment)?;
         gc::finish_removals(&Disk, &environment)?;
         if remove::plan(&environment, name)? != plan {
             let what = format!("{name:?} has changed since it was looked at: nothing was removed");
             return Err(Failure::new(Status::Failed, what).hint("try again".to_owned()));
         }
         remove::carry_out(&Disk, &environment, &plan)?;
+        drop(held);
+        if !asks {
+            tell(&plan, arguments)?;
+        }
     }
     Ok(())
 }
 
-/// An assistant is one small file; what it was made of stays.
-fn forget(environment: &Environment, name: &str, arguments: &Arguments) -> Result<(), Failure> {
-    let bytes = assistant::path(environment, name)?.metadata()?.len();
-    let mut plan = Removal::default();
-    (plan.name, plan.frees) = (name.to_owned(), bytes);
-    tell(&plan, arguments)?;
-    if !arguments.dry_run && (arguments.yes || agreed(name)?) {
-        assistant::remove(environment, name)?;
-    }
-    Ok(())
-}
-
+/// What goes and what stays: before it does where somebody is asked, or nothing is done; afterwards otherwise.
 fn tell(plan: &Removal, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         let stays: Vec<_> = plan

@@ -186,11 +186,3 @@ pub fn save(environment: &Environment, name: &str, assistant: &Assistant) -> Res
     durable::write_file(&path, |sink| sink.put(text.as_bytes()))?;
     Ok(path)
 }
-
-/// Forgets an assistant; its base and adapters stay. False where there is none of that name.
-pub fn remove(environment: &Environment, name: &str) -> Result<bool> {
-    let path = path(environment, name)?;
-    let there = path.is_file();
-    durable::remove(&path)?;
-    Ok(there)
-}

@@ -14,30 +14,53 @@ use crate::{Found, Origin, ollama, resolve_in};
 
 pub(super) fn plan(environment: &Environment, text: &str) -> Result<Removal> {
     let works = Ledger::existing_in(environment)?.map(|ledger| ledger.works()).transpose()?.unwrap_or_default();
-    if let Some(work) = works.iter().find(|work| work.name == text) {
-        return Ok(own(environment, work, &works));
-    }
-    let found = match resolve_in(environment, text) {
-        // A repository with several models, or whose files are damaged, can be removed all the same.
-        Err(Error::Ambiguous { .. } | Error::Unusable { .. }) => None,
-        found => Some(found?),
-    };
-    let name = match &found {
-        Some(found) if found.origin == Origin::Path => {
-            let what = "a path is no name: delete the file yourself, if you mean it";
-            return Err(Error::BadName { name: text.to_owned(), what: what.into() });
-        }
-        Some(found) => Name::parse(&found.name)?,
-        None => Name::parse(text)?,
-    };
-    let removal = match found.as_ref().map(|found| found.origin) {
-        Some(Origin::Ollama) => ollama_model(environment, &name)?,
-        Some(Origin::LmStudio | Origin::Folder) => files(found.as_ref().expect("it has an origin"), &name),
-        Some(Origin::Bundle) => bundle(environment, &name),
-        _ => hub_model(environment, &name, found.as_ref())?,
+    let removal = match mine(environment, text) {
+        Some(path) => assistant(text, path),
+        None => match works.iter().find(|work| work.name == text) {
+            Some(work) => return Ok(own(environment, work, &works)),
+            None => elsewhere(environment, text)?,
+        },
     };
     refuse_needed(&removal, &works)?;
     Ok(removal)
+}
+
+/// The file of the assistant that a name means; an unpacked work of that name comes first.
+fn mine(environment: &Environment, text: &str) -> Option<PathBuf> {
+    let path = crate::assistant::path(environment, text).ok()?;
+    (path.is_file() && crate::bundle::find(environment, text).is_none()).then_some(path)
+}
+
+/// An assistant is one small file; what it was made of stays.
+fn assistant(name: &str, path: PathBuf) -> Removal {
+    let frees = freed(&path);
+    Removal { name: name.to_owned(), steps: vec![Action::File(path)], stays: Vec::new(), frees }
+}
+
+/// A model of a cache or a folder.
+fn elsewhere(environment: &Environment, text: &str) -> Result<Removal> {
+    let found = match resolve_in(environment, text) {
+        // A repository with several models, or whose files are damaged, can be removed all the same.
+        Err(fault @ (Error::Ambiguous { .. } | Error::Unusable { .. })) => {
+            let name = Name::parse(text.strip_prefix("hf:").unwrap_or(text))?;
+            let folder = environment.hub().zip(name.hub_folder()).map(|(hub, folder)| hub.join(folder));
+            let is_whole = name.part.is_none() && folder.is_some_and(|folder| folder.is_dir());
+            return if is_whole { hub_model(environment, &name, None) } else { Err(fault) };
+        }
+        found => found?,
+    };
+    if found.origin == Origin::Path {
+        let what = "a path is no name: delete the file yourself, if you mean it";
+        return Err(Error::BadName { name: text.to_owned(), what: what.into() });
+    }
+    let name = Name::parse(&found.name)?;
+    match found.origin {
+        Origin::Assistant => Ok(assistant(&found.name, found.path)),
+        Origin::Ollama => ollama_model(environment, &name),
+        Origin::LmStudio | Origin::Folder => Ok(files(&found, &name)),
+        Origin::Bundle => Ok(bundle(environment, &name)),
+        _ => hub_model(environment, &name, Some(&found)),
+    }
 }
 
 /// Names of one's own that would lose their files.

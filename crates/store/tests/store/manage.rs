@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pasture_files::durable::Disk;
 use pasture_store::gc::{self, Kind};
-use pasture_store::{remove, usage};
+use pasture_store::{Error, remove, usage};
 
 use crate::machine::{Machine, ONE, TWO};
 
@@ -53,6 +53,22 @@ fn what_another_name_or_program_needs_stays() {
     assert!(plan.stays[0].why.contains("another program"));
     assert!(machine.hub_blob("a--one", b"weights 2!").exists());
     assert!(!machine.hub().join(format!("models--a--one/snapshots/{TWO}")).exists());
+}
+
+#[test]
+fn a_name_that_cannot_be_removed_says_why() {
+    let machine = Machine::full();
+    machine.write("folder/many/x-Q4_0.gguf", b"GGUF four");
+    machine.write("folder/many/x-Q8_0.gguf", b"GGUF eight");
+    machine.revision("c--two", ONE, &[("x.gguf", b"GGUF c")]);
+    machine.reference("c--two", "main", ONE);
+    for (name, wanted) in [("many", "x-Q4_0"), ("b/two:Q", "x-Q4_0"), ("two", "b/two")] {
+        let fault = remove::plan(&machine.environment, name).unwrap_err();
+        assert!(!matches!(fault, Error::NotFound { .. }), "{name}: {fault}");
+        assert!(fault.to_string().contains(wanted), "{name}: {fault}");
+    }
+    assert_eq!(machine.remove("hf:b/two").frees, 19);
+    assert_eq!(machine.remove("hf:c/two").frees, 6);
 }
 
 #[test]
