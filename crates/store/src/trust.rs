@@ -137,7 +137,7 @@ impl Keys {
         }
         let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
         let made = made.map_err(|_| Error::Key { what: "the system gives no random numbers for a key".into() })?;
-        self.make_folder()?;
+        crate::durable::folder(&self.folder)?;
         let path = self.folder.join(PRIVATE);
         write_private(&path, made.as_ref())?;
         let signer = self.own()?.ok_or_else(|| Error::Key { what: "the key that was made is gone".into() })?;
@@ -228,20 +228,15 @@ impl Keys {
         let row = |there: &Trusted| Row { name: there.name.clone(), key: there.key.to_string() };
         let list = List { key: list.iter().map(row).collect() };
         let text = toml::to_string(&list).expect("names and keys are TOML");
-        self.make_folder()?;
+        crate::durable::folder(&self.folder)?;
         Ok(durable::write_file(&self.folder.join(LIST), |sink| sink.put(text.as_bytes()))?)
-    }
-
-    fn make_folder(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.folder).map_err(|fault| pasture_files::Error::write(&self.folder, fault).into())
     }
 }
 
 /// Writes a file that only its owner reads, from its first byte on.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
-    let (mut file, temporary) = durable::create_beside(path)?;
-    let mut put = || -> std::io::Result<()> {
+    let put = |file: &mut std::fs::File| -> std::io::Result<()> {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -249,8 +244,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         }
         file.write_all(bytes)
     };
-    put().map_err(|fault| pasture_files::Error::write(path, fault))?;
-    Ok(durable::publish(&file, &temporary, path)?)
+    crate::durable::write(path, |file| put(file).map_err(|fault| pasture_files::Error::write(path, fault).into()))
 }
 
 #[cfg(test)]

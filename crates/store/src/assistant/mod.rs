@@ -180,7 +180,7 @@ pub fn names(environment: &Environment) -> Vec<String> {
 pub fn save(environment: &Environment, name: &str, assistant: &Assistant) -> Result<PathBuf> {
     let path = path(environment, name)?;
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?;
+        crate::durable::folder(folder)?;
     }
     let text = assistant.to_toml();
     durable::write_file(&path, |sink| sink.put(text.as_bytes()))?;

@@ -81,7 +81,7 @@ impl Bundle {
     /// # Errors
     /// The first piece that is not what was packed, a folder that is taken, or what the system refuses.
     pub fn unpack(&self, to: &Path, progress: Progress<'_>) -> Result<Vec<Unpacked>> {
-        make(to)?;
+        crate::durable::folder(to)?;
         let (all, mut done) = (self.byte_count(), 0);
         // What cannot be is told before anything is written.
         for work in &self.manifest.works {
@@ -130,7 +130,7 @@ impl Bundle {
         if mark(&partial).0 != self.digest && partial.exists() {
             remove_folder(&partial)?;
         }
-        make(&partial)?;
+        crate::durable::folder(&partial)?;
         sweep(&partial)?;
         let opens = work.file.as_deref().unwrap_or_default();
         durable::write_file(&partial.join(MARK), |sink| sink.put(format!("{}\n{opens}\n", self.digest).as_bytes()))?;
@@ -149,7 +149,7 @@ impl Bundle {
     /// Writes one piece, unless it is there and right.
     fn piece(&self, piece: &Piece, path: &Path, count: &mut dyn FnMut(u64)) -> Result<()> {
         if let Some(folder) = path.parent() {
-            make(folder)?;
+            crate::durable::folder(folder)?;
         }
         let whole = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == piece.bytes);
         if whole && digest(path)? == piece.sha256 {
@@ -195,10 +195,6 @@ fn sweep(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn make(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault).into())
 }
 
 fn remove_folder(folder: &Path) -> Result<()> {

@@ -48,7 +48,7 @@ impl Cached {
             let reference = self.root.join("refs").join(revision);
             let is_same = fs::read_to_string(&reference).is_ok_and(|text| text == commit);
             if !is_same {
-                folder_of(&reference)?;
+                crate::durable::folder(reference.parent().unwrap_or(&reference))?;
                 durable::write_file(&reference, |sink| sink.put(commit.as_bytes()))?;
             }
         }
@@ -56,17 +56,11 @@ impl Cached {
     }
 }
 
-fn folder_of(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    Ok(fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?)
-}
-
 /// Makes a link, durably; what is in its place is replaced.
 fn place(link: &Path, target: &Path) -> Result<()> {
     if fs::read_link(link).is_ok_and(|to| to == target) {
         return Ok(());
     }
-    folder_of(link)?;
-    durable::link_on(&durable::Disk, target, link)?;
-    Ok(())
+    crate::durable::folder(link.parent().unwrap_or(link))?;
+    Ok(crate::durable::link(target, link)?)
 }

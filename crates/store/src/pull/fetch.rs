@@ -14,6 +14,7 @@ use super::mend;
 use super::partial::{BAD, Partial};
 use super::ranges::{Ranges, Source};
 use super::workers;
+use crate::durable;
 
 /// How often a process looks whether another has finished.
 const LOOK: Duration = Duration::from_millis(50);
@@ -114,7 +115,7 @@ pub(crate) fn file(
         return Ok(());
     }
     for folder in [room.blobs, room.locks] {
-        fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?;
+        durable::folder(folder)?;
     }
     let lock = if client.network.locks { Some(claim(room, watch)?) } else { None };
     if !is_there() {
@@ -131,7 +132,7 @@ pub(crate) fn file(
 fn claim(room: &Room<'_>, watch: &mut dyn FnMut(Step)) -> Result<File> {
     let path = room.locks.join(format!("{}.lock", room.name));
     let fault = |fault| pasture_files::Error::write(&path, fault);
-    let lock = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fault)?;
+    let lock = durable::partial(&path)?;
     let mut told = false;
     loop {
         match lock.try_lock() {
@@ -180,7 +181,8 @@ fn fetch(
         true => partial.discard(),
         false => partial.publish(&blob)?,
     }
-    let _ = fs::remove_file(bad);
+    // What was damaged is whole now.
+    let _ = durable::remove(&bad);
     Ok(())
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn from_folder(from: &Path, to: &Path) -> Result<PathBuf> {
     let blobs = folder.inner("blobs")?.ok_or_else(|| folder.missing("a folder \"blobs\""))?;
     fetch::has_space(to, found.blobs.iter().map(|blob| blob.bytes).fold(0, u64::saturating_add))?;
     let target = to.join("blobs");
-    make(&target)?;
+    crate::durable::folder(&target)?;
     for (index, blob) in found.blobs.iter().enumerate() {
         let by_place = if index == 0 { "config" } else { "layer" };
         let names = [blob.digest.blob_name(), by_place.to_owned()];
@@ -131,10 +131,6 @@ fn copy(file: &fs::File, blob: &Layer, to: &Path) -> Result<(), Copied> {
         Ok(())
     })
     .map_err(Copied::File)
-}
-
-fn make(folder: &Path) -> Result<()> {
-    Ok(fs::create_dir_all(folder).map_err(|fault| pasture_files::Error::write(folder, fault))?)
 }
 
 /// `host[:port]/owner/name:tag`, where Ollama's host and owner may be left out.
@@ -228,7 +224,7 @@ pub(crate) fn from_registry(
         fetch::file(client, &source, &sum, &room, &mut |step| watch(&digest, blob.bytes, step))?;
     }
     let path = root.join(&image.place);
-    make(path.parent().unwrap_or(root))?;
+    crate::durable::folder(path.parent().unwrap_or(root))?;
     Ok(durable::write_file(&path, |sink| sink.put(&found.text))?)
 }
 

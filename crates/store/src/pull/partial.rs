@@ -2,7 +2,7 @@
 //! them are there. A later process takes over the folder of a dead one by renaming it, which only one can do; the
 //! folder of a process that lives is left alone, even where locks lie.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -46,11 +46,11 @@ impl Partial {
             .into_iter()
             .find(|old| File::open(old).is_ok_and(|handle| durable::publish(&handle, old, &own).is_ok()));
         if adopted.is_none() {
-            fs::create_dir_all(&own).map_err(|fault| pasture_files::Error::write(&own, fault))?;
+            crate::durable::folder(&own)?;
         }
         let path = own.join(DATA);
         let fault = |fault| pasture_files::Error::write(&path, fault);
-        let data = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fault)?;
+        let data = crate::durable::partial(&path)?;
         let is_fresh = data.metadata().map_err(fault)?.len() != size;
         let first = format!("{digest} {size}");
         let (done, checked) = match is_fresh {

@@ -1,7 +1,6 @@
 //! A push into a folder, in the layout of a hub's addresses: `api/models/OWNER/NAME/revision/main` is the index, and
 //! `OWNER/NAME/resolve/COMMIT/PATH` the files. Any server of static files is then a hub for `HF_ENDPOINT`.
 
-use std::fs;
 use std::path::Path;
 
 use pasture_files::Error as Fault;
@@ -54,7 +53,7 @@ pub fn into_folder(folder: &Path, push: &Push, watch: &mut dyn FnMut(Step<'_>)) 
             there.push(file.path.clone());
             continue;
         }
-        make(path.parent().unwrap_or(&root))?;
+        crate::durable::folder(path.parent().unwrap_or(&root))?;
         let mut source = file.read(0, file.bytes)?;
         durable::write_file(&path, |sink| {
             std::io::copy(&mut source, sink).map_err(|fault| Fault::write(&path, fault))?;
@@ -69,14 +68,10 @@ pub fn into_folder(folder: &Path, push: &Push, watch: &mut dyn FnMut(Step<'_>)) 
         "private": push.visibility == Visibility::Private, "siblings": rows,
     });
     let indices = folder.join("api/models").join(&push.repo).join("revision");
-    make(&indices)?;
+    crate::durable::folder(&indices)?;
     for revision in [commit.as_str(), "main"] {
         durable::write_file(&indices.join(revision), |sink| sink.put(index.to_string().as_bytes()))?;
     }
     let url = folder.join(&push.repo).to_string_lossy().into_owned();
     Ok(Pushed { url, commit: Some(commit), sent, there, bytes })
-}
-
-fn make(folder: &Path) -> Result<()> {
-    Ok(fs::create_dir_all(folder).map_err(|fault| Fault::write(folder, fault))?)
 }

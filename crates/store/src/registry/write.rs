@@ -2,7 +2,7 @@
 //! commit is seen only when its files are there, because the branch is moved last.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -84,13 +84,9 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.done {
             // What failed before is the error worth telling.
-            let _ = fs::remove_file(&self.temporary);
+            let _ = durable::remove(&self.temporary);
         }
     }
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    Ok(fs::create_dir_all(path).map_err(|fault| Fault::write(path, fault))?)
 }
 
 impl Registry {
@@ -105,7 +101,7 @@ impl Registry {
             return Ok(false);
         }
         for part in ["blobs", "refs", "snapshots"] {
-            make_folder(&folder.join(part))?;
+            crate::durable::folder(&folder.join(part))?;
         }
         if private {
             durable::write_file(&folder.join(PRIVATE), |_| Ok(()))?;
@@ -117,7 +113,7 @@ impl Registry {
     /// Opens a blob of a repository for writing.
     pub fn receive(&self, name: &str, digest: Digest, length: u64) -> Result<Incoming> {
         let blobs = self.folder(name)?.join("blobs");
-        make_folder(&blobs)?;
+        crate::durable::folder(&blobs)?;
         let path = blobs.join(digest.hexadecimal());
         let (file, temporary) = durable::create_beside(&path)?;
         let (context, wanted) = (Context::new(&SHA256), digest);
@@ -184,14 +180,14 @@ impl Registry {
         }
         let commit: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let snapshot = folder.join("snapshots").join(&commit);
-        make_folder(&snapshot)?;
+        crate::durable::folder(&snapshot)?;
         for (path, blob) in files {
             place(&snapshot, path, blob)?;
         }
         durable::sync_folder(&snapshot)?;
         durable::sync_folder(&folder.join("snapshots"))?;
         let reference = folder.join("refs").join(branch);
-        make_folder(reference.parent().unwrap_or(folder))?;
+        crate::durable::folder(reference.parent().unwrap_or(folder))?;
         durable::write_file(&reference, |sink| sink.put(commit.as_bytes()))?;
         Ok(commit)
     }
@@ -205,7 +201,7 @@ fn small(folder: &Path, content: &[u8]) -> Result<PathBuf> {
     let name: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let path = folder.join("blobs").join(name);
     if !path.is_file() {
-        make_folder(&folder.join("blobs"))?;
+        crate::durable::folder(&folder.join("blobs"))?;
         durable::write_file(&path, |sink| sink.put(content))?;
     }
     Ok(path)
@@ -218,7 +214,7 @@ fn place(snapshot: &Path, path: &str, blob: &Path) -> Result<()> {
         return Ok(());
     }
     if let Some(parent) = file.parent() {
-        make_folder(parent)?;
+        crate::durable::folder(parent)?;
     }
     #[cfg(unix)]
     if let (Some(name), true) = (blob.file_name(), blob.parent().is_some_and(|parent| parent.ends_with("blobs"))) {
