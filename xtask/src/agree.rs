@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{cargo, root, step};
+use crate::{built, root};
 
 /// Cases, and keys of their configuration that GGUF needs to be otherwise.
 const CASES: [(&str, &[(&str, &str)]); 14] = [
@@ -45,11 +45,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
         }
     }
     let kit = kit.context("`--kit DIR` is needed")?.join("golden");
-    step(&cargo(), &["build", "--release", "--quiet", "--package", "pasture"])?;
+    let program = built("pasture", true)?;
     let work = std::env::temp_dir().join(format!("pasture-agree-{}", std::process::id()));
     let mut far = Vec::new();
     for (case, changes) in CASES {
-        let apart = apart(&kit.join(case), changes, &work, &python).with_context(|| case.to_owned())?;
+        let apart = apart(&program, &kit.join(case), changes, &work, &python).with_context(|| case.to_owned())?;
         println!("{case}: relative RMS {apart:.2e}");
         if apart > CLOSE {
             far.push(case);
@@ -60,7 +60,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn apart(case: &Path, changes: &[(&str, &str)], work: &Path, python: &str) -> Result<f64> {
+fn apart(program: &Path, case: &Path, changes: &[(&str, &str)], work: &Path, python: &str) -> Result<f64> {
     std::fs::create_dir_all(work)?;
     let mut config = std::fs::read_to_string(case.join("config.json"))?;
     for (from, to) in changes {
@@ -71,9 +71,8 @@ fn apart(case: &Path, changes: &[(&str, &str)], work: &Path, python: &str) -> Re
     std::fs::copy(case.join("model.safetensors"), work.join("model.safetensors"))?;
     let place = |name: &str| work.join(name).display().to_string();
     let (folder, file, ours) = (work.display().to_string(), place("model.gguf"), place("ours.safetensors"));
-    let pasture = root().join("target/release/pasture").display().to_string();
     let quiet = |arguments: &[&str]| -> Result<()> {
-        let status = Command::new(&pasture).args(arguments).stdout(Stdio::null()).status()?;
+        let status = Command::new(program).args(arguments).stdout(Stdio::null()).status()?;
         ensure!(status.success(), "`pasture {}` failed", arguments.join(" "));
         Ok(())
     };

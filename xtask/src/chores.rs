@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, root, step};
+use crate::{built, cargo, root, step};
 
 const FUZZ_SECONDS: u64 = 60;
 
@@ -43,15 +43,15 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
             bail!("one target or all of them, not {argument:?} as well");
         }
     }
-    let program = ["run", "--release", "--quiet", "--package", "pasture-fuzz", "--"];
-    let targets = print_of(&[&program[..], &["--list"]].concat())?;
+    let program = built("pasture-fuzz", true)?.display().to_string();
+    let targets = print_of(&program, "--list")?;
     if let Some(name) = only.filter(|name| !targets.lines().any(|target| target == *name)) {
         bail!("unknown target {name:?}: there are {}", targets.lines().collect::<Vec<_>>().join(", "));
     }
     let seconds = seconds.to_string();
     let mut failed = Vec::new();
     for target in targets.lines().filter(|target| only.is_none_or(|only| only == *target)) {
-        if let Err(error) = step(&cargo(), &[&program[..], &[target, "--seconds", &seconds]].concat()) {
+        if let Err(error) = step(&program, &[target, "--seconds", &seconds]) {
             eprintln!("error: {error:#}");
             failed.push(target);
         }
@@ -62,18 +62,17 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What cargo prints with these arguments.
-fn print_of(arguments: &[&str]) -> Result<String> {
-    let output = Command::new(cargo()).args(arguments).current_dir(root()).stderr(Stdio::inherit()).output();
-    let output = output.context("cannot start `cargo`")?;
+/// What a program prints.
+fn print_of(program: &str, argument: &str) -> Result<String> {
+    let output = Command::new(program).arg(argument).current_dir(root()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start `{program}`"))?;
     if !output.status.success() {
-        bail!("`cargo {}` failed ({})", arguments.join(" "), output.status);
+        bail!("`{program} {argument}` failed ({})", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn start(package: &str, arguments: &[String]) -> Result<()> {
-    let mut all = vec!["run", "--release", "--quiet", "--package", package, "--"];
-    all.extend(arguments.iter().map(String::as_str));
-    step(&cargo(), &all)
+fn start(program: &str, arguments: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    step(&built(program, true)?.display().to_string(), &arguments)
 }

@@ -34,6 +34,19 @@ pub fn step(program: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Builds a program of the workspace and gives its path. The whole workspace is selected, because a package by itself may
+/// ask for other features of what it depends on, and all of that would be built once more.
+pub fn built(program: &str, release: bool) -> Result<PathBuf> {
+    let mut build = vec!["build", "--quiet", "--locked", "--workspace", "--bin", program];
+    if release {
+        build.push("--release");
+    }
+    step(&cargo(), &build)?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder));
+    Ok(target.join(if release { "release" } else { "debug" }).join(program))
+}
+
 /// The cargo that started this program.
 pub fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())

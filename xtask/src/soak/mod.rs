@@ -5,11 +5,9 @@ mod client;
 mod parts;
 mod server;
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, root, step};
+use crate::built;
 use server::Serving;
 
 /// How long and how much.
@@ -54,7 +52,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     let program = match program {
         Some(program) => program,
-        None => built(release)?,
+        None => built("pasture", release)?,
     };
     let mut failed = Vec::new();
     for (name, part, options) in PARTS.iter().filter(|part| only.as_deref().is_none_or(|only| only == part.0)) {
@@ -69,13 +67,6 @@ pub fn run(arguments: &[String]) -> Result<()> {
         bail!("worse than it may be: {}", failed.join(", "));
     }
     Ok(())
-}
-
-/// Builds the program; gives its path.
-fn built(release: bool) -> Result<PathBuf> {
-    let build = ["build", "--quiet", "--package", "pasture"];
-    step(&cargo(), &if release { [&build[..], &["--release"]].concat() } else { build.to_vec() })?;
-    Ok(root().join(if release { "target/release/pasture" } else { "target/debug/pasture" }))
 }
 
 /// Prints a figure beside what it may be at most.
