@@ -77,6 +77,10 @@ pub struct LoadOptions {
     pub running: Option<usize>,
     /// Bytes that keys and values of all answers may take; where absent as many as four full contexts need.
     pub kv_bytes: Option<u64>,
+    /// The same in pages of tokens, however long the context is.
+    pub pages: Option<usize>,
+    /// Pages at most that are kept for prompts to come while no answer needs them; the engine's own number where absent.
+    pub cached: Option<usize>,
     /// The processor, where several models share it; `threads` is its number then.
     pub device: Option<Device>,
     /// What to do with keys of the configuration that nobody knows, and the like.
@@ -94,6 +98,8 @@ impl Default for LoadOptions {
             chunk: None,
             running: None,
             kv_bytes: None,
+            pages: None,
+            cached: None,
             device: None,
             files,
         }
@@ -225,8 +231,8 @@ impl Model {
         let plain = EngineOptions::default();
         let chunk = options.chunk.unwrap_or(plain.step_tokens);
         let running = options.running.unwrap_or(plain.running);
-        let (context, kv_bytes) = (options.context, options.kv_bytes);
-        let engine_options = EngineOptions { step_tokens: chunk, context, running, kv_bytes, ..plain };
+        let LoadOptions { context, kv_bytes, pages, cached, .. } = *options;
+        let engine_options = EngineOptions { step_tokens: chunk, running, context, pages, kv_bytes, cached };
         let runner = Runner::new(decoder.clone(), kv).in_turns(device.turns.clone());
         let engine = Engine::start(Box::new(runner), text, engine_options)?;
         let name = name.to_owned();

@@ -58,6 +58,7 @@ fn every_verb_explains_itself_with_an_example() {
         "search",
         "check",
         "logits",
+        "bench",
         "embed",
         "data",
         "serve",
@@ -92,6 +93,9 @@ fn the_status_says_what_was_wrong() {
         (&["generate", "starter", "hi", "--stop", ""], 2, "1 to 256 bytes"),
         (&["detokenize", "starter", "--ids", "7777"], 2, "there are 2048 tokens"),
         (&["logits", "starter", "--ids", "1", "--out", "no/x"], 73, "there is no folder \"no\""),
+        (&["bench", "--prompt", "0", "--tokens", "0"], 2, "there is nothing to measure"),
+        (&["bench", "--prompt", "100", "--context", "64"], 2, "\"prefill 100\" takes 101 positions"),
+        (&["bench", "--batch", "9", "--chunk", "8"], 2, "--chunk N allows more"),
     ] {
         check(&[], arguments, status, "", err);
     }
@@ -206,6 +210,30 @@ fn machines_get_one_object() {
         let output = pasture_with(folder.path(), &[], arguments);
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
         assert!(value.is_object() && output.status.success(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn bench_measures_what_it_is_asked_for_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let arguments = ["bench", "--prompt", "24", "-n", "3", "-d", "0,40", "--batch", "1,3", "-r", "2", "--json"];
+    let output = pasture_with(folder.path(), &[], &arguments);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((&value["name"], &value["format"], &value["runs"]), (&"starter".into(), &"Q8_0".into(), &2.into()));
+    let tests = value["tests"].as_array().expect("rows");
+    let told: Vec<_> =
+        tests.iter().map(|row| ["test", "tokens", "depth", "batch"].map(|key| row[key].clone())).collect();
+    let mut wanted = Vec::new();
+    for depth in [0, 40] {
+        for (test, tokens, batch) in [("prefill", 24, 1), ("decode", 3, 1), ("decode", 3, 3)] {
+            wanted.push([serde_json::json!(test), tokens.into(), depth.into(), batch.into()]);
+        }
+    }
+    assert_eq!(told, wanted);
+    for (row, key) in tests.iter().flat_map(|row| [(row, "tokens_per_second"), (row, "first_token_seconds")]) {
+        let [least, median, most] = ["least", "median", "most"].map(|name| row[key][name].as_f64().expect("a figure"));
+        assert!(0.0 < least && least <= median && median <= most, "{row}");
+        assert_eq!(row[key]["runs"].as_array().map(Vec::len), Some(2), "{row}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! The machine in words, as far as the system tells it. Figures of speed mean nothing without it.
+//! The machine in words, as far as the system tells it. Figures of speed mean nothing without it. What the system says
+//! of memory is read here and nowhere else.
 
 use std::fs;
 
@@ -22,20 +23,50 @@ pub struct Machine {
 impl Machine {
     /// This machine.
     pub fn this() -> Machine {
-        let field = |file: &str, key: &str| {
-            let text = fs::read_to_string(file).ok()?;
-            let line = text.lines().find(|line| line.starts_with(key))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        };
-        let memory = field("/proc/meminfo", "MemTotal").and_then(|text| {
-            let kib: u64 = text.strip_suffix("kB")?.trim().parse().ok()?;
-            kib.checked_mul(1024)
-        });
         Machine {
             system: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            processor: processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: memory,
+            memory_bytes: Memory::All.bytes(),
         }
     }
+}
+
+/// The processor's name, where the system says it.
+pub fn processor() -> Option<String> {
+    field("/proc/cpuinfo", "model name")
+}
+
+/// A number of bytes that the system tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The machine's memory.
+    All,
+    /// What can be had of it now.
+    Free,
+    /// What this program holds.
+    Held,
+    /// The most that this program held at once.
+    HeldMost,
+}
+
+impl Memory {
+    /// The number; none where the system does not tell.
+    pub fn bytes(self) -> Option<u64> {
+        let (file, key) = match self {
+            Memory::All => ("/proc/meminfo", "MemTotal"),
+            Memory::Free => ("/proc/meminfo", "MemAvailable"),
+            Memory::Held => ("/proc/self/status", "VmRSS"),
+            Memory::HeldMost => ("/proc/self/status", "VmHWM"),
+        };
+        let kib: u64 = field(file, key)?.strip_suffix("kB")?.trim().parse().ok()?;
+        kib.checked_mul(1024)
+    }
+}
+
+/// What stands behind a name and a colon in one of the system's files.
+fn field(file: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let value = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == key))?.1;
+    Some(value.trim().to_owned())
 }

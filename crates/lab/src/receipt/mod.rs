@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use digest::{digest, digest_of};
-pub use machine::Machine;
+pub use machine::{Machine, Memory, processor};
 pub use measure::{Measured, Plan, Side, TEXT, TEXT_NAME, divergence, measure};
 pub use require::{Broken, Requirements};
 

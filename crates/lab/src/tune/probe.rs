@@ -12,6 +12,7 @@ use super::learned::{Learned, Samples};
 use super::pass::Pass;
 use super::plan::{Plan, bytes_a_value};
 use super::trained::Trained;
+use crate::receipt::Memory;
 
 /// What a run will need.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,15 +50,8 @@ pub fn probe(mut decoder: Arc<Decoder>, backend: &Arc<dyn Backend>, plan: &Plan,
     // A checkpoint holds a second copy of values and moments while it is written.
     let each = 2 * (bytes_a_value(plan.recipe.optimizer) + 4) as u64;
     Ok(Probe {
-        memory_bytes: held_most().map(|bytes| bytes + each * trained.len() as u64),
+        memory_bytes: Memory::HeldMost.bytes().map(|bytes| bytes + each * trained.len() as u64),
         seconds: seconds * passes * all as f64 / tokens(&largest).max(1) as f64,
         trained: trained.len(),
     })
-}
-
-/// The most bytes of memory that this program held at once.
-fn held_most() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -1,6 +1,7 @@
 //! `pasture doctor`: what this machine can do, where models are looked for, and what is missing.
 
 use clap::Args;
+use pasture::lab::receipt::{Memory, processor};
 use pasture_kernels::Kernels;
 use serde_json::{Value, json};
 
@@ -43,21 +44,14 @@ fn report() -> Value {
         "features": features(),
         "kernels": kernels,
         "kernels_in_use": Kernels::get().name(),
-        "memory_bytes": memory("MemTotal:"),
-        "memory_free_bytes": memory("MemAvailable:"),
+        "memory_bytes": Memory::All.bytes(),
+        "memory_free_bytes": Memory::Free.bytes(),
         "devices": ["cpu"],
         "models": pasture_store::list().map_or(0, |models| models.len()),
         "caches": caches,
         "settings_files": files,
         "missing": missing(&kernels),
     })
-}
-
-/// The processor's name, where the system says it.
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
-    Some(line.trim_start_matches([' ', '\t', ':']).trim().to_owned())
 }
 
 /// What the processor has of the features that kernels are written for.
@@ -93,13 +87,6 @@ fn missing(kernels: &[&str]) -> Vec<String> {
         missing.push("caches of other programs: models are named by the path of a file or folder".into());
     }
     missing
-}
-
-/// A number of bytes that the system says of its memory.
-pub fn memory(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 fn shown(name: &str, value: &Value) -> String {

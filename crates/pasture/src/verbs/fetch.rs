@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pasture::lab::receipt::Memory;
 use pasture_store::pull::{Hub, Listed, Network, Plan, Step, Wish};
 
-use super::doctor::memory;
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -31,7 +31,7 @@ pub fn remember(program: &Given) {
 
 /// The wish that this machine's memory makes.
 pub fn wish() -> Wish {
-    Wish { memory: memory("MemAvailable:"), ..Wish::default() }
+    Wish { memory: Memory::Free.bytes(), ..Wish::default() }
 }
 
 /// Fetches a model that is not here, where the user wants that; else the failure says what would be fetched.

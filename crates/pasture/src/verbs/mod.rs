@@ -1,5 +1,6 @@
 //! The verbs: one file each, with its flags, its help and what it does.
 
+mod bench;
 mod bundle;
 mod chat;
 mod check;
@@ -68,6 +69,7 @@ pub enum Verb {
     Du(du::Arguments),
     Check(check::Arguments),
     Logits(logits::Arguments),
+    Bench(Box<bench::Arguments>),
     Eval(Box<eval::Arguments>),
     Compare(Box<compare::Arguments>),
     Embed(Box<embed::Arguments>),
@@ -124,6 +126,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Bundle(arguments) => bundle::run(&arguments, program),
         Verb::Unbundle(arguments) => unbundle::run(&arguments, program),
         Verb::Trust(arguments) => trust::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments, program),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Serve(arguments) => serve::run(*arguments, program),

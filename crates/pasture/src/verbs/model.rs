@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasture::{Device, LoadOptions, Model};
@@ -38,6 +39,8 @@ pub struct Opened {
     pub place: Place,
     /// The assistant that it is the base of, where the name is one's.
     pub assistant: Option<Assistant>,
+    /// From opening its files to an engine that takes requests.
+    pub load_time: Duration,
 }
 
 /// What a name means.
@@ -100,6 +103,24 @@ pub fn open_for(
     strict: bool,
     crowd: Option<&Crowd>,
 ) -> Result<Opened, Failure> {
+    open_so(name, given, exact, strict, &mut |_, options| {
+        if let Some(Crowd { running, kv_bytes, device }) = crowd {
+            options.running = Some(*running);
+            options.kv_bytes = Some(*kv_bytes);
+            options.device = Some(device.clone());
+        }
+        Ok(())
+    })
+}
+
+/// Loads a model after `adapt` has seen what its files say and changed how it is loaded.
+pub fn open_so(
+    name: Option<&str>,
+    given: &Given,
+    exact: bool,
+    strict: bool,
+    adapt: &mut dyn FnMut(&Source, &mut LoadOptions) -> Result<(), Failure>,
+) -> Result<Opened, Failure> {
     let mut settings = Settings::resolve(given)?;
     let assistant = assistant(name)?;
     if let (Some(assistant), Some(name)) = (&assistant, name) {
@@ -107,27 +128,22 @@ pub fn open_for(
     }
     let base = assistant.as_ref().map(|assistant| assistant.base.as_str()).or(name);
     let mut options = options(&settings, exact, strict);
-    if let Some(Crowd { running, kv_bytes, device }) = crowd {
-        options =
-            LoadOptions { running: Some(*running), kv_bytes: Some(*kv_bytes), device: Some(device.clone()), ..options };
-    }
     let place = place(base)?;
-    let model = match &place {
-        Place::Starter => {
-            expert_cache(&settings, &Model::starter_source()?, &mut options)?;
-            Model::starter_with(&options)?
-        }
-        Place::At(path) => {
-            let name = name.unwrap_or(STARTER);
-            unchanged(base.unwrap_or(STARTER), &settings)?;
-            let bar = bar(name, output::decorated(settings.text("color")));
-            let source = Source::open(path)?;
-            expert_cache(&settings, &source, &mut options)?;
-            let model = Model::from_source(name, &source, &options, &mut |done, total| advance(&bar, done, total));
-            bar.finish_and_clear();
-            model?
-        }
+    if let Place::At(_) = &place {
+        unchanged(base.unwrap_or(STARTER), &settings)?;
+    }
+    let begun = Instant::now();
+    let source = source_at(&place)?;
+    expert_cache(&settings, &source, &mut options)?;
+    adapt(&source, &mut options)?;
+    let (name_shown, is_file) = match &place {
+        Place::Starter => (STARTER, false),
+        Place::At(_) => (name.unwrap_or(STARTER), true),
     };
+    let bar = bar(name_shown, is_file && output::decorated(settings.text("color")));
+    let model = Model::from_source(name_shown, &source, &options, &mut |done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    let (model, load_time) = (model?, begun.elapsed());
     for key in &model.report().unknown {
         eprintln!("note: configuration key {key:?} has no effect: no page knows it");
     }
@@ -135,7 +151,7 @@ pub fn open_for(
         (Some(assistant), Some(name)) => model.with_assistant(name, assistant)?,
         _ => model,
     };
-    Ok(Opened { model, settings, place, assistant })
+    Ok(Opened { model, settings, place, assistant, load_time })
 }
 
 /// The assistant of that name, made of what it was made of; none where the name is a model's.
@@ -215,10 +231,8 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
         context: settings.whole("context"),
         kv: settings.text("kv_type").map(|kind| if kind == "f32" { KvFormat::F32 } else { KvFormat::F16 }),
         chunk: settings.whole("chunk"),
-        running: None,
-        kv_bytes: None,
-        device: None,
         files: file_options(strict),
+        ..LoadOptions::default()
     }
 }
 

@@ -1,10 +1,10 @@
 //! `pasture search`: what the hub has under some words, how large it is, on which terms, and whether it fits here.
 
 use clap::Args;
+use pasture::lab::receipt::Memory;
 use pasture_store::pull::{Hit, Hub, Network};
 use serde_json::json;
 
-use super::doctor::memory;
 use crate::exit::Failure;
 use crate::output;
 
@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let hub = Hub::new(&Network::current()?)?;
     let words = arguments.words.join(" ");
     let hits = hub.search(&words, usize::from(arguments.limit))?;
-    let free = memory("MemAvailable:");
+    let free = Memory::Free.bytes();
     if arguments.json {
         let rows: Vec<_> = hits
             .iter()

@@ -241,7 +241,7 @@ fn keep(text: &str) -> Result<Keep, String> {
 
 /// Four fifths of the machine's memory.
 fn usual_memory() -> u64 {
-    super::doctor::memory("MemTotal:").map_or(u64::MAX, |bytes| bytes / 5 * 4)
+    pasture::lab::receipt::Memory::All.bytes().map_or(u64::MAX, |bytes| bytes / 5 * 4)
 }
 
 /// Checks an audit log.
