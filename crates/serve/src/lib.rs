@@ -28,6 +28,7 @@ mod openai;
 mod openapi;
 mod own;
 mod page;
+mod rank;
 mod refusal;
 mod registry;
 mod routes;

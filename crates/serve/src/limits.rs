@@ -34,6 +34,8 @@ pub const TOP_LOGPROBS: u64 = 20;
 pub const MESSAGES: usize = 4096;
 /// Prompts or texts of one request.
 pub const PROMPTS: usize = 128;
+/// Texts that one request ranks or scores.
+pub const DOCUMENTS: usize = 1000;
 /// Tokens of one prompt given as ids.
 pub const IDS: usize = 1 << 20;
 

@@ -143,6 +143,9 @@ fn schema(kind: Kind) -> Value {
     let (stops, bytes) = limits::STOPS;
     let ids = json!({"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1});
     let stop = json!({"type": "string", "minLength": 1, "maxLength": bytes});
+    let text = json!({"type": "string"});
+    let documents =
+        |items: Value| json!({"type": "array", "items": items, "minItems": 1, "maxItems": limits::DOCUMENTS});
     match kind {
         Kind::Text => json!({"type": "string"}),
         Kind::Flag => json!({"type": "boolean"}),
@@ -156,6 +159,11 @@ fn schema(kind: Kind) -> Value {
             json!({"anyOf": [{"type": "string"}, ids, many(json!({"type": "string"})), many(ids.clone())]})
         }
         Kind::Ids => ids,
+        Kind::Texts => json!({"anyOf": [text, documents(text.clone())]}),
+        Kind::Documents => {
+            let object = json!({"type": "object", "properties": {"text": text}, "required": ["text"], "additionalProperties": false});
+            documents(json!({"anyOf": [text, object]}))
+        }
         Kind::Words(words) => json!({"enum": words}),
         Kind::Object(fields) => object(fields),
         // Its limits stand in the description, in words.

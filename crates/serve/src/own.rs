@@ -1,4 +1,4 @@
-//! Routes of our own: health, counts, tokens of a text and back.
+//! Routes of our own: health, counts, tokens of a text and back, the text that a conversation becomes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +11,10 @@ use serde_json::json;
 
 use crate::ask::{blocking, ids, tokenizer};
 use crate::fields::Asked;
+use crate::openai::chat;
 use crate::refusal::Refusal;
 use crate::state::Server;
+use crate::talk::{self, Turn};
 
 /// The program runs.
 pub fn healthy() -> Response {
@@ -67,4 +69,14 @@ pub async fn detokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response,
         Ok(tokenizer(&model.served)?.decode(&tokens, Shown::Show)?)
     });
     Ok(Json(json!({"content": text.await?})).into_response())
+}
+
+/// The text that a conversation becomes, as the model would be given it.
+pub async fn template(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
+    let model = server.model(asked.text("model"))?;
+    let messages = asked.needed("messages")?.clone();
+    let turn = Turn { messages, tools: chat::tools(asked)?, inputs: chat::inputs(&model, asked)? };
+    turn.tools.check()?;
+    let rendered = talk::render(&model, &turn).await?;
+    Ok(Json(json!({"prompt": rendered.text})).into_response())
 }

@@ -17,7 +17,7 @@ use crate::models::Keep;
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
 use crate::visit::Visit;
-use crate::{admin, anthropic, body, guard, loading, ollama, openai, own, page};
+use crate::{admin, anthropic, body, guard, loading, ollama, openai, own, page, rank};
 
 /// Who may use a route where there is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +125,10 @@ pub fn table() -> &'static [Row] {
         row("/v1/messages", Anthropic, Does::Answers(Body::Messages)).needs(Infer),
         row("/v1/messages/count_tokens", Anthropic, Does::Answers(Body::CountTokens)).needs(Infer),
         row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)).needs(Embed),
+        row("/v1/rerank", OpenAi, Does::Answers(Body::Rerank)).needs(Embed),
+        row("/rerank", OpenAi, Does::Answers(Body::Rerank)).needs(Embed),
+        row("/v1/score", OpenAi, Does::Answers(Body::Score)).needs(Embed),
+        row("/score", OpenAi, Does::Answers(Body::Score)).needs(Embed),
         row("/api/version", Ollama, Does::Version),
         row("/api/tags", Ollama, Does::Tags),
         row("/api/show", Ollama, Does::Answers(Body::OllamaShow)).needs(Infer),
@@ -139,6 +143,7 @@ pub fn table() -> &'static [Row] {
         row("/v1/adapters/unload", OpenAi, Does::Answers(Body::UnloadAdapter)).needs(Admin),
         row("/tokenize", OpenAi, Does::Answers(Body::Tokenize)).needs(Infer),
         row("/detokenize", OpenAi, Does::Answers(Body::Detokenize)).needs(Infer),
+        row("/apply-template", OpenAi, Does::Answers(Body::Template)).needs(Infer),
         row("/chats", OpenAi, Does::Chats(Act::List)).needs(Page),
         row("/chats/create", OpenAi, Does::Chats(Act::Create)).needs(Page),
         row("/chats/search", OpenAi, Does::Chats(Act::Search)).needs(Page),
@@ -276,6 +281,9 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
         Body::UnloadAdapter => loading::unload_adapter(server, &asked),
         Body::Tokenize => own::tokenize(server, &asked).await,
         Body::Detokenize => own::detokenize(server, &asked).await,
+        Body::Template => own::template(server, &mut asked).await,
+        Body::Rerank => rank::rerank(server, &asked).await,
+        Body::Score => rank::score(server, &asked).await,
         Body::Stop => admin::stop(server, &asked),
     }?;
     if !asked.unused.is_empty()

@@ -51,6 +51,8 @@ pub trait Loader: Send + Sync {
 pub enum Texts {
     /// Texts, which get the model's own prompt and special tokens.
     Plain(Vec<String>),
+    /// Texts that ask: the same, with the prompt for questions where the model's files have one.
+    Questions(Vec<String>),
     /// Token ids, taken as they are.
     Ids(Vec<Vec<u32>>),
 }

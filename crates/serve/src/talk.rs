@@ -36,7 +36,7 @@ pub struct Begun {
 /// A conversation as tokens.
 pub struct Rendered {
     pub ids: Vec<u32>,
-    text: String,
+    pub text: String,
 }
 
 /// Renders a conversation.

@@ -29,6 +29,10 @@ pub enum Kind {
     Prompts,
     /// A list of token ids.
     Ids,
+    /// A text, or a list of texts.
+    Texts,
+    /// A list of texts, or of objects with a text.
+    Documents,
     /// One of some words.
     Words(&'static [&'static str]),
     /// Whatever is read where it is used, which says what is wrong with it; the words are for the page.
@@ -57,6 +61,8 @@ impl Kind {
             Kind::Messages => value.as_array().is_some_and(|list| list.len() <= limits::MESSAGES),
             Kind::Prompts => are_prompts(value),
             Kind::Ids => are_ids(value),
+            Kind::Texts => value.is_string() || are_documents(value, Value::is_string),
+            Kind::Documents => are_documents(value, |one| one.is_string() || is_document(one)),
             Kind::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Kind::Read(_) => true,
             Kind::KeepAlive => Keep::parse(value).is_some(),
@@ -84,6 +90,10 @@ impl std::fmt::Display for Kind {
                 write!(f, "a text, a list of token ids, or a list of at most {} of either", limits::PROMPTS)
             }
             Kind::Ids => f.write_str("a list of token ids"),
+            Kind::Texts => write!(f, "a text or a list of 1 to {} texts", limits::DOCUMENTS),
+            Kind::Documents => {
+                write!(f, "a list of 1 to {} texts, or objects with a `text` alone", limits::DOCUMENTS)
+            }
             Kind::Words(words) => write!(f, "one of {}", words.join(", ")),
             Kind::Read(words) => f.write_str(words),
             Kind::KeepAlive => f.write_str("seconds, or a text as 5m or 1h30m"),
@@ -104,6 +114,14 @@ fn are_stops(value: &Value) -> bool {
 fn are_ids(value: &Value) -> bool {
     let is_id = |id: &Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
     value.as_array().is_some_and(|list| !list.is_empty() && list.len() <= limits::IDS && list.iter().all(is_id))
+}
+
+fn are_documents(value: &Value, is_one: impl Fn(&Value) -> bool) -> bool {
+    value.as_array().is_some_and(|list| !list.is_empty() && list.len() <= limits::DOCUMENTS && list.iter().all(is_one))
+}
+
+fn is_document(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.len() == 1 && object.get("text").is_some_and(Value::is_string))
 }
 
 fn are_prompts(value: &Value) -> bool {
@@ -140,6 +158,9 @@ mod tests {
         check(Kind::Prompts, json!([1, 2]), json!([1, "a"]));
         check(Kind::Prompts, json!([[1], [2]]), json!([[1], "a"]));
         check(Kind::Prompts, json!(["a"]), json!([]));
+        check(Kind::Texts, texts(1000), texts(1001));
+        check(Kind::Texts, json!("a"), json!([]));
+        check(Kind::Documents, json!(["a", {"text": "b"}]), json!([{"text": "b", "title": "c"}]));
         check(Kind::Ids, json!([u32::MAX]), json!([u64::from(u32::MAX) + 1]));
         check(Kind::Whole(0, 20), json!(20), json!(21));
         check(Kind::Signed(-1, 5), json!(-1), json!(-2));

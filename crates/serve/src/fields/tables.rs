@@ -42,13 +42,19 @@ pub enum Body {
     Tokenize,
     /// `/detokenize`.
     Detokenize,
+    /// `/apply-template`.
+    Template,
+    /// `/v1/rerank`.
+    Rerank,
+    /// `/v1/score`.
+    Score,
     /// `/admin/stop`.
     Stop,
 }
 
 impl Body {
     /// All of them, with their routes.
-    pub const ALL: [(Body, &'static str); 17] = [
+    pub const ALL: [(Body, &'static str); 20] = [
         (Body::Chat, "/v1/chat/completions"),
         (Body::Completion, "/v1/completions"),
         (Body::Responses, "/v1/responses"),
@@ -65,6 +71,9 @@ impl Body {
         (Body::UnloadAdapter, "/v1/adapters/unload"),
         (Body::Tokenize, "/tokenize"),
         (Body::Detokenize, "/detokenize"),
+        (Body::Template, "/apply-template"),
+        (Body::Rerank, "/v1/rerank"),
+        (Body::Score, "/v1/score"),
         (Body::Stop, "/admin/stop"),
     ];
 }
@@ -79,7 +88,9 @@ pub fn of(body: Body) -> &'static [Field] {
 
 fn build(body: Body) -> Vec<Field> {
     match body {
-        Body::Chat => [CHAT, ANSWER, SHAPES, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect(),
+        Body::Chat => {
+            [CHAT, TEMPLATED, ANSWER, SHAPES, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect()
+        }
         Body::Completion => {
             [COMPLETION, ANSWER, SHAPES, SAMPLE_MORE, IDLE, LATER].concat().into_iter().chain(settings()).collect()
         }
@@ -97,6 +108,9 @@ fn build(body: Body) -> Vec<Field> {
         Body::UnloadAdapter => UNLOAD_ADAPTER.to_vec(),
         Body::Tokenize => TOKENIZE.to_vec(),
         Body::Detokenize => DETOKENIZE.to_vec(),
+        Body::Template => [TEMPLATE, TEMPLATED].concat(),
+        Body::Rerank => [RERANK, PAIRS].concat(),
+        Body::Score => [SCORE, PAIRS].concat(),
         Body::Stop => Vec::new(),
     }
 }
@@ -150,18 +164,25 @@ const CHAT: &[Field] = &[
     on("logprobs", Kind::Flag, "Reports each token's log-probability"),
     on("top_logprobs", Kind::Whole(0, limits::TOP_LOGPROBS), "With `logprobs`: reports so many others for each token"),
     later("echo", &["false"]),
-    later("add_generation_prompt", &["true"]),
-    later("continue_final_message", &["false"]),
+    on("parallel_tool_calls", Kind::Flag, "False: at most one call"),
+];
+
+/// What the template of a chat is given beside the messages.
+const TEMPLATED: &[Field] = &[
     on("tools", FUNCTIONS, "What the model may call, as its template prints it"),
     on("tool_choice", Kind::Read(CHOICE), "Whether tools are called; `required` and a name are kept by a grammar"),
-    on("parallel_tool_calls", Kind::Flag, "False: at most one call"),
     on("reasoning_effort", Kind::Text, "Handed to the template, where it asks for it"),
     on(
         "chat_template_kwargs",
         Kind::Read("an object"),
         "Handed to the template; an input that it has no place for is refused",
     ),
+    later("add_generation_prompt", &["true"]),
+    later("continue_final_message", &["false"]),
 ];
+
+const TEMPLATE: &[Field] =
+    &[MODEL, on("messages", Kind::Messages, "The conversation; content is a text or a list of parts of type text")];
 
 const COMPLETION: &[Field] = &[
     on("prompt", Kind::Prompts, "What to go on with; token ids are taken as they are"),
@@ -410,3 +431,29 @@ const TOKENIZE: &[Field] = &[
 ];
 
 const DETOKENIZE: &[Field] = &[MODEL, on("tokens", Kind::Ids, "The token ids")];
+
+const RERANK: &[Field] = &[
+    on("query", Kind::Text, "The question, with the model's own prompt for questions before it"),
+    on("documents", Kind::Documents, "What is ranked"),
+    on("top_n", Kind::Whole(1, 1 << 32), "Tells only so many of the best (default: all)"),
+    on("return_documents", Kind::Flag, "Tells the texts as well (default false)"),
+    later("rank_fields", &["[]"]),
+    later("max_chunks_per_doc", &[]),
+    later("max_tokens_per_doc", &[]),
+    later("return_embeddings", &["false"]),
+];
+
+const SCORE: &[Field] = &[
+    on("text_1", Kind::Texts, "One text that is compared with all of `text_2`, or as many as these"),
+    on("text_2", Kind::Texts, "What is compared with it"),
+    later("encoding_format", &["\"float\""]),
+];
+
+/// What ranking and scoring share.
+const PAIRS: &[Field] = &[
+    MODEL,
+    on("truncate", Kind::Flag, "Cuts texts that are too long at their end (default false)"),
+    idle("user"),
+    later("truncate_prompt_tokens", &[]),
+    later("priority", &["0"]),
+];

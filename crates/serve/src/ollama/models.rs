@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::fields::Asked;
 use crate::models::{Entry, Keep};
 use crate::moment::{rfc3339, since_1970};
-use crate::openai::embeddings::vectors;
+use crate::openai::embeddings::{texts, vectors};
 use crate::refusal::Refusal;
 use crate::served::Served;
 use crate::state::Server;
@@ -85,7 +85,7 @@ pub async fn embed(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refu
     let began = Instant::now();
     let model = server.model(asked.text("model"))?;
     let truncate = asked.value("truncate").and_then(Value::as_bool).unwrap_or(true);
-    let made = vectors(&model, asked.needed("input")?, truncate, Some(true)).await?;
+    let made = vectors(&model, texts(asked.needed("input")?), truncate, Some(true)).await?;
     server.metrics.tokens(made.tokens, 0);
     Ok(Json(json!({
         "model": model.served.name,

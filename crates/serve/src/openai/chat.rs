@@ -58,7 +58,7 @@ pub fn tools(asked: &mut Asked) -> Result<Tools, Refusal> {
 }
 
 /// What the template is told beside the messages.
-fn inputs(model: &Model, asked: &mut Asked) -> Result<Map<String, Value>, Refusal> {
+pub fn inputs(model: &Model, asked: &mut Asked) -> Result<Map<String, Value>, Refusal> {
     let mut inputs = Map::new();
     if let Some(given) = asked.value("chat_template_kwargs") {
         let object = given.as_object();

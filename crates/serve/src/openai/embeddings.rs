@@ -17,7 +17,7 @@ use crate::state::{Model, Server};
 /// Embeds texts.
 pub async fn answer(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
     let model = server.model(asked.text("model"))?;
-    let made = vectors(&model, asked.needed("input")?, false, None).await?;
+    let made = vectors(&model, texts(asked.needed("input")?), false, None).await?;
     let as_bytes = asked.text("encoding_format") == Some("base64");
     let object = |(index, vector): (usize, &Vec<f32>)| {
         let vector = match as_bytes {
@@ -32,10 +32,10 @@ pub async fn answer(server: &Arc<Server>, asked: &Asked) -> Result<Response, Ref
     Ok(Json(json!({"object": "list", "data": data, "model": model.served.name, "usage": usage})).into_response())
 }
 
-/// The vectors of an `input`. It counts as one answer while it waits for its turn.
+/// The vectors of texts. It counts as one answer while it waits for its turn.
 pub async fn vectors(
     model: &Arc<Model>,
-    input: &Value,
+    texts: Texts,
     truncate: bool,
     normalize: Option<bool>,
 ) -> Result<Vectors, Refusal> {
@@ -43,7 +43,6 @@ pub async fn vectors(
         let what = "vectors are made by a model without an adapter; name the model that it stands beside";
         return Err(Refusal::field("model", what));
     }
-    let texts = texts(input);
     let permit = model.door.admit(1)?;
     in_turn(model, move |served| {
         let made = served.work.embed(texts, truncate, normalize)?;
@@ -53,7 +52,8 @@ pub async fn vectors(
     .await
 }
 
-fn texts(input: &Value) -> Texts {
+/// The texts of an `input`.
+pub fn texts(input: &Value) -> Texts {
     match input {
         Value::Array(list) if list[0].is_number() => Texts::Ids(vec![ids(input)]),
         Value::Array(list) if list[0].is_array() => Texts::Ids(list.iter().map(ids).collect()),

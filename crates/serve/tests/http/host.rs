@@ -70,7 +70,7 @@ impl Work for Beside {
         let (decoder, prompt) = loaded();
         let ids = match texts {
             Texts::Ids(ids) => ids,
-            Texts::Plain(texts) => {
+            Texts::Plain(texts) | Texts::Questions(texts) => {
                 let tokenizer = prompt.tokenizer().unwrap();
                 let ids = |text: &String| {
                     tokenizer.encode_with_special(text, pasture_files::tokenizer::Specials::AsText).unwrap()

@@ -12,6 +12,7 @@ mod load;
 mod models;
 mod ollama;
 mod openai;
+mod own;
 mod registry;
 mod safety;
 mod shield;

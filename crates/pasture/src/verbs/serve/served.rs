@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pasture::engine::Adapter;
-use pasture::{EmbedOptions, Error, Model};
+use pasture::{EmbedOptions, Error, Model, TextPrompt};
 use pasture_serve::{Failed, Loader, Scored, Served, Texts, Vectors, Work};
 
 use crate::exit::{Failure, Status};
@@ -72,6 +72,9 @@ impl Loader for Opener {
     }
 }
 
+/// The name that models' files give to the prompt for questions.
+const QUERY: &str = "query";
+
 /// The work of a model beside its engine's thread.
 struct Beside {
     /// The name by which requests ask. The model's own may be a path, which no client is told.
@@ -85,6 +88,11 @@ impl Work for Beside {
         let options = EmbedOptions { truncate, normalize, ..EmbedOptions::default() };
         let made = match texts {
             Texts::Plain(texts) => self.model.embed_with(&texts, &options, &mut |_| {}),
+            Texts::Questions(texts) => {
+                let has_query = self.model.embed_rules().is_ok_and(|rules| rules.prompts.contains_key(QUERY));
+                let prompt = if has_query { TextPrompt::Named(QUERY.to_owned()) } else { TextPrompt::Usual };
+                self.model.embed_with(&texts, &EmbedOptions { prompt, ..options }, &mut |_| {})
+            }
             Texts::Ids(ids) => self.model.embed_ids(ids, &options, &mut |_| {}),
         };
         let made = made.map_err(|error| failed(error, &self.name))?;
