@@ -65,6 +65,50 @@ def with_openai(url):
     return text
 
 
+def with_batches(url, text):
+    import time
+
+    import openai
+
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    path = "/v1/chat/completions"
+
+    def line(name, body):
+        return json.dumps({"custom_id": name, "method": "POST", "url": path, "body": body}) + "\n"
+
+    good = {"model": MODEL, "messages": ASK, "temperature": 0, "max_tokens": 40}
+    content = (line("good", good) + line("wrong", {**good, "model": "none"})).encode()
+    file = client.files.create(
+        file=("in.jsonl", content),
+        purpose="batch",
+        expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    same("openai file", (file.purpose, file.bytes, file.expires_at - file.created_at), ("batch", len(content), 3600))
+    same("openai file content", client.files.content(file.id).content, content)
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint=path, completion_window="24h", metadata={"of": "the clients' test"}
+    )
+    for _ in range(600):
+        batch = client.batches.retrieve(batch.id)
+        if batch.status not in ("validating", "in_progress", "finalizing"):
+            break
+        time.sleep(0.05)
+    counts = batch.request_counts
+    same("openai batch", (batch.status, counts.total, counts.completed, counts.failed), ("completed", 2, 1, 1))
+    output = json.loads(client.files.content(batch.output_file_id).text)
+    same("openai batch output", (output["custom_id"], output["response"]["status_code"]), ("good", 200))
+    same("openai batch answer", output["response"]["body"]["choices"][0]["message"]["content"], text)
+    errors = json.loads(client.files.content(batch.error_file_id).text)
+    same("openai batch errors", (errors["custom_id"], errors["response"]["status_code"]), ("wrong", 404))
+    same("openai batches", batch.id in [one.id for one in client.batches.list(limit=1)], True)
+    ids = [one.id for one in client.files.list(limit=1)]
+    same("openai files", {file.id, batch.output_file_id, batch.error_file_id} <= set(ids), True)
+    long = client.files.create(file=("long.jsonl", b"".join(line(str(n), good).encode() for n in range(500))), purpose="batch")
+    ended = client.batches.cancel(client.batches.create(input_file_id=long.id, endpoint=path, completion_window="24h").id)
+    same("openai batch cancel", ended.status in ("cancelling", "cancelled"), True)
+    same("openai file delete", client.files.delete(file.id).deleted, True)
+
+
 def with_anthropic(url, text):
     import anthropic
 
@@ -118,6 +162,7 @@ def with_litellm(url, text):
 def main():
     url = sys.argv[1].rstrip("/")
     text = with_openai(url)
+    with_batches(url, text)
     with_anthropic(url, text)
     with_ollama(url, text)
     with_langchain(url, text)

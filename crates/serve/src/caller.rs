@@ -99,6 +99,16 @@ impl Caller {
         Caller { id: "local".into(), name: "local".into(), scopes: Scopes::ALL }
     }
 
+    /// The program of this machine that looks after the server, which has a key of its own.
+    pub fn control() -> Caller {
+        Caller { id: "control".into(), name: "this machine".into(), ..Caller::local() }
+    }
+
+    /// The caller of an id that is no key's of the file.
+    pub fn without_key(id: &str) -> Option<Caller> {
+        [Caller::local(), Caller::control()].into_iter().find(|caller| caller.id.as_ref() == id)
+    }
+
     /// Who asked for what this task computes. Threads that a task starts do not know it: ask before.
     pub fn current() -> Caller {
         Visit::current().and_then(|visit| visit.caller.clone()).unwrap_or_else(Caller::local)

@@ -124,8 +124,7 @@ fn check(server: &Server, request: &Request, access: Option<Access>, visit: &mut
         _ => None,
     };
     if let Some(scope) = needed.filter(|scope| !caller.scopes.has(*scope)) {
-        let message = format!("this key may not do that: it lacks the scope \"{}\"", scope.word());
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "scope_missing", message));
+        return Err(Refusal::without(scope));
     }
     if let Some(account) = &visit.account {
         account.request(since_1970())?;
@@ -139,7 +138,7 @@ fn identify(server: &Server, headers: &HeaderMap, visit: &mut Visit) -> Result<C
     let refuse = |message: &str| Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
     if let Some(text) = given(headers) {
         if options.control.as_ref().is_some_and(|key| key.is(text)) {
-            return Ok(Caller { id: "control".into(), name: "this machine".into(), ..Caller::local() });
+            return Ok(Caller::control());
         }
         if options.key.as_ref().is_some_and(|key| key.is(text)) {
             return Ok(Caller::local());
@@ -207,7 +206,7 @@ fn is_listed(server: &Server, origin: &HeaderValue) -> bool {
 
 fn preflight() -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST")),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE")),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type, x-api-key")),
         (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
     ];

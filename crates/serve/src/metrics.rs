@@ -95,6 +95,8 @@ impl Metrics {
         }
         head(&mut text, "pasture_connections", "gauge", "Connections that are held");
         let _ = writeln!(text, "pasture_connections {}", server.door.held());
+        head(&mut text, "pasture_batches", "gauge", "Batches that have not ended");
+        let _ = writeln!(text, "pasture_batches {}", server.batches.active());
         let entries = server.entries();
         let models = || entries.iter().filter(|entry| entry.base.is_none()).map(|entry| &entry.model);
         let counts: Vec<_> = models().map(|model| (&model.served.name, model.door.counts())).collect();

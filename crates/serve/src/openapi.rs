@@ -53,12 +53,15 @@ fn operation(row: &Row) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = json!(parameters);
     }
-    if let Does::Answers(body) = row.does {
-        let schema = object(of(body));
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
-    } else if row.method() == "POST" {
-        let schema = json!({"type": "object"});
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    let json = "application/json";
+    let body = match row.does {
+        Does::Answers(body) => Some((object(of(body)), json)),
+        Does::Chats(act) if act.has_body() => Some((json!({"type": "object"}), json)),
+        Does::Batches(act) => act.body().map(|(body, kind)| (object(of(body)), kind)),
+        _ => None,
+    };
+    if let Some((schema, kind)) = body {
+        operation["requestBody"] = json!({"required": true, "content": {kind: {"schema": schema}}});
     }
     operation
 }

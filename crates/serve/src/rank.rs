@@ -57,9 +57,9 @@ pub async fn score(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refu
     }
     let first = embedded(&model, asked, "text_1", Texts::Plain(first)).await?;
     let second = embedded(&model, asked, "text_2", Texts::Plain(second)).await?;
-    let pairs = first.vectors.iter().cycle().zip(&second.vectors);
-    let told = |(index, (one, other))| json!({"index": index, "object": "score", "score": cosine(one, other)});
-    let data: Vec<Value> = pairs.enumerate().map(told).collect();
+    let scores = first.vectors.iter().cycle().zip(&second.vectors).map(|(one, other)| cosine(one, other));
+    let told = |(index, score): (usize, f64)| json!({"index": index, "object": "score", "score": score});
+    let data: Vec<Value> = scores.enumerate().map(told).collect();
     let mut answer = answer(server, &model, "score", first.tokens + second.tokens);
     answer["data"] = json!(data);
     Ok(Json(answer).into_response())

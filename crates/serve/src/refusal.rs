@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::caller::Scope;
+
 /// Longest quotation of a request in an error, in characters.
 const QUOTED_MAX: usize = 60;
 
@@ -71,6 +73,12 @@ impl Refusal {
     pub fn untold() -> Refusal {
         let message = "the audit log cannot be written, so nothing is answered";
         Refusal { retry_after: Some(5), ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "audit_failed", message) }
+    }
+
+    /// 403: a key that may not do it.
+    pub fn without(scope: Scope) -> Refusal {
+        let message = format!("this key may not do that: it lacks the scope \"{}\"", scope.word());
+        Refusal::new(StatusCode::FORBIDDEN, "scope_missing", message)
     }
 
     /// With the code.

@@ -6,9 +6,9 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, MethodRouter};
 use pasture_files::nearest::likely;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::caller::Scope;
 use crate::chats::{self, Act};
@@ -17,7 +17,7 @@ use crate::models::Keep;
 use crate::refusal::{Refusal, Style, quoted};
 use crate::state::Server;
 use crate::visit::Visit;
-use crate::{admin, anthropic, body, guard, loading, ollama, openai, own, page, rank};
+use crate::{admin, anthropic, batches, body, guard, loading, ollama, openai, own, page, rank};
 
 /// Who may use a route where there is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub enum Does {
     PageFacts,
     /// Chats that it keeps.
     Chats(Act),
+    /// Files and batches.
+    Batches(batches::Act),
     /// What is loaded, as Ollama lists it.
     Running,
     /// The adapters.
@@ -76,19 +78,19 @@ pub struct Row {
     pub access: Access,
     /// How its errors look.
     pub style: Style,
-    /// What it does; those with a body are POST, the others GET.
+    /// What it does, which says how it is asked.
     pub does: Does,
 }
 
 impl Row {
     /// The method.
     pub fn method(&self) -> Method {
-        let posts = match self.does {
-            Does::Answers(_) => true,
-            Does::Chats(act) => act.has_body(),
-            _ => false,
-        };
-        if posts { Method::POST } else { Method::GET }
+        match self.does {
+            Does::Batches(act) => act.method(),
+            Does::Answers(_) => Method::POST,
+            Does::Chats(act) if act.has_body() => Method::POST,
+            _ => Method::GET,
+        }
     }
 
     /// The row for keys with a scope.
@@ -125,6 +127,15 @@ pub fn table() -> &'static [Row] {
         row("/v1/messages", Anthropic, Does::Answers(Body::Messages)).needs(Infer),
         row("/v1/messages/count_tokens", Anthropic, Does::Answers(Body::CountTokens)).needs(Infer),
         row("/v1/embeddings", OpenAi, Does::Answers(Body::Embeddings)).needs(Embed),
+        row("/v1/files", OpenAi, Does::Batches(batches::Act::Files)).needs(Infer),
+        row("/v1/files", OpenAi, Does::Batches(batches::Act::Upload)).needs(Infer),
+        row("/v1/files/{file}", OpenAi, Does::Batches(batches::Act::File)).needs(Infer),
+        row("/v1/files/{file}", OpenAi, Does::Batches(batches::Act::Delete)).needs(Infer),
+        row("/v1/files/{file}/content", OpenAi, Does::Batches(batches::Act::Content)).needs(Infer),
+        row("/v1/batches", OpenAi, Does::Batches(batches::Act::Batches)).needs(Infer),
+        row("/v1/batches", OpenAi, Does::Batches(batches::Act::Create)).needs(Infer),
+        row("/v1/batches/{batch}", OpenAi, Does::Batches(batches::Act::Batch)).needs(Infer),
+        row("/v1/batches/{batch}/cancel", OpenAi, Does::Batches(batches::Act::Cancel)).needs(Infer),
         row("/v1/rerank", OpenAi, Does::Answers(Body::Rerank)).needs(Embed),
         row("/rerank", OpenAi, Does::Answers(Body::Rerank)).needs(Embed),
         row("/v1/score", OpenAi, Does::Answers(Body::Score)).needs(Embed),
@@ -159,28 +170,32 @@ pub fn table() -> &'static [Row] {
 }
 
 /// Routes of the same APIs that are not there yet.
-const NOT_YET: &[&str] = &[
-    "/v1/files",
-    "/v1/batches",
-    "/api/pull",
-    "/api/push",
-    "/api/create",
-    "/api/copy",
-    "/api/delete",
-    "/api/embeddings",
-];
+const NOT_YET: &[&str] = &["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/embeddings"];
 
 /// The router of the table. The guard stands before each route, and before what is none.
 pub fn router(server: Arc<Server>) -> Router {
     let mut router = Router::new();
-    for row in table() {
-        let method = if row.method() == Method::POST { MethodFilter::POST } else { MethodFilter::GET };
-        let handler = move |State(server): State<Arc<Server>>, request: Request| handle(row, server, request);
+    for (at, first) in table().iter().enumerate() {
+        if table()[..at].iter().any(|before| before.path == first.path) {
+            continue;
+        }
+        let rows = || table().iter().filter(|row| row.path == first.path);
+        let mut methods = MethodRouter::new();
+        for row in rows() {
+            let method = match row.method() {
+                Method::POST => MethodFilter::POST,
+                Method::DELETE => MethodFilter::DELETE,
+                _ => MethodFilter::GET,
+            };
+            let handler = move |State(server): State<Arc<Server>>, request: Request| handle(row, server, request);
+            methods = methods.on(method, handler);
+        }
+        let asked: Vec<String> = rows().map(|row| row.method().to_string()).collect();
+        let message = format!("{} is asked with {}", first.path, asked.join(" or "));
         let other = move || async move {
-            let message = format!("{} is asked with {}", row.path, row.method());
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).response(row.style)
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).response(first.style)
         };
-        router = router.route(row.path, on(method, handler).fallback(other));
+        router = router.route(first.path, methods.fallback(other));
     }
     router
         .fallback(nowhere)
@@ -222,6 +237,7 @@ async fn handle(row: &'static Row, server: Arc<Server>, request: Request) -> Res
         Does::Version => Ok(ollama::models::version()),
         Does::Tags => Ok(ollama::models::tags(&server)),
         Does::Page | Does::PagePart | Does::PageFacts | Does::Chats(_) => of_page(row.does, &server, request).await,
+        Does::Batches(act) => batches::answer(act, &server, request).await,
         Does::Running => Ok(ollama::models::running(&server)),
         Does::Adapters => loading::adapters(&server).await,
         Does::Answers(body) => answer(body, &server, request).await,
@@ -243,7 +259,11 @@ async fn of_page(does: Does, server: &Arc<Server>, request: Request) -> Result<R
 }
 
 async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Response, Refusal> {
-    let object = body::object(request).await?;
+    compute(kind, server, body::object(request).await?).await
+}
+
+/// Answers what a body asks.
+pub async fn compute(kind: Body, server: &Arc<Server>, object: Map<String, Value>) -> Result<Response, Refusal> {
     if let Some(visit) = Visit::current() {
         visit.asked(|| Value::Object(object.clone()));
     }
@@ -264,7 +284,7 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
     {
         server.models.keep(name, keep);
     }
-    let mut response = match kind {
+    let response = match kind {
         Body::Chat => openai::chat::answer(server, &mut asked).await,
         Body::Completion => openai::completion::answer(server, &mut asked).await,
         Body::Responses => openai::responses::answer(server, &mut asked).await,
@@ -285,13 +305,20 @@ async fn answer(kind: Body, server: &Arc<Server>, request: Request) -> Result<Re
         Body::Rerank => rank::rerank(server, &asked).await,
         Body::Score => rank::score(server, &asked).await,
         Body::Stop => admin::stop(server, &asked),
+        // These are no models' affair, and have routes that do more than answer.
+        Body::Upload | Body::Batch => Err(Refusal::ours("files and batches came to the routes of models")),
     }?;
+    Ok(with_unused(response, &asked))
+}
+
+/// An answer with the names of the fields that had no effect on it.
+pub fn with_unused(mut response: Response, asked: &Asked) -> Response {
     if !asked.unused.is_empty()
         && let Ok(names) = HeaderValue::from_str(&unused(&asked.unused))
     {
         response.headers_mut().insert("x-pasture-unused", names);
     }
-    Ok(response)
+    response
 }
 
 /// Names of fields for a header: what is no plain letter becomes a question mark, and a long list is cut.

@@ -1,7 +1,7 @@
 //! Listening, and ending well: readiness goes first, then the listener, then what is still being made.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use crate::audit::Audit;
-use crate::chats::Book;
+use crate::batches;
+use crate::chats;
 use crate::guard::{Key, PUBLIC_NEEDS_KEY, is_loopback};
 use crate::keys::Keys;
 use crate::limits;
 use crate::models::{Keep, SWEEP};
+use crate::refusal::Refusal;
 use crate::registry::Lending;
 use crate::routes::router;
 use crate::served::{Loader, Served};
@@ -53,6 +55,8 @@ pub struct Options {
     pub page: bool,
     /// The file in which chats are kept; absent, they end with the program.
     pub chats: Option<PathBuf>,
+    /// The file in which uploaded files and batches are kept; absent, they end with the program.
+    pub batches: Option<PathBuf>,
     /// For how long the listener stays when the end was asked for by SIGTERM: balancers learn it from `/readyz`.
     pub linger: Duration,
     /// For how long answers may go on after that.
@@ -90,6 +94,7 @@ impl Options {
             queue: None,
             page: true,
             chats: None,
+            batches: None,
             linger: Duration::from_secs(3),
             drain: Duration::from_secs(25),
             head_time: limits::HEAD_TIME,
@@ -139,16 +144,20 @@ pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listenin
     if !options.loopback && !has_key {
         return Err(StartError::Options(PUBLIC_NEEDS_KEY.to_owned()));
     }
-    let chats = book(&mut options)?;
+    options.chats = options.chats.filter(|_| options.page);
+    let chats = kept(&mut options.chats, chats::Book::open)?;
+    let batches = kept(&mut options.batches, batches::Book::open)?;
     let tls = match options.tls.clone() {
         Some(files) => Some((files.read().map_err(StartError::Options)?, files)),
         None => None,
     };
     let listener = listen(options.address)?;
     let (address, head_time) = (listener.local_addr()?, options.head_time);
-    let server = Arc::new(Server::new(models, options, chats));
+    let server = Arc::new(Server::new(models, options, chats, batches));
     let handle = Handle::new();
     sweep(&server);
+    let unread = |refusal: Refusal| StartError::Options(refusal.message);
+    batches::go_on(&server).await.map_err(unread)?;
     let routes = router(server.clone()).into_make_service();
     let door = server.door.clone();
     let (serving, following) = match tls {
@@ -167,17 +176,41 @@ pub async fn start(models: Vec<Served>, mut options: Options) -> Result<Listenin
     Ok(Listening { address, server, handle, serving, following })
 }
 
-/// Lets models go whose time is over, as long as there is a server.
+/// Lets models go whose time is over, and files that were kept long enough, as long as there is a server.
 fn sweep(server: &Server) {
-    let models = Arc::downgrade(&server.models);
+    // Freeing weights takes its time.
+    again(SWEEP, &server.models, |models| models.sweep());
+    again(SWEEP_FILES, &server.batches, |batches| batches.sweep());
+}
+
+/// Does work again and again, on a thread that may wait, as long as there is what it is done for.
+fn again<T: Send + Sync + 'static>(every: Duration, of: &Arc<T>, work: fn(&T)) {
+    let of = Arc::downgrade(of);
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(SWEEP).await;
-            let Some(models) = models.upgrade() else { return };
-            // Freeing weights takes its time.
-            let _ = tokio::task::spawn_blocking(move || models.sweep()).await;
+            tokio::time::sleep(every).await;
+            let Some(of) = of.upgrade() else { return };
+            let _ = tokio::task::spawn_blocking(move || work(&of)).await;
         }
     });
+}
+
+/// Between two looks at which files were kept long enough.
+const SWEEP_FILES: Duration = Duration::from_secs(60);
+
+/// What is kept in a file, or what ends with the program: a server whose folders cannot be written serves all the same,
+/// and the page says what that means.
+fn kept<T>(file: &mut Option<PathBuf>, open: fn(Option<&Path>) -> Result<T, String>) -> Result<T, StartError> {
+    if let Some(path) = file.take() {
+        match open(Some(&path)) {
+            Ok(opened) => {
+                *file = Some(path);
+                return Ok(opened);
+            }
+            Err(error) => eprintln!("warning: {error}; this server keeps them only until it ends"),
+        }
+    }
+    open(None).map_err(StartError::Options)
 }
 
 /// A listener whose connections take little of the system's memory when their clients do not read.
@@ -206,21 +239,6 @@ fn bounded<A>(
         .max_headers(limits::HEADERS)
         .max_buf_size(limits::HEAD_BYTES);
     listening
-}
-
-/// The chats' file. A server whose folders cannot be written serves all the same, and the page says what that means.
-fn book(options: &mut Options) -> Result<Book, StartError> {
-    let file = options.chats.take().filter(|_| options.page);
-    let book = file.as_deref().map(|file| Book::open(Some(file)));
-    match book {
-        Some(Ok(book)) => {
-            options.chats = file;
-            return Ok(book);
-        }
-        Some(Err(error)) => eprintln!("warning: chats of the web page end with this program: {error}"),
-        None => {}
-    }
-    Book::open(None).map_err(StartError::Options)
 }
 
 impl Listening {

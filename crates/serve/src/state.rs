@@ -1,6 +1,6 @@
 //! What all requests share: the models with their doors, the options, what is counted, and whether the end is near.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use pasture_engine::grammar::{GrammarError, Grammars};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::admission::{Admission, Room};
+use crate::batches::{self, Batches};
 use crate::chats::Book;
 use crate::connections::Door;
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct Server {
     pub options: Options,
     /// What the web page keeps.
     pub chats: Arc<Book>,
+    /// Files, and requests that are answered when there is time.
+    pub batches: Arc<Batches>,
     pub metrics: Metrics,
     /// Set when no more requests are wanted.
     pub draining: AtomicBool,
@@ -60,7 +63,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(models: Vec<Served>, options: Options, chats: Book) -> Server {
+    pub fn new(models: Vec<Served>, options: Options, chats: Book, batches: batches::Book) -> Server {
         let (slots, queue) = (options.slots, options.queue.unwrap_or(8 * options.slots));
         let make = move |served: Served| {
             let room = Room { slots, queue, tokens: 4 * served.engine.context() };
@@ -69,10 +72,12 @@ impl Server {
         };
         let models = Models::new(models, options.loader.clone(), options.memory, options.keep, Box::new(make));
         let door = Door::new(options.connections);
+        let batches = Arc::new(Batches::new(batches, options.slots));
         Server {
             models: Arc::new(models),
             options,
             chats: Arc::new(chats),
+            batches,
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
             stop: watch::Sender::new(false),
@@ -80,6 +85,11 @@ impl Server {
             door,
             started: crate::moment::since_1970(),
         }
+    }
+
+    /// Whether no more requests are wanted, or what is being made must end.
+    pub fn is_ending(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) || *self.stop.borrow()
     }
 
     /// Can the audit log be written, where there is one?

@@ -77,10 +77,10 @@ async fn put(parts: &Sender<String>, part: String) -> bool {
 }
 
 /// Parts of a body as they come.
-pub struct Parts(pub Receiver<String>);
+pub struct Parts<T>(pub Receiver<T>);
 
-impl futures_core::Stream for Parts {
-    type Item = Result<String, Infallible>;
+impl<T> futures_core::Stream for Parts<T> {
+    type Item = Result<T, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context).map(|part| part.map(Ok))

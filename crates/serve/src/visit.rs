@@ -26,6 +26,8 @@ pub struct Visit {
     pub account: Option<Arc<Account>>,
     /// Where it is told.
     pub audit: Option<Arc<Audit>>,
+    /// Whether it is work that nobody waits for, which takes none of its key's places in flight.
+    pub is_beside: bool,
     method: String,
     path: String,
     came: Duration,
@@ -55,6 +57,7 @@ impl Visit {
             models: None,
             account: None,
             audit: None,
+            is_beside: false,
             method: method.to_owned(),
             path: path.chars().take(PATH_LETTERS).collect(),
             came: since_1970(),
@@ -118,14 +121,19 @@ impl Visit {
 
     /// Lets its answers in flight, as far as its key may have more of them.
     pub fn enter(&self, answers: usize) -> Result<(), Refusal> {
-        self.account.as_ref().map_or(Ok(()), |account| account.enter(answers))
+        self.places().map_or(Ok(()), |account| account.enter(answers))
     }
 
     /// Answers are no longer in flight.
     pub fn leave(&self, answers: usize) {
-        if let Some(account) = &self.account {
+        if let Some(account) = self.places() {
             account.leave(answers);
         }
+    }
+
+    /// Where its answers in flight are counted.
+    fn places(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref().filter(|_| !self.is_beside)
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

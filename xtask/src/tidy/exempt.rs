@@ -21,12 +21,7 @@ const EXEMPT: [(&str, &str, &str, &str); 9] = [
         "a running server's file, made for its user only",
     ),
     ("words", "crates/store/src/bundle/unpack.rs", "fs::remove_dir", "a partial folder, which nobody takes for a work"),
-    (
-        "words",
-        "crates/serve/src/chats/book.rs",
-        ".create(true)",
-        "SQLite writes the file; here only its rights are set",
-    ),
+    ("words", "crates/serve/src/sqlite.rs", ".create(true)", "SQLite writes the file; here only its rights are set"),
     ("words", "crates/store/src/pull/partial.rs", "fs::remove_dir", "a partial folder, which nobody takes for a blob"),
 ];
 

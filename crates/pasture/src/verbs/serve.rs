@@ -324,6 +324,7 @@ fn options(arguments: &Arguments) -> Result<(Options, String), Failure> {
         slots: arguments.slots as usize,
         page: !arguments.no_page,
         chats: place::data().map(|folder| folder.join("chats.sqlite")),
+        batches: place::data().map(|folder| folder.join("batches.sqlite")),
         queue: arguments.queue.map(|queue| queue as usize),
         share_prefix: arguments.share_prefix,
         memory: arguments.memory.unwrap_or_else(usual_memory),

@@ -3,17 +3,17 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::{Map, Value};
 
 use super::limits;
-use super::wire::now;
 use super::wire::{Chat, ChatChange, Head, Message, MessageChange, NewChat, NewMessage, Role};
 use super::wire::{check_text, check_title, stored};
+use crate::moment::now;
 use crate::refusal::Refusal;
+use crate::sqlite::{self, Layout, Sharing};
 
 /// The version of the tables below.
 const VERSION: i64 = 1;
@@ -52,31 +52,14 @@ pub struct Book {
     connection: Mutex<Connection>,
 }
 
-impl From<rusqlite::Error> for Refusal {
-    fn from(error: rusqlite::Error) -> Refusal {
-        Refusal::ours(&format!("chats: {error}"))
-    }
-}
-
 impl Book {
     /// Opens a file, which nobody but its owner may read, or a book that ends with the program.
     ///
     /// # Errors
     /// When it cannot be made, or another version of the program made it.
     pub fn open(file: Option<&Path>) -> Result<Book, String> {
-        let wrong = |error: String| match file {
-            Some(file) => format!("cannot keep chats in {file:?}: {error}"),
-            None => format!("cannot keep chats: {error}"),
-        };
-        let connection = match file {
-            Some(file) => {
-                create(file).map_err(|error| wrong(error.to_string()))?;
-                Connection::open(file)
-            }
-            None => Connection::open_in_memory(),
-        };
-        let mut connection = connection.map_err(|error| wrong(error.to_string()))?;
-        prepare(&mut connection).map_err(wrong)?;
+        let layout = Layout { what: "chats", version: VERSION, tables: TABLES, sharing: Sharing::Several };
+        let connection = sqlite::open(file, layout)?;
         Ok(Book { connection: Mutex::new(connection) })
     }
 
@@ -210,35 +193,6 @@ impl Book {
         }
         Ok(change.commit()?)
     }
-}
-
-/// The file, and the folder of the program's data where that is missing.
-fn create(file: &Path) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file).map(drop)
-}
-
-fn prepare(connection: &mut Connection) -> Result<(), String> {
-    let text = |error: rusqlite::Error| error.to_string();
-    connection.busy_timeout(Duration::from_secs(5)).map_err(text)?;
-    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
-                   PRAGMA trusted_schema = OFF;";
-    connection.execute_batch(pragmas).map_err(text)?;
-    let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(text)?;
-    let version: i64 = change.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(text)?;
-    match version {
-        0 => change.execute_batch(TABLES).and_then(|()| change.pragma_update(None, "user_version", VERSION)),
-        VERSION => Ok(()),
-        other => return Err(format!("its version is {other}, and this program knows {VERSION}")),
-    }
-    .map_err(text)?;
-    change.commit().map_err(text)
 }
 
 /// A row for a chat: its number, and the id by which requests ask, which nobody can guess.

@@ -6,8 +6,8 @@ use rusqlite::params;
 
 use super::book::{Book, has_place, has_room, insert_chat, insert_message};
 use super::limits;
-use super::wire::now;
 use super::wire::{Found, Import, Imported, Message, check_title, stored};
+use crate::moment::now;
 use crate::refusal::Refusal;
 
 /// The version of the form of exports.

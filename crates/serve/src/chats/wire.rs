@@ -187,8 +187,3 @@ pub fn stored(name: &str, object: &Map<String, Value>, max: usize) -> Result<Str
         false => Ok(text),
     }
 }
-
-/// Seconds since 1970, as the file has them.
-pub fn now() -> i64 {
-    i64::try_from(crate::moment::since_1970().as_secs()).unwrap_or(i64::MAX)
-}

@@ -38,6 +38,10 @@ pub fn page() -> String {
     for (what, limit) in crate::chats::limits::table() {
         row(&mut page, &[what, &limit]);
     }
+    page.push_str("\n## Limits of files and batches\n\n| what | limit |\n|---|---|\n");
+    for (what, limit) in crate::batches::limits::table() {
+        row(&mut page, &[what, &limit]);
+    }
     for (body, route) in Body::ALL {
         let _ = write!(page, "\n## `POST {route}`\n\n");
         section(&mut page, of(body));

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use pasture_engine::sampling;
 
 use super::{Effect, Field, Kind};
+use crate::batches::limits as batches;
 use crate::limits;
 
 /// The bodies that routes take.
@@ -48,13 +49,17 @@ pub enum Body {
     Rerank,
     /// `/v1/score`.
     Score,
+    /// `/v1/files`, as a form.
+    Upload,
+    /// `/v1/batches`.
+    Batch,
     /// `/admin/stop`.
     Stop,
 }
 
 impl Body {
     /// All of them, with their routes.
-    pub const ALL: [(Body, &'static str); 20] = [
+    pub const ALL: [(Body, &'static str); 22] = [
         (Body::Chat, "/v1/chat/completions"),
         (Body::Completion, "/v1/completions"),
         (Body::Responses, "/v1/responses"),
@@ -74,6 +79,8 @@ impl Body {
         (Body::Template, "/apply-template"),
         (Body::Rerank, "/v1/rerank"),
         (Body::Score, "/v1/score"),
+        (Body::Upload, "/v1/files"),
+        (Body::Batch, "/v1/batches"),
         (Body::Stop, "/admin/stop"),
     ];
 }
@@ -111,6 +118,8 @@ fn build(body: Body) -> Vec<Field> {
         Body::Template => [TEMPLATE, TEMPLATED].concat(),
         Body::Rerank => [RERANK, PAIRS].concat(),
         Body::Score => [SCORE, PAIRS].concat(),
+        Body::Upload => UPLOAD.to_vec(),
+        Body::Batch => BATCH.to_vec(),
         Body::Stop => Vec::new(),
     }
 }
@@ -456,4 +465,28 @@ const PAIRS: &[Field] = &[
     idle("user"),
     later("truncate_prompt_tokens", &[]),
     later("priority", &["0"]),
+];
+
+/// For how long a file is kept.
+const KEPT: &[Field] = &[
+    on("anchor", Kind::Words(&["created_at"]), "From when on: when the file was made"),
+    on("seconds", Kind::Whole(batches::KEPT.0, batches::KEPT.1), "For how many seconds"),
+];
+
+const UPLOAD: &[Field] = &[
+    on("file", Kind::Text, "The file: a request of a batch on each line, as JSON"),
+    on("purpose", Kind::Words(&["batch"]), "What it is for; the only use that files have here"),
+    on("expires_after", Kind::Object(KEPT), "`anchor` created_at and `seconds`: for how long it is kept"),
+];
+
+const BATCH: &[Field] = &[
+    on("input_file_id", Kind::Text, "The id of an uploaded file"),
+    on(
+        "endpoint",
+        Kind::Words(&["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]),
+        "The route that every line asks",
+    ),
+    on("completion_window", Kind::Words(&["24h"]), "In which time it must be done; what is not done then is told so"),
+    on("metadata", Kind::Read("an object of at most 16 texts"), "Told with the batch"),
+    on("output_expires_after", Kind::Object(KEPT), "The same as `expires_after`, for the files with the answers"),
 ];

@@ -61,10 +61,7 @@ impl Account {
     pub fn request(&self, now: Duration) -> Result<(), Refusal> {
         let mut state = self.lock();
         state.turn(now);
-        if let Some(tokens) = self.tokens.filter(|tokens| state.today.tokens >= *tokens) {
-            let message = format!("this key has used its {tokens} tokens of today; they come back at midnight UTC");
-            return Err(too_many("insufficient_quota", message, DAY - now.as_secs() % DAY));
-        }
+        self.has_left(&state, now)?;
         if let Some(rate) = self.rate {
             let per_second = rate as f64 / 60.0;
             let passed = now.saturating_sub(state.at).as_secs_f64();
@@ -80,6 +77,19 @@ impl Account {
         state.today.requests += 1;
         state.unwritten.requests += 1;
         Ok(())
+    }
+
+    /// Refuses what would be computed where the tokens of the day are used.
+    pub fn has_tokens(&self, now: Duration) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        state.turn(now);
+        self.has_left(&state, now)
+    }
+
+    fn has_left(&self, state: &State, now: Duration) -> Result<(), Refusal> {
+        let Some(tokens) = self.tokens.filter(|tokens| state.today.tokens >= *tokens) else { return Ok(()) };
+        let message = format!("this key has used its {tokens} tokens of today; they come back at midnight UTC");
+        Err(too_many("insufficient_quota", message, DAY - now.as_secs() % DAY))
     }
 
     /// Counts tokens.

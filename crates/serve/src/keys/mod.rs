@@ -7,7 +7,7 @@ mod watch;
 
 pub use account::Account;
 pub use book::{Book, KeyError, NewKey, Record, Use};
-pub use watch::{Keys, same};
+pub use watch::{Keys, Known, same};
 
 /// The name of the file in the data folder.
 pub const KEYS_FILE: &str = "keys.sqlite";

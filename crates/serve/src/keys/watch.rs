@@ -23,6 +23,18 @@ struct Entry {
     account: Arc<Account>,
 }
 
+impl Entry {
+    /// What is known of it, unless it was revoked.
+    fn known(&self) -> Option<Known> {
+        self.record.revoked.is_none().then(|| Known {
+            caller: self.caller.clone(),
+            models: self.record.key.models.as_ref().map(|models| models.as_slice().into()),
+            account: self.account.clone(),
+            expired: !self.record.holds(since_1970().as_secs()),
+        })
+    }
+}
+
 /// The keys of a running server.
 pub struct Keys {
     table: Arc<RwLock<Vec<Arc<Entry>>>>,
@@ -80,13 +92,13 @@ impl Keys {
                 found = Some(entry);
             }
         }
-        let entry = found.filter(|entry| entry.record.revoked.is_none())?;
-        Some(Known {
-            caller: entry.caller.clone(),
-            models: entry.record.key.models.as_ref().map(|models| models.as_slice().into()),
-            account: entry.account.clone(),
-            expired: !entry.record.holds(since_1970().as_secs()),
-        })
+        found.and_then(|entry| entry.known())
+    }
+
+    /// The key of an id.
+    pub fn of(&self, id: &str) -> Option<Known> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().find(|entry| entry.record.id == id)?.known()
     }
 }
 

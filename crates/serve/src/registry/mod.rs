@@ -12,17 +12,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt;
 use pasture_store::registry::Registry;
 use serde_json::{Value, json};
 
+use crate::body;
 use crate::caller::{Caller, Scope};
 use crate::limits;
+use crate::refusal::Refusal;
 use uploads::Ticket;
 
 /// Who may read what is lent.
@@ -157,6 +158,18 @@ impl Refused {
     }
 }
 
+impl From<Refusal> for Refused {
+    /// A body that does not come as it should, in the words of hubs.
+    fn from(refusal: Refusal) -> Refused {
+        let code = match refusal.status {
+            StatusCode::PAYLOAD_TOO_LARGE => "TooLarge",
+            StatusCode::REQUEST_TIMEOUT => "Timeout",
+            _ => "BadRequest",
+        };
+        Refused(refusal.status, code, refusal.message)
+    }
+}
+
 impl From<pasture_store::Error> for Refused {
     /// What the client can change; a file that cannot be read or written is told in the log only.
     fn from(error: pasture_store::Error) -> Refused {
@@ -177,36 +190,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refused> +
     ended.unwrap_or_else(|_| Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "it failed".to_owned())))
 }
 
-/// The next part of a body; none at its end.
-async fn part(body: &mut Body) -> Result<Option<axum::body::Bytes>, Refused> {
-    let late = |_| Refused(StatusCode::REQUEST_TIMEOUT, "Timeout", "the body did not arrive in time".to_owned());
-    loop {
-        let frame = tokio::time::timeout(limits::BODY_TIME, body.frame()).await.map_err(late)?;
-        let Some(frame) = frame else { return Ok(None) };
-        let frame = frame.map_err(|_| Refused::wrong("the body broke off"))?;
-        if let Ok(data) = frame.into_data() {
-            return Ok(Some(data));
-        }
-    }
-}
-
 /// A whole body, of at most so many bytes.
-async fn whole(mut body: Body, most: usize) -> Result<Vec<u8>, Refused> {
-    let long = || {
-        let what = format!("the body is longer than {} MiB", most >> 20);
-        Refused(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", what)
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(long());
-    }
-    let mut bytes = Vec::new();
-    while let Some(data) = part(&mut body).await? {
-        if bytes.len() + data.len() > most {
-            return Err(long());
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes)
+async fn whole(body: Body, most: usize) -> Result<Vec<u8>, Refused> {
+    Ok(body::bytes(body, most).await?)
 }
 
 /// A whole body as JSON.

@@ -13,7 +13,7 @@ use pasture_store::Digest;
 use serde_json::{Value, json};
 
 use super::{
-    Answered, FILE_BYTES, Lending, Refused, TICKET_TIME, TICKETS_MAX, base, blocking, may, no_repository, object, part,
+    Answered, FILE_BYTES, Lending, Refused, TICKET_TIME, TICKETS_MAX, base, blocking, may, no_repository, object,
 };
 use crate::caller::Scope;
 
@@ -122,7 +122,7 @@ pub(super) async fn take(lending: &Lending, path: &str, mut body: Body) -> Answe
     }));
     let mut fault = None;
     loop {
-        match part(&mut body).await {
+        match crate::body::part(&mut body).await {
             // The writer has said why it takes no more.
             Ok(Some(data)) => {
                 if sender.send(data).await.is_err() {
@@ -131,7 +131,7 @@ pub(super) async fn take(lending: &Lending, path: &str, mut body: Body) -> Answe
             }
             Ok(None) => break,
             Err(refused) => {
-                fault = Some(refused);
+                fault = Some(refused.into());
                 break;
             }
         }

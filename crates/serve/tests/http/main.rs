@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod apis;
+mod batches;
 mod chats;
 mod client;
 mod host;

@@ -293,7 +293,7 @@ fn heads_are_bounded_and_raw_requests_end_in_4xx_or_a_close() {
 #[test]
 fn what_is_not_there_yet_says_so() {
     let address = shared().address;
-    for path in ["/v1/files", "/v1/batches", "/api/pull"] {
+    for path in ["/api/pull", "/api/create"] {
         let answer = post(address, path, &json!({}));
         assert!(answer.status == 404 && answer.error().contains("not supported yet"), "{path}: {}", answer.body);
     }
