@@ -128,6 +128,29 @@ fn said(home: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
+fn a_model_of_a_running_server_goes_when_it_is_told_to() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let mut command = pasture(&["serve", "starter", "--port", "0", "--json", "--threads", "1"]);
+    command.env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home).stdout(Stdio::piped());
+    let mut serving = Serving(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let state = |home: &Path| -> Value { serde_json::from_str(&said(home, &["ps", "--json"])).unwrap() };
+    let models = state(home)["servers"][0]["models"].clone();
+    assert!(models[0]["bytes"].as_u64().unwrap() > 1 << 20 && models[0]["goes"].is_null(), "{models}");
+    assert!(said(home, &["ps"]).contains("stays"));
+    assert!(said(home, &["stop", "starter"]).contains("starter is no longer loaded at http://127.0.0.1"));
+    assert_eq!(state(home)["servers"][0]["models"], json!([]));
+    let again = pasture(&["stop", "starter", "--json"]).env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home).output();
+    let again = again.unwrap();
+    let text = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.code() == Some(66) && text.contains("no model \"starter\" is loaded"), "{text}");
+    assert!(said(home, &["stop"]).contains("is ending"));
+    assert_eq!(serving.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_server_on_a_network_has_keys_tells_what_it_did_and_ends_when_asked() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

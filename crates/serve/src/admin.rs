@@ -9,15 +9,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::fields::Asked;
+use crate::models::Entry;
 use crate::moment::{rfc3339, since_1970};
 use crate::refusal::Refusal;
-use crate::state::{Model, Server};
+use crate::state::Server;
 
 /// What the server does now.
 pub fn state(server: &Server) -> Response {
     let entries = server.entries();
     let models = entries.iter().filter(|entry| entry.base.is_none());
-    let models: Vec<Value> = models.map(|entry| one(&entry.model)).collect();
+    let models: Vec<Value> = models.map(one).collect();
     let up = since_1970().saturating_sub(server.started);
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -32,12 +33,15 @@ pub fn state(server: &Server) -> Response {
     .into_response()
 }
 
-fn one(model: &Model) -> Value {
+fn one(entry: &Entry) -> Value {
+    let model = &entry.model;
     let (counts, engine) = (model.door.counts(), model.served.engine.counts());
     json!({
         "name": model.served.name,
         "family": model.served.family,
         "context": model.served.engine.context(),
+        "bytes": entry.bytes,
+        "goes": entry.goes().map(rfc3339),
         "in_flight": counts.in_flight,
         "waiting": counts.waiting,
         "waiting_tokens": counts.waiting_tokens,

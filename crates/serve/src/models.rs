@@ -15,6 +15,7 @@ use pasture_engine::Adapter;
 use pasture_files::nearest::nearest;
 use tokio::sync::watch;
 
+use crate::moment::since_1970;
 use crate::refusal::{Refusal, quoted};
 use crate::served::{Loader, Served};
 use crate::state::{Model, no_model};
@@ -41,6 +42,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// When it goes, if nobody asks for it until then, since 1970; none where it stays until it is told to go.
+    pub fn goes(&self) -> Option<Duration> {
+        let Keep::For(time) = self.keep else { return None };
+        let left = if self.in_use() { time } else { time.saturating_sub(self.used.elapsed()) };
+        Some(since_1970() + left)
+    }
+
     pub fn in_use(&self) -> bool {
         self.leases.load(Ordering::Acquire) > 0 || self.model.door.counts().in_flight > 0
     }

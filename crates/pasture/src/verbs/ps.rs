@@ -10,7 +10,7 @@ use super::place;
 use crate::exit::{Failure, Status};
 use crate::output;
 
-/// See what running servers do: models, answers, memory
+/// See what running servers do: models, answers, memory, and when a model goes that nobody asks for
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -61,6 +61,9 @@ pub fn ask(place: &Place, method: &str, path: &str, body: Option<&Value>) -> Res
     let said = answer.body["error"]["message"].as_str().unwrap_or("it says no more").to_owned();
     let failure = Failure::new(Status::Unavailable, format!("{} refuses ({}): {said}", place.url, answer.status));
     Err(match answer.status {
+        404 if answer.body["error"]["code"] == "model_not_found" => {
+            Failure::new(Status::NoInput, format!("{}: {said}", place.url))
+        }
         401 | 403 => failure.hint("--api-key or PASTURE_API_KEY gives a key with the scope admin".to_owned()),
         _ => failure,
     })
@@ -92,7 +95,11 @@ fn told(state: &Value) -> String {
     for model in state["models"].as_array().into_iter().flatten() {
         let name = model["name"].as_str().unwrap_or_default();
         let (made, wait) = (count(&model["in_flight"]), count(&model["waiting"]));
-        lines += &format!("  {name}  {} answers are made, {wait} wait\n", made.saturating_sub(wait));
+        let memory = model["bytes"].as_u64().map(|bytes| format!(", at most {}", output::bytes(bytes)));
+        let goes = model["goes"].as_str().and_then(|moment| moment.split('.').next());
+        let goes = goes.map_or_else(|| "stays".to_owned(), |moment| format!("goes at {moment}Z"));
+        let memory = memory.unwrap_or_default();
+        lines += &format!("  {name}  {} answers are made, {wait} wait{memory}, {goes}\n", made.saturating_sub(wait));
     }
     lines
 }

@@ -1,19 +1,22 @@
 //! `/api/version`, `/api/tags`, `/api/show` and `/api/embed`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::fields::Asked;
-use crate::models::{Entry, Keep};
+use crate::models::Entry;
 use crate::moment::{rfc3339, since_1970};
 use crate::openai::embeddings::{texts, vectors};
 use crate::refusal::Refusal;
 use crate::served::Served;
 use crate::state::Server;
+
+/// Ollama's clients read a day centuries ahead as never, and one that is missing as the past.
+const NEVER: Duration = Duration::from_secs(292 * 365 * 86_400);
 
 /// The version of this program.
 pub fn version() -> Response {
@@ -32,15 +35,12 @@ pub fn tags(server: &Server) -> Response {
 pub fn running(server: &Server) -> Response {
     let one = |entry: &Entry| {
         let served = &entry.model.served;
-        let mut model = json!({
+        // Nothing is on a graphics card.
+        json!({
             "name": served.name, "model": served.name, "size": entry.bytes, "size_vram": 0,
+            "expires_at": rfc3339(entry.goes().unwrap_or(since_1970() + NEVER)),
             "context_length": served.engine.context(), "details": details(served),
-        });
-        if let Keep::For(time) = entry.keep {
-            let left = if entry.in_use() { time } else { time.saturating_sub(entry.used.elapsed()) };
-            model["expires_at"] = json!(rfc3339(since_1970() + left));
-        }
-        model
+        })
     };
     let models: Vec<Value> = server.shown().iter().filter(|entry| entry.base.is_none()).map(one).collect();
     Json(json!({"models": models})).into_response()

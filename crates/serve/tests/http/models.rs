@@ -107,6 +107,22 @@ fn a_model_goes_when_it_is_told_to_or_its_time_is_over() {
 }
 
 #[test]
+fn what_is_loaded_says_its_memory_and_when_it_goes() {
+    let (_, host) = host(1000);
+    assert_eq!(post(host.address, "/models/load", &json!({"model": "one", "keep_alive": "10m"})).status, 200);
+    let listed = get(host.address, "/api/ps").json()["models"].clone();
+    // Years tell apart: the starter stays, which Ollama's clients are told by a day centuries ahead.
+    let year = |at: usize| listed[at]["expires_at"].as_str().unwrap()[..4].parse::<u32>().unwrap();
+    assert!(year(0) > year(1) + 200, "{listed}");
+    assert_eq!((&listed[1]["size"], &listed[1]["size_vram"]), (&json!(100), &json!(0)));
+    let state = get(host.address, "/admin/state").json()["models"].clone();
+    assert_eq!((&state[0]["goes"], &state[0]["bytes"]), (&Value::Null, &json!(100)));
+    let goes: u32 = state[1]["goes"].as_str().unwrap()[..4].parse().unwrap();
+    // Asked one after the other, perhaps at the turn of a year.
+    assert!((year(1)..=year(1) + 1).contains(&goes), "{goes}");
+}
+
+#[test]
 fn a_model_in_use_stays() {
     let shelf = Arc::new(Shelf::default());
     let keep = Keep::For(Duration::ZERO);
