@@ -146,6 +146,7 @@ pub fn table() -> &'static [Row] {
         row("/api/chat", Ollama, Does::Answers(Body::OllamaChat)).needs(Infer),
         row("/api/generate", Ollama, Does::Answers(Body::OllamaGenerate)).needs(Infer),
         row("/api/embed", Ollama, Does::Answers(Body::OllamaEmbed)).needs(Embed),
+        row("/api/embeddings", Ollama, Does::Answers(Body::OllamaEmbeddings)).needs(Embed),
         row("/api/ps", Ollama, Does::Running).needs(Infer),
         row("/models/load", OpenAi, Does::Answers(Body::LoadModel)).needs(Admin),
         row("/models/unload", OpenAi, Does::Answers(Body::UnloadModel)).needs(Admin),
@@ -170,7 +171,21 @@ pub fn table() -> &'static [Row] {
 }
 
 /// Routes of the same APIs that are not there yet.
-const NOT_YET: &[&str] = &["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/embeddings"];
+const NOT_YET: &[&str] = &[
+    "/v1/fine_tuning/jobs",
+    "/v1/moderations",
+    "/v1/uploads",
+    "/v1/messages/batches",
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
+    "/completion",
+    "/infill",
+    "/props",
+    "/slots",
+];
 
 /// The router of the table. The guard stands before each route, and before what is none.
 pub fn router(server: Arc<Server>) -> Router {
@@ -294,6 +309,7 @@ pub async fn compute(kind: Body, server: &Arc<Server>, object: Map<String, Value
         Body::OllamaChat => ollama::chat::answer(server, &mut asked).await,
         Body::OllamaGenerate => ollama::generate::answer(server, &mut asked).await,
         Body::OllamaEmbed => ollama::models::embed(server, &asked).await,
+        Body::OllamaEmbeddings => ollama::models::embed_one(server, &asked).await,
         Body::OllamaShow => ollama::models::show(server, &asked),
         Body::LoadModel => loading::load(server, &asked),
         Body::UnloadModel => loading::unload(server, &asked),

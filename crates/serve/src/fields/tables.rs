@@ -29,6 +29,8 @@ pub enum Body {
     OllamaGenerate,
     /// `/api/embed`.
     OllamaEmbed,
+    /// `/api/embeddings`.
+    OllamaEmbeddings,
     /// `/api/show`.
     OllamaShow,
     /// `/models/load`.
@@ -59,7 +61,7 @@ pub enum Body {
 
 impl Body {
     /// All of them, with their routes.
-    pub const ALL: [(Body, &'static str); 22] = [
+    pub const ALL: [(Body, &'static str); 23] = [
         (Body::Chat, "/v1/chat/completions"),
         (Body::Completion, "/v1/completions"),
         (Body::Responses, "/v1/responses"),
@@ -69,6 +71,7 @@ impl Body {
         (Body::OllamaChat, "/api/chat"),
         (Body::OllamaGenerate, "/api/generate"),
         (Body::OllamaEmbed, "/api/embed"),
+        (Body::OllamaEmbeddings, "/api/embeddings"),
         (Body::OllamaShow, "/api/show"),
         (Body::LoadModel, "/models/load"),
         (Body::UnloadModel, "/models/unload"),
@@ -108,6 +111,7 @@ fn build(body: Body) -> Vec<Field> {
         Body::OllamaChat => [OLLAMA_CHAT, OLLAMA].concat(),
         Body::OllamaGenerate => [OLLAMA_GENERATE, OLLAMA].concat(),
         Body::OllamaEmbed => OLLAMA_EMBED.to_vec(),
+        Body::OllamaEmbeddings => OLLAMA_EMBEDDINGS.to_vec(),
         Body::OllamaShow => OLLAMA_SHOW.to_vec(),
         Body::LoadModel => LOAD_MODEL.to_vec(),
         Body::UnloadModel => UNLOAD_MODEL.to_vec(),
@@ -415,6 +419,13 @@ const OLLAMA_EMBED: &[Field] = &[
     KEEP,
     idle("options"),
     later("dimensions", &["0"]),
+];
+
+const OLLAMA_EMBEDDINGS: &[Field] = &[
+    MODEL,
+    on("prompt", Kind::Text, "What to embed, cut at its end where it is too long; without it the model is only loaded"),
+    KEEP,
+    idle("options"),
 ];
 
 const OLLAMA_SHOW: &[Field] = &[MODEL, on("name", Kind::Text, "The older name of `model`"), idle("verbose")];

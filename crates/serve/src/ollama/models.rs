@@ -1,4 +1,4 @@
-//! `/api/version`, `/api/tags`, `/api/show` and `/api/embed`.
+//! `/api/version`, `/api/tags`, `/api/ps`, `/api/show`, `/api/embed` and `/api/embeddings`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::models::Entry;
 use crate::moment::{rfc3339, since_1970};
 use crate::openai::embeddings::{texts, vectors};
 use crate::refusal::Refusal;
-use crate::served::Served;
+use crate::served::{Served, Texts};
 use crate::state::Server;
 
 /// Ollama's clients read a day centuries ahead as never, and one that is missing as the past.
@@ -78,6 +78,19 @@ fn capabilities(served: &Served) -> Vec<&'static str> {
 
 fn details(served: &Served) -> Value {
     json!({"family": served.family, "families": [served.family]})
+}
+
+/// The vector of one text, by the older route: as long as the model's own files make it. Without a text there is nothing
+/// to do but to load the model.
+pub async fn embed_one(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refusal> {
+    let model = server.model(asked.text("model"))?;
+    let prompt = asked.text("prompt").unwrap_or_default().to_owned();
+    if prompt.is_empty() {
+        return Ok(Json(json!({"embedding": []})).into_response());
+    }
+    let mut made = vectors(&model, Texts::Plain(vec![prompt]), true, None).await?;
+    server.metrics.tokens(made.tokens, 0);
+    Ok(Json(json!({"embedding": made.vectors.pop()})).into_response())
 }
 
 /// Vectors of length one, as Ollama makes them.

@@ -62,6 +62,10 @@ fn models_are_listed_and_shown_and_texts_embedded() {
     let embedded = post(address, "/api/embed", &json!({"model": "starter", "input": "Sheep"})).json();
     let vector: Vec<f64> = serde_json::from_value(embedded["embeddings"][0].clone()).unwrap();
     assert!((vector.iter().map(|value| value * value).sum::<f64>() - 1.0).abs() < 1e-4);
+    let older = post(address, "/api/embeddings", &json!({"model": "starter", "prompt": "Sheep"})).json();
+    let plain = post(address, "/v1/embeddings", &json!({"input": "Sheep"})).json();
+    assert_eq!(older["embedding"], plain["data"][0]["embedding"]);
+    assert_eq!(post(address, "/api/embeddings", &json!({"model": "starter"})).json(), json!({"embedding": []}));
     let missing = post(address, "/api/show", &json!({"model": "nobody"}));
     assert!(missing.status == 404 && missing.json()["error"].is_string());
 }
