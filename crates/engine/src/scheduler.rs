@@ -18,12 +18,6 @@ use cache::{Cache, Hit, NodeId, PageName};
 pub use plan::{Admitted, Arrival, Counts, Limits, Published, Step, Ticket, TooLong, Work};
 use shares::Shares;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Running,
-}
-
 #[derive(Clone, Debug)]
 struct Sequence {
     arrival: Arrival,
@@ -36,7 +30,6 @@ struct Sequence {
     last: Option<NodeId>,
     /// Pages of its own, behind the kept ones.
     own: usize,
-    state: State,
 }
 
 impl Sequence {
@@ -91,7 +84,7 @@ impl Scheduler {
         if needed > pages {
             return Err(TooLong { needed, pages });
         }
-        Ok(self.insert(arrival, State::Waiting))
+        Ok(self.insert(arrival))
     }
 
     /// A sequence that knows and holds what `parent` does. False where there are no pages for that: it then starts
@@ -100,8 +93,9 @@ impl Scheduler {
         let parent = self.sequences[&parent].clone();
         let runs = self.running.len() < self.limits.running && self.find_pages(parent.own);
         let arrival = Arrival { known: parent.known, ..parent.arrival };
-        let ticket = self.insert(arrival, if runs { State::Running } else { State::Waiting });
+        let ticket = self.insert(arrival);
         if runs {
+            self.run(ticket);
             self.free -= parent.own;
             parent.nodes.iter().for_each(|node| self.cache.hold(*node));
             let child = self.sequence_mut(ticket);
@@ -135,7 +129,7 @@ impl Scheduler {
             for ticket in order {
                 let sequence = &self.sequences[&ticket];
                 let lacking = sequence.known - sequence.held;
-                if sequence.state != State::Running || lacking == 0 || (lacking == 1) != decode || budget == 0 {
+                if !self.running.contains(&ticket) || lacking == 0 || (lacking == 1) != decode || budget == 0 {
                     continue;
                 }
                 let alone = sequence.arrival.alone_from;
@@ -285,22 +279,24 @@ impl Scheduler {
         std::mem::take(&mut self.forgotten)
     }
 
-    fn insert(&mut self, arrival: Arrival, state: State) -> Ticket {
+    /// Takes a sequence in, to wait.
+    fn insert(&mut self, arrival: Arrival) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         let (known, owner) = (arrival.known, arrival.owner);
         let nodes = VecDeque::new();
-        let sequence = Sequence { arrival, known, held: 0, nodes, first: 0, last: None, own: 0, state };
+        let sequence = Sequence { arrival, known, held: 0, nodes, first: 0, last: None, own: 0 };
         self.sequences.insert(ticket, sequence);
         self.shares.enter(owner);
-        match state {
-            State::Waiting => drop(self.waiting.insert(ticket)),
-            State::Running => {
-                self.running.insert(ticket);
-                self.shares.begin(owner);
-            }
-        }
+        self.waiting.insert(ticket);
         ticket
+    }
+
+    /// Lets one that waits run.
+    fn run(&mut self, ticket: Ticket) {
+        self.waiting.remove(&ticket);
+        self.running.insert(ticket);
+        self.shares.begin(self.sequences[&ticket].arrival.owner);
     }
 
     fn give_back(&mut self, ticket: Ticket) {
@@ -392,11 +388,8 @@ impl Scheduler {
         let sequence = self.sequence_mut(ticket);
         (sequence.held, sequence.first, sequence.last) = (held, released, hit.nodes.last().copied());
         sequence.nodes = hit.nodes[released..].iter().copied().collect();
-        (sequence.own, sequence.state) = (own, State::Running);
-        let owner = sequence.arrival.owner;
-        self.waiting.remove(&ticket);
-        self.running.insert(ticket);
-        self.shares.begin(owner);
+        sequence.own = own;
+        self.run(ticket);
         if held > 0 {
             step.admitted.push(Admitted { ticket, hit, held });
         }
@@ -436,10 +429,7 @@ impl Scheduler {
         self.give_back(ticket);
         self.running.remove(&ticket);
         self.waiting.insert(ticket);
-        let sequence = self.sequence_mut(ticket);
-        sequence.state = State::Waiting;
-        let owner = sequence.arrival.owner;
-        self.shares.stop(owner);
+        self.shares.stop(self.sequences[&ticket].arrival.owner);
     }
 
     fn sequence_mut(&mut self, ticket: Ticket) -> &mut Sequence {
