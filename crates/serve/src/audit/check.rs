@@ -7,7 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{LINE_BYTES, NONE, hex};
+use super::{LINE_BYTES, NONE};
+use crate::random::hex;
 
 /// What a log that was checked has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::moment::{rfc3339, since_1970};
+use crate::random::hex;
 pub use check::{Checked, verify};
 
 /// How long it is waited before writing is tried again.
@@ -208,8 +209,4 @@ fn last_line(file: &mut File, end: u64) -> std::io::Result<(Option<Vec<u8>>, boo
         return Err(std::io::Error::other("its last line is longer than any that this program writes"));
     }
     Ok((Some(bytes.split_off(start)), torn))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
 pub use client::{Answer, Place};
@@ -77,14 +76,4 @@ pub fn running(folder: &Path) -> Vec<Place> {
     }
     found.sort_by(|one, other| one.url.cmp(&other.url));
     found
-}
-
-/// A key that nobody chose: 256 random bits.
-///
-/// # Errors
-/// When the system gives no random numbers.
-pub fn random_key() -> std::io::Result<String> {
-    let mut bytes = [0u8; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no random numbers"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
 use crate::caller::Scopes;
 use crate::moment::since_1970;
+use crate::random::{random_key, word};
 
 /// What a key begins with, so that scanners for secrets can find one.
 const PREFIX: &str = "pasture-";
@@ -165,11 +165,9 @@ impl Book {
     /// When the name is taken or does not fit, or the file cannot be written.
     pub fn add(&self, key: &NewKey) -> Result<(Record, String), KeyError> {
         check(key)?;
-        let mut bytes = [0; 36];
-        let random = SystemRandom::new().fill(&mut bytes);
-        random.map_err(|_| KeyError::Asked("the system gives no random numbers".to_owned()))?;
-        let id = format!("k{}", hex(&bytes[32..]));
-        let text = format!("{PREFIX}{}", hex(&bytes[..32]));
+        let none = |error: std::io::Error| KeyError::Asked(error.to_string());
+        let id = format!("k{}", word::<4>().map_err(none)?);
+        let text = format!("{PREFIX}{}", random_key().map_err(none)?);
         let models = key.models.as_ref().map(|models| serde_json::json!(models).to_string());
         let made = since_1970().as_secs();
         let wrote = self.connection.execute(
@@ -340,10 +338,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
 
 fn whole(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.max(0) as u64)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(unix)]

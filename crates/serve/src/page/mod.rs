@@ -8,6 +8,7 @@ use pasture_engine::sampling::{FIELDS, Range};
 use rust_embed::{Embed, EmbeddedFile};
 use serde_json::{Map, Value, json};
 
+use crate::random::hex;
 use crate::refusal::Refusal;
 use crate::state::{Model, Server};
 
@@ -66,8 +67,7 @@ pub fn part(path: &str, asked: &HeaderMap) -> Result<Response, Refusal> {
 
 fn tag(file: &EmbeddedFile) -> String {
     let digest = file.metadata.sha256_hash();
-    let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", hex(&digest[..16]))
 }
 
 fn kind(name: &str) -> &'static str {

@@ -16,6 +16,7 @@ use super::{
     Answered, FILE_BYTES, Lending, Refused, TICKET_TIME, TICKETS_MAX, base, blocking, may, no_repository, object,
 };
 use crate::caller::Scope;
+use crate::random::random_key;
 
 pub(super) const BATCH: &str = ".git/info/lfs/objects/batch";
 pub(super) const VERIFY: &str = ".git/info/lfs/objects/verify";
@@ -82,10 +83,7 @@ fn row(lending: &Lending, name: &str, address: &str, object: &Value) -> Result<V
 impl Lending {
     /// Keeps the right to an upload under a word that cannot be guessed.
     fn allow(&self, ticket: Ticket) -> Result<String, Refused> {
-        let mut word = [0; 32];
-        let random = rustls::crypto::ring::default_provider().secure_random;
-        random.fill(&mut word).map_err(|_| Refused::wrong("the system gives no random numbers"))?;
-        let word: String = word.iter().map(|byte| format!("{byte:02x}")).collect();
+        let word = random_key().map_err(|error| Refused::wrong(error.to_string()))?;
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         tickets.retain(|_, ticket| ticket.made.elapsed() < TICKET_TIME);
         if tickets.len() >= TICKETS_MAX {
