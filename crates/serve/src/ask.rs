@@ -176,6 +176,16 @@ pub async fn collect(mut run: Run, requests: usize, answers: u32) -> Result<Vec<
     Ok(all)
 }
 
+/// Waits for the only answer to the only request.
+pub async fn only(run: Run) -> Result<Answer, Refusal> {
+    Ok(collect(run, 1, 1).await?.swap_remove(0).swap_remove(0))
+}
+
+/// An id of an answer, behind what says of which kind it is.
+pub fn id(kind: &str) -> String {
+    format!("{kind}{:016x}{:016x}", number(), number())
+}
+
 /// A number that nobody chose.
 pub fn number() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()

@@ -20,6 +20,20 @@ pub enum End {
     Failed,
 }
 
+impl End {
+    /// All of them.
+    const ALL: [End; 3] = [End::Done, End::Left, End::Failed];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Done => "done",
+            End::Left => "left",
+            End::Failed => "failed",
+        }
+    }
+}
+
 /// What is told of an engine: name, kind, help, value.
 type EngineLine = (&'static str, &'static str, &'static str, fn(&EngineCounts) -> u64);
 
@@ -90,8 +104,9 @@ impl Metrics {
             let _ = writeln!(text, "{name} {}", count.load(Ordering::Relaxed));
         }
         head(&mut text, "pasture_requests_ended_total", "counter", "How accepted requests ended");
-        for (word, count) in ["done", "left", "failed"].iter().zip(&self.ends) {
-            let _ = writeln!(text, "pasture_requests_ended_total{{end=\"{word}\"}} {}", count.load(Ordering::Relaxed));
+        for end in End::ALL {
+            let (word, count) = (end.word(), self.ends[end as usize].load(Ordering::Relaxed));
+            let _ = writeln!(text, "pasture_requests_ended_total{{end=\"{word}\"}} {count}");
         }
         head(&mut text, "pasture_connections", "gauge", "Connections that are held");
         let _ = writeln!(text, "pasture_connections {}", server.door.held());

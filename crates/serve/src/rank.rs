@@ -8,7 +8,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::ask::number;
+use crate::ask::id;
 use crate::fields::Asked;
 use crate::moment::since_1970;
 use crate::openai::embeddings::vectors;
@@ -40,7 +40,7 @@ pub async fn rerank(server: &Arc<Server>, asked: &Asked) -> Result<Response, Ref
         result
     };
     let results: Vec<Value> = ranked.into_iter().map(told).collect();
-    let mut answer = answer(server, &model, "rerank", question.tokens + found.tokens);
+    let mut answer = answer(server, &model, "rerank-", question.tokens + found.tokens);
     answer["results"] = json!(results);
     Ok(Json(answer).into_response())
 }
@@ -60,7 +60,7 @@ pub async fn score(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refu
     let scores = first.vectors.iter().cycle().zip(&second.vectors).map(|(one, other)| cosine(one, other));
     let told = |(index, score): (usize, f64)| json!({"index": index, "object": "score", "score": score});
     let data: Vec<Value> = scores.enumerate().map(told).collect();
-    let mut answer = answer(server, &model, "score", first.tokens + second.tokens);
+    let mut answer = answer(server, &model, "score-", first.tokens + second.tokens);
     answer["data"] = json!(data);
     Ok(Json(answer).into_response())
 }
@@ -69,7 +69,7 @@ pub async fn score(server: &Arc<Server>, asked: &Asked) -> Result<Response, Refu
 fn answer(server: &Server, model: &Model, prefix: &str, tokens: usize) -> Value {
     server.metrics.tokens(tokens, 0);
     json!({
-        "id": format!("{prefix}-{:016x}{:016x}", number(), number()),
+        "id": id(prefix),
         "object": "list",
         "created": since_1970().as_secs(),
         "model": model.served.name,

@@ -106,11 +106,7 @@ impl Visit {
 
     /// How its answers ended.
     pub fn ended(&self, end: End) {
-        self.facts().end = Some(match end {
-            End::Done => "done",
-            End::Left => "left",
-            End::Failed => "failed",
-        });
+        self.facts().end = Some(end.word());
     }
 
     /// Its status, and the word for why it was refused.

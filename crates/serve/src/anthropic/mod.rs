@@ -9,7 +9,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::ask::{self, Wanted, collect};
+use crate::ask::{self, Wanted, only};
 use crate::fields::Asked;
 use crate::openai::chat::takes;
 use crate::refusal::Refusal;
@@ -40,8 +40,7 @@ pub async fn messages(server: &Arc<Server>, asked: &mut Asked) -> Result<Respons
     if asked.flag("stream") {
         return Ok(tell(begun.run, told));
     }
-    let mut answers = collect(begun.run, 1, 1).await?;
-    let answer = answers.swap_remove(0).swap_remove(0);
+    let answer = only(begun.run).await?;
     Ok(Json(told.whole(&Sorted::new(begun.sorter, answer))).into_response())
 }
 

@@ -3,7 +3,7 @@
 use pasture_engine::{Event, Finish, Usage};
 use serde_json::{Value, json};
 
-use crate::ask::number;
+use crate::ask::id;
 use crate::refusal::{Refusal, Style};
 use crate::talk::{Call, Part, Sorted, Sorter};
 use crate::telling::Teller;
@@ -29,7 +29,7 @@ pub struct Told {
 
 impl Told {
     pub fn new(model: &str, stops: Vec<String>, sorter: Sorter, prompt_tokens: usize) -> Told {
-        let id = format!("msg_{:016x}", number());
+        let id = id("msg_");
         Told { id, model: model.to_owned(), stops, sorter, prompt_tokens, open: None, blocks: 0 }
     }
 

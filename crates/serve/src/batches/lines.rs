@@ -7,7 +7,7 @@ use pasture_files::json;
 use serde_json::{Map, Value};
 
 use super::limits;
-use crate::ask::number;
+use crate::ask::id;
 use crate::refusal::quoted;
 
 /// A request of a batch.
@@ -116,7 +116,7 @@ impl Checking {
 
 /// The line of an answer, whatever its status.
 pub fn answered(custom_id: &str, status: u16, body: &Value) -> String {
-    let response = serde_json::json!({"status_code": status, "request_id": id("req"), "body": body});
+    let response = serde_json::json!({"status_code": status, "request_id": id("req_"), "body": body});
     told(custom_id, response, Value::Null)
 }
 
@@ -127,12 +127,8 @@ pub fn unanswered(custom_id: &str, code: &str, message: &str) -> String {
 
 fn told(custom_id: &str, response: Value, error: Value) -> String {
     let line =
-        serde_json::json!({"id": id("batch_req"), "custom_id": custom_id, "response": response, "error": error});
+        serde_json::json!({"id": id("batch_req_"), "custom_id": custom_id, "response": response, "error": error});
     format!("{line}\n")
-}
-
-fn id(prefix: &str) -> String {
-    format!("{prefix}_{:016x}{:016x}", number(), number())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::{Form, Told, streams, wanted};
-use crate::ask::collect;
+use crate::ask::only;
 use crate::fields::Asked;
 use crate::openai::chat::takes;
 use crate::refusal::Refusal;
@@ -43,8 +43,7 @@ pub(super) async fn talk(
     if streams(asked) {
         return Ok(tell(begun.run, told));
     }
-    let mut answers = collect(begun.run, 1, 1).await?;
-    Ok(Json(told.whole(answers.swap_remove(0).swap_remove(0))).into_response())
+    Ok(Json(told.whole(only(begun.run).await?)).into_response())
 }
 
 /// `think`: whether, or how much, the model thinks before it answers, where its template can be told.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::chat::talk;
 use super::{Form, Told, streams, wanted};
-use crate::ask::{blocking, collect, text_ids};
+use crate::ask::{blocking, only, text_ids};
 use crate::bridge::Run;
 use crate::fields::Asked;
 use crate::refusal::Refusal;
@@ -47,6 +47,5 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     if streams(asked) {
         return Ok(tell(run, told));
     }
-    let mut answers = collect(run, 1, 1).await?;
-    Ok(Json(told.whole(answers.swap_remove(0).swap_remove(0))).into_response())
+    Ok(Json(told.whole(only(run).await?)).into_response())
 }

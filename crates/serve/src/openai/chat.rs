@@ -27,7 +27,7 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     let (answers, logprobs) = (wanted.answers, wanted.sampling.logprobs.is_some());
     let begun = talk::begin(server, &model, wanted, turn).await?;
     let teller = Told {
-        head: Head::new("chatcmpl", "chat.completion", &model.served.name),
+        head: Head::new("chatcmpl-", "chat.completion", &model.served.name),
         tokenizer: model.served.prompt.tokenizer().cloned(),
         logprobs,
         stop_ids: begun.stop_ids,

@@ -55,7 +55,7 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     let request = |prompt: &Prompt| wanted.of(&model.served, prompt.ids.clone(), grammar.as_ref());
     let requests: Vec<Request> = prompts.iter().map(request).collect();
     let told = Told {
-        head: Head::new("cmpl", "text_completion", &model.served.name),
+        head: Head::new("cmpl-", "text_completion", &model.served.name),
         tokenizer: model.served.prompt.tokenizer().cloned(),
         answers: wanted.answers,
         logprobs: top.is_some(),

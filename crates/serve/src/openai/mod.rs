@@ -11,7 +11,7 @@ use pasture_engine::sampling::FIELDS;
 use pasture_engine::{Finish, Usage};
 use serde_json::{Value, json};
 
-use crate::ask::number;
+use crate::ask::id;
 use crate::moment::since_1970;
 
 /// What all parts of an answer begin with.
@@ -25,8 +25,7 @@ pub struct Head {
 
 impl Head {
     fn new(prefix: &str, object: &'static str, model: &str) -> Head {
-        let id = format!("{prefix}-{:016x}{:016x}", number(), number());
-        Head { id, object, created: since_1970().as_secs(), model: model.to_owned() }
+        Head { id: id(prefix), object, created: since_1970().as_secs(), model: model.to_owned() }
     }
 
     /// An object with choices.

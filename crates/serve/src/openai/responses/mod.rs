@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 
 use super::chat::takes;
 use super::chat::tools;
-use crate::ask::{self, Wanted, collect};
+use crate::ask::{self, Wanted, only};
 use crate::fields::Asked;
 use crate::refusal::Refusal;
 use crate::shape::{self, Shaped};
@@ -54,8 +54,7 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     if asked.flag("stream") {
         return Ok(tell(begun.run, told));
     }
-    let mut answers = collect(begun.run, 1, 1).await?;
-    let answer = answers.swap_remove(0).swap_remove(0);
+    let answer = only(begun.run).await?;
     Ok(Json(told.whole(&Sorted::new(begun.sorter, answer))).into_response())
 }
 

@@ -3,7 +3,7 @@
 use pasture_engine::{Event, Finish, Usage};
 use serde_json::{Map, Value, json};
 
-use crate::ask::{Wanted, number};
+use crate::ask::{Wanted, id};
 use crate::fields::Asked;
 use crate::moment::since_1970;
 use crate::refusal::{Refusal, Style};
@@ -34,12 +34,8 @@ impl What {
         }
         told.insert("temperature".to_owned(), json!(wanted.sampling.temperature));
         told.insert("top_p".to_owned(), json!(wanted.sampling.top_p));
-        What { id: id("resp"), created: since_1970().as_secs(), model: model.to_owned(), asked: told }
+        What { id: id("resp_"), created: since_1970().as_secs(), model: model.to_owned(), asked: told }
     }
-}
-
-fn id(kind: &str) -> String {
-    format!("{kind}_{:016x}{:016x}", number(), number())
 }
 
 /// The item that is being told.
@@ -96,12 +92,12 @@ impl Told {
     pub fn whole(&self, answer: &Sorted) -> Value {
         let mut output = Vec::new();
         if !answer.reasoning.is_empty() {
-            output.push(reasoning(&id("rs"), &answer.reasoning));
+            output.push(reasoning(&id("rs_"), &answer.reasoning));
         }
         if !answer.text.is_empty() || answer.calls.is_empty() {
-            output.push(message(&id("msg"), &answer.text));
+            output.push(message(&id("msg_"), &answer.text));
         }
-        output.extend(answer.calls.iter().map(|call| call_item(&id("fc"), call, &call.arguments, "completed")));
+        output.extend(answer.calls.iter().map(|call| call_item(&id("fc_"), call, &call.arguments, "completed")));
         self.finished(json!(output), (answer.finish, answer.usage))
     }
 
@@ -144,13 +140,13 @@ impl Told {
         let mut told = self.close();
         let at = self.items.len();
         if thinks {
-            let id = id("rs");
+            let id = id("rs_");
             let item = json!({"id": id, "type": "reasoning", "summary": [], "content": [], "status": "in_progress"});
             told += &self.event("response.output_item.added", json!({"output_index": at, "item": item}));
             self.open = Some((id, Open::Reasoning(String::new())));
             return told;
         }
-        let id = id("msg");
+        let id = id("msg_");
         let item = json!({
             "id": id, "type": "message", "role": "assistant", "content": [], "status": "in_progress",
         });
@@ -176,7 +172,7 @@ impl Told {
 
     fn call(&mut self, call: &Call) -> String {
         let mut told = self.close();
-        let (id, at) = (id("fc"), self.items.len());
+        let (id, at) = (id("fc_"), self.items.len());
         let item = call_item(&id, call, "", "in_progress");
         told += &self.event("response.output_item.added", json!({"output_index": at, "item": item}));
         let delta = json!({"item_id": id, "output_index": at, "delta": call.arguments});
