@@ -102,7 +102,7 @@ impl Tape {
                 saved.backward(backend, gradients);
                 continue;
             }
-            let Some(dy) = gradients.take(made) else { continue };
+            let Some(dy) = gradients.take(backend, made) else { continue };
             saved.backward(backend, &dy, gradients);
         }
     }
@@ -134,7 +134,8 @@ impl Saved {
 
 /// What a walk backwards collects.
 pub struct Gradients {
-    nodes: HashMap<NodeId, Tensor>,
+    /// What has reached each value, in order; summed when all of it is there.
+    nodes: HashMap<NodeId, Vec<Tensor>>,
     weights: HashMap<WeightId, Vec<f32>>,
     trainable: HashSet<WeightId>,
 }
@@ -169,21 +170,14 @@ impl Gradients {
         result
     }
 
-    pub(crate) fn take(&mut self, node: NodeId) -> Option<Tensor> {
-        self.nodes.remove(&node)
+    pub(crate) fn take(&mut self, backend: &dyn Backend, node: NodeId) -> Option<Tensor> {
+        self.nodes.remove(&node)?.into_iter().reduce(|sum, part| backend.add(&sum, &part, 1.0))
     }
 
     /// Adds to the gradient of an operation's input; constants are passed over.
     pub(crate) fn add(&mut self, input: Option<NodeId>, gradient: Tensor) {
-        let Some(node) = input else { return };
-        match self.nodes.entry(node) {
-            std::collections::hash_map::Entry::Vacant(empty) => {
-                empty.insert(gradient);
-            }
-            std::collections::hash_map::Entry::Occupied(mut sum) => {
-                let sum = sum.get_mut().values_mut();
-                sum.iter_mut().zip(gradient.values()).for_each(|(sum, g)| *sum += g);
-            }
+        if let Some(node) = input {
+            self.nodes.entry(node).or_default().push(gradient);
         }
     }
 }

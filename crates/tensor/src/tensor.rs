@@ -2,7 +2,7 @@
 //! a dispatch, so values are f32.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Names a value on a tape. Values without one are constants: no gradient flows into them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +31,18 @@ struct Buffer(Vec<f32>);
 impl Drop for Buffer {
     fn drop(&mut self) {
         crate::memory::give(std::mem::take(&mut self.0));
+    }
+}
+
+/// Tells whether a tensor still has the values it had. A stamp does not keep them: who alone has them may change them,
+/// and is then another's.
+#[derive(Default)]
+pub(crate) struct Stamp(Weak<Buffer>);
+
+impl Stamp {
+    /// Whether the tensor has the stamped values, unchanged.
+    pub(crate) fn is_of(&self, tensor: &Tensor) -> bool {
+        matches!(&tensor.storage, Storage::Host(values) if std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(values)))
     }
 }
 
@@ -107,6 +119,14 @@ impl Tensor {
         }
     }
 
+    /// A stamp of the values it has now.
+    pub(crate) fn stamp(&self) -> Stamp {
+        match &self.storage {
+            Storage::Host(values) => Stamp(Arc::downgrade(values)),
+            Storage::Device(_) => Stamp::default(),
+        }
+    }
+
     /// The value's name on a tape.
     pub fn node(&self) -> Option<NodeId> {
         self.node
@@ -115,5 +135,24 @@ impl Tensor {
     pub(crate) fn with_node(mut self, node: NodeId) -> Tensor {
         self.node = Some(node);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_of_the_same_unchanged_values() {
+        let mut x = Tensor::new(1, 2, vec![1.0, 2.0]);
+        let stamp = x.stamp();
+        let shared = x.clone();
+        assert!(stamp.is_of(&x) && stamp.is_of(&shared) && !stamp.is_of(&Tensor::new(1, 2, vec![1.0, 2.0])));
+        drop(shared);
+        // Nobody else has the values, so they change where they are; the stamp is of what they were.
+        let place = x.values().as_ptr();
+        x.values_mut()[0] = 3.0;
+        assert!(std::ptr::eq(place, x.values().as_ptr()) && !stamp.is_of(&x));
+        assert!(!Stamp::default().is_of(&x));
     }
 }

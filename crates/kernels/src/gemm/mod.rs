@@ -75,22 +75,47 @@ pub(crate) struct Scratch {
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
-    static WORDS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static TURNED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Rows of f32 as tiles read them, in memory that lasts between products: rows that meet several weights are packed once.
+#[derive(Default)]
+pub struct Packed {
+    words: Vec<u32>,
+    /// Rows and values of a row that are packed now.
+    holds: Option<(usize, usize)>,
+}
+
+impl Packed {
+    /// The next product packs its rows anew. Memory beyond what a usual step needs is given back.
+    pub fn forget(&mut self) {
+        self.holds = None;
+        trim(&mut self.words);
+    }
+}
+
+/// Rows of a product: their values, and these packed, unless `packed` was told to forget. Whoever lends `packed` sees to it
+/// that it holds these values or nothing.
+pub struct Rows<'a> {
+    /// `[rows, k]`.
+    pub values: &'a [f32],
+    /// The same, packed, after the first product.
+    pub packed: &'a mut Packed,
 }
 
 /// `out[row] = x[row] · weightᵀ`: `[rows, weight.cols]` to `[rows, weight.rows]`. With a factor it is added to what is there.
-pub fn products(pool: &Pool, x: &[f32], weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
+pub fn products(pool: &Pool, x: Rows<'_>, weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
     weight.check();
-    let rows = x.len() / weight.cols.max(1);
-    assert_eq!((x.len(), out.len()), (rows * weight.cols, rows * weight.rows), "rows of a product");
+    let rows = x.values.len() / weight.cols.max(1);
+    assert_eq!((x.values.len(), out.len()), (rows * weight.cols, rows * weight.rows), "rows of a product");
     by_rows(pool, x, (weight.cols, weight.rows), &Source::Outputs(weight), adds, out);
 }
 
 /// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`, or added as by [`products`].
-pub fn input_gradient(pool: &Pool, dy: &[f32], weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
+pub fn input_gradient(pool: &Pool, dy: Rows<'_>, weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
     weight.check();
-    let rows = dy.len() / weight.rows.max(1);
-    assert_eq!((dy.len(), out.len()), (rows * weight.rows, rows * weight.cols), "rows of an input's gradient");
+    let rows = dy.values.len() / weight.rows.max(1);
+    assert_eq!((dy.values.len(), out.len()), (rows * weight.rows, rows * weight.cols), "rows of an input's gradient");
     by_rows(pool, dy, (weight.rows, weight.cols), &Source::Inputs(weight), adds, out);
 }
 
@@ -109,11 +134,29 @@ pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
         }
     };
     let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: width, adds: Some(1.0) };
-    run(pool, (steps, width), prepare, &work, &Source::Rows { values: x, cols: inputs, rows }, sum);
+    let mut words = TURNED.take();
+    run(
+        pool,
+        (reserve(&mut words, steps * width), width),
+        prepare,
+        &work,
+        &Source::Rows { values: x, cols: inputs, rows },
+        sum,
+    );
+    trim(&mut words);
+    TURNED.set(words);
 }
 
 /// Rows whose k lie side by side.
-fn by_rows(pool: &Pool, x: &[f32], (k, cols): (usize, usize), source: &Source<'_>, adds: Option<f32>, out: &mut [f32]) {
+fn by_rows(
+    pool: &Pool,
+    x: Rows<'_>,
+    (k, cols): (usize, usize),
+    source: &Source<'_>,
+    adds: Option<f32>,
+    out: &mut [f32],
+) {
+    let Rows { values: x, packed } = x;
     if out.is_empty() || k == 0 {
         if adds.is_none() {
             out.fill(0.0);
@@ -129,7 +172,30 @@ fn by_rows(pool: &Pool, x: &[f32], (k, cols): (usize, usize), source: &Source<'_
         }
     };
     let work = Work { rows, cols, steps, row: stride, step: 1, adds };
-    run(pool, (rows.next_multiple_of(TALL), stride), prepare, &work, source, out);
+    let len = rows.next_multiple_of(TALL) * stride;
+    let is_packed = packed.holds.replace((rows, k)).is_some_and(|held| {
+        assert_eq!(held, (rows, k), "what is packed is another product's rows");
+        true
+    });
+    let words = reserve(&mut packed.words, len);
+    match is_packed {
+        true => run(pool, (words, len), |_, _| (), &work, source, out),
+        false => run(pool, (words, stride), prepare, &work, source, out),
+    }
+}
+
+/// At least so many words, without touching those that are there.
+fn reserve(words: &mut Vec<u32>, len: usize) -> &mut [u32] {
+    if words.len() < len {
+        words.resize(len, 0);
+    }
+    &mut words[..len]
+}
+
+/// The largest side of a step is not held for ever.
+fn trim(words: &mut Vec<u32>) {
+    words.truncate(KEPT);
+    words.shrink_to(KEPT);
 }
 
 /// One product's shape and how the rows' side lies.
@@ -143,21 +209,19 @@ struct Work {
     adds: Option<f32>,
 }
 
-/// One dispatch: prepares the rows' side, then works on pieces of the result.
+/// One dispatch: prepares the rows' side, chunk by chunk, then works on pieces of the result.
 fn run(
     pool: &Pool,
-    (pieces, len): (usize, usize),
+    (words, chunk): (&mut [u32], usize),
     prepare: impl Fn(usize, &mut [u32]) + Sync,
     work: &Work,
     source: &Source<'_>,
     out: &mut [f32],
 ) {
     let kernels = pool.kernels();
-    let mut words = WORDS.take();
-    words.resize(pieces * len, 0);
     if work.cols <= PANELS * PANEL * pool.threads() {
         let chunks = Chunks::new(out, ROWS * work.cols);
-        pool.prepare_then(&mut words, len, prepare, |_, words| {
+        pool.prepare_then(words, chunk, prepare, |_, words| {
             with_scratch(|scratch| {
                 while let Some((number, chunk)) = chunks.claim() {
                     let rows = number * ROWS..number * ROWS + chunk.len() / work.cols;
@@ -172,7 +236,7 @@ fn run(
     } else {
         let stripe = source.stripe(STRIPE.min(work.cols.div_ceil(2 * pool.threads()))).next_multiple_of(PANEL);
         let stripes = Stripes::new(out, work.cols, stripe);
-        pool.prepare_then(&mut words, len, prepare, |_, words| {
+        pool.prepare_then(words, chunk, prepare, |_, words| {
             with_scratch(|scratch| {
                 while let Some((_, mut stripe)) = stripes.claim() {
                     let cols = stripe.first()..stripe.first() + stripe.cols();
@@ -183,13 +247,9 @@ fn run(
             });
         });
     }
-    // The largest side of a step is not held for ever.
-    words.truncate(KEPT);
-    words.shrink_to(KEPT);
-    WORDS.set(words);
 }
 
-/// Words that a thread keeps between dispatches.
+/// Words that are kept between dispatches.
 const KEPT: usize = 8 << 20;
 
 fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {

@@ -60,6 +60,10 @@ impl Stored {
     }
 }
 
+fn rows_of<'a>(values: &'a [f32], packed: &'a mut Packed) -> Rows<'a> {
+    Rows { values, packed }
+}
+
 fn round(value: f32) -> f64 {
     bf16::from_f32(value).to_f64()
 }
@@ -89,14 +93,14 @@ fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instructi
                 let weight = Stored::new(kernels, format, outputs, inputs, false);
                 let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
                 let mut y = vec![f32::NAN; rows * outputs];
-                products(&pool, &x, weight.matrix(), None, &mut y);
+                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, &mut y);
                 check(&claim, &y, |at| {
                     let (row, output) = (at / outputs, at % outputs);
                     let weights = weight.rounded[output * inputs..].iter().copied();
                     sums(x[row * inputs..][..inputs].iter().map(|x| round(*x)).zip(weights))
                 });
                 let mut dx = vec![f32::NAN; rows * inputs];
-                input_gradient(&pool, &dy, weight.matrix(), None, &mut dx);
+                input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, &mut dx);
                 check(&claim, &dx, |at| {
                     let (row, input) = (at / inputs, at % inputs);
                     let weights = weight.rounded[input..].iter().step_by(inputs).copied();
@@ -134,8 +138,8 @@ fn weights_of_any_shape_and_plain_layout_are_taken() {
                 let weight = Stored::new(kernels, format, outputs, inputs, plain);
                 let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
                 let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
-                products(&pool, &x, weight.matrix(), None, &mut y);
-                input_gradient(&pool, &dy, weight.matrix(), None, &mut dx);
+                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, &mut y);
+                input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, &mut dx);
                 let claim = format!("{} {} {plain}", kernels.name(), format.name());
                 check(&claim, &y, |at| {
                     let weights = weight.rounded[at % outputs * inputs..].iter().copied();
@@ -158,12 +162,32 @@ fn a_rows_bits_depend_on_neither_its_neighbors_nor_the_threads() {
         let run = |threads: usize, rows: Range<usize>| {
             let pool = Pool::with_kernels(threads, kernels);
             let (mut y, mut dx) = (vec![0.0; rows.len() * 100], vec![0.0; rows.len() * 1600]);
-            products(&pool, &x[rows.start * 1600..rows.end * 1600], weight.matrix(), None, &mut y);
-            input_gradient(&pool, &dy[rows.start * 100..rows.end * 100], weight.matrix(), None, &mut dx);
+            let (mut packed, part) = (Packed::default(), &x[rows.start * 1600..rows.end * 1600]);
+            products(&pool, rows_of(part, &mut packed), weight.matrix(), None, &mut y);
+            packed.forget();
+            let part = &dy[rows.start * 100..rows.end * 100];
+            input_gradient(&pool, rows_of(part, &mut packed), weight.matrix(), None, &mut dx);
             (y, dx)
         };
         let (all, one) = (run(1, 0..9), run(3, 7..8));
         assert!(all.0[700..800] == one.0 && all.1[7 * 1600..8 * 1600] == one.1, "{}", kernels.name());
+    }
+}
+
+#[test]
+fn rows_are_packed_once_for_several_weights() {
+    for kernels in Kernels::all() {
+        let pool = Pool::with_kernels(2, kernels);
+        let (x, nothing) = (numbers(1, 5 * 512), vec![0.0; 5 * 512]);
+        let mut packed = Packed::default();
+        for (outputs, values) in [(40, &x), (7, &nothing), (300, &nothing)] {
+            let weight = Stored::new(kernels, Format::BF16, outputs, 512, false);
+            let (mut first, mut later) = (vec![0.0; 5 * outputs], vec![0.0; 5 * outputs]);
+            products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, &mut first);
+            // What is packed is not read again, so the first values count.
+            products(&pool, rows_of(values, &mut packed), weight.matrix(), None, &mut later);
+            assert!(first == later && first[0] != 0.0, "{} {outputs}", kernels.name());
+        }
     }
 }
 

@@ -10,36 +10,43 @@ use crate::ops::activate::{derivative, gated_slope};
 use crate::ops::attend::{AttendGradients, Attended, HeadGradients, group_backward, joined};
 use crate::ops::head::{LogitRule, row_logs};
 use crate::ops::norm::{Norm, NormGradients, row_backward};
-use crate::{Activation, Tensor};
+use crate::{Activation, Tensor, memory};
 
 /// Gradients of `activation(gate) · up`.
 pub(super) fn gate(pool: &Pool, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
-    let kernels = pool.kernels();
-    let d_gate = rows::map(pool, dy.rows(), dy.cols(), |row, out| {
-        slopes(kernels, activation, gate.row(row), out);
-        let parts = dy.row(row).iter().zip(up.row(row));
-        out.iter_mut().zip(parts).for_each(|(out, (dy, up))| *out *= dy * activation.gated(*up));
+    let (kernels, cols) = (pool.kernels(), dy.cols());
+    let [mut d_gate, mut d_up] = [0, 1].map(|_| memory::taken(dy.rows() * cols));
+    let mut both: Vec<_> = d_gate.chunks_exact_mut(cols.max(1)).zip(d_up.chunks_exact_mut(cols.max(1))).collect();
+    pool.for_chunks_mut(&mut both, GATE_ROWS, |number, both| {
+        for (row, (d_gate, d_up)) in (number * GATE_ROWS..).zip(both) {
+            let (gate, up, dy) = (gate.row(row), up.row(row), dy.row(row));
+            values_and_slopes(kernels, activation, gate, d_up, d_gate);
+            for (((d_gate, d_up), up), dy) in d_gate.iter_mut().zip(d_up.iter_mut()).zip(up).zip(dy) {
+                *d_gate *= dy * activation.gated(*up);
+                *d_up *= dy * gated_slope(activation, *up);
+            }
+        }
     });
-    let d_up = rows::map_from(pool, gate, |row, out| {
-        kernels.activate(activation, out);
-        let parts = dy.row(row).iter().zip(up.row(row));
-        out.iter_mut().zip(parts).for_each(|(out, (dy, up))| *out *= dy * gated_slope(activation, *up));
-    });
-    [d_gate, d_up]
+    [d_gate, d_up].map(|values| Tensor::new(dy.rows(), cols, values))
 }
 
-/// The derivative of an activation at each value.
-fn slopes(kernels: &Kernels, activation: Activation, x: &[f32], out: &mut [f32]) {
+/// Rows of a gate that a worker takes at once.
+const GATE_ROWS: usize = 4;
+
+/// An activation and its derivative at each value.
+fn values_and_slopes(kernels: &Kernels, activation: Activation, x: &[f32], values: &mut [f32], slopes: &mut [f32]) {
+    values.copy_from_slice(x);
     if activation != Activation::Silu {
-        return out.iter_mut().zip(x).for_each(|(out, x)| *out = derivative(activation, *x));
+        kernels.activate(activation, values);
+        return slopes.iter_mut().zip(x).for_each(|(slope, x)| *slope = derivative(activation, *x));
     }
-    // e^-x, of which the rest is made without a function.
-    out.copy_from_slice(x);
-    kernels.scale(out, -1.0);
-    kernels.exp_sum(out, 0.0);
-    for (out, x) in out.iter_mut().zip(x) {
-        let sigmoid = 1.0 / (1.0 + *out);
-        *out = sigmoid * (1.0 + x * (1.0 - sigmoid));
+    // e^-x, of which both are made without a function.
+    kernels.scale(values, -1.0);
+    kernels.exp_sum(values, 0.0);
+    for ((value, slope), x) in values.iter_mut().zip(slopes).zip(x) {
+        let sigmoid = 1.0 / (1.0 + *value);
+        *value = x * sigmoid;
+        *slope = sigmoid * (1.0 + x * (1.0 - sigmoid));
     }
 }
 

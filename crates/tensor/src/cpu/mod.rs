@@ -10,7 +10,7 @@ mod project;
 mod rows;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use pasture_kernels::linear::{self, Aligned};
 use pasture_kernels::{Format, Pool, gemm};
@@ -33,12 +33,13 @@ const CHUNK: usize = 1 << 20;
 pub struct Cpu {
     precision: Precision,
     pool: Arc<Pool>,
+    packed: Mutex<project::PackedRows>,
 }
 
 impl Cpu {
     /// A backend over a pool of threads.
     pub fn new(pool: Arc<Pool>, precision: Precision) -> Cpu {
-        Cpu { precision, pool }
+        Cpu { precision, pool, packed: Mutex::default() }
     }
 
     /// A backend over as many threads as asked for, or as this process may use: the processors it is allowed, the

@@ -1,6 +1,7 @@
 //! Products over the pool: one dispatch for a norm, the preparation of the input and all weights that share it.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use pasture_kernels::linear::{self, Finish, GatedProduct, Input, Product, Prologue};
 use pasture_kernels::{Pool, gemm};
@@ -10,6 +11,7 @@ use crate::backend::{Backend, Group, Precision};
 use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::project::{Epilogue, HeadEpilogue};
+use crate::tensor::Stamp;
 use crate::{Activation, Tensor, memory};
 
 /// Weight rows that are decoded at once for the input's gradient.
@@ -144,15 +146,36 @@ pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side) -> Ten
 
 /// The same into rows that are there, or added to them with a factor.
 pub(super) fn paired_into(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side, adds: Option<f32>, out: &mut [f32]) {
+    // A product that runs beside another one packs its rows for itself.
+    let (mut shared, mut own) = (cpu.packed.try_lock().ok(), PackedRows::default());
+    let memory = shared.as_deref_mut().unwrap_or(&mut own);
     for Group { rows, weight } in groups {
         let cols = side.results(weight);
         assert_eq!(out.len(), x.rows() * cols, "the weights of a product have one shape");
-        let values = &x.values()[rows.start * x.cols()..rows.end * x.cols()];
         let out = &mut out[rows.start * cols..rows.end * cols];
+        let x = memory.rows(x, rows);
         match side {
-            Side::Outputs => gemm::products(&cpu.pool, values, weight.matrix(), adds, out),
-            Side::Inputs => gemm::input_gradient(&cpu.pool, values, weight.matrix(), adds, out),
+            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), adds, out),
+            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), adds, out),
         }
+    }
+}
+
+/// The rows that were packed last: a norm's output meets three or four weights and as many adapters.
+#[derive(Default)]
+pub(super) struct PackedRows {
+    of: Stamp,
+    rows: Range<usize>,
+    packed: gemm::Packed,
+}
+
+impl PackedRows {
+    fn rows<'a>(&'a mut self, x: &'a Tensor, rows: &Range<usize>) -> gemm::Rows<'a> {
+        if !self.of.is_of(x) || self.rows != *rows {
+            self.packed.forget();
+            (self.of, self.rows) = (x.stamp(), rows.clone());
+        }
+        gemm::Rows { values: &x.values()[rows.start * x.cols()..rows.end * x.cols()], packed: &mut self.packed }
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct LowRank {
     outputs: Range<usize>,
     /// The weight itself, where its rows' norms are asked for.
     weight: Option<Weight>,
+    /// `x · aᵀ`, for a gradient.
+    narrow: Option<Tensor>,
     stretch: Option<Stretch>,
 }
 
@@ -32,7 +34,7 @@ struct Stretch {
 impl LowRank {
     pub(crate) fn new(rows: Range<usize>, site: &AdapterSite, linear: &Linear) -> LowRank {
         let weight = site.magnitude.is_some().then(|| linear.weight.clone());
-        LowRank { rows, site: site.clone(), outputs: linear.site.rows.clone(), weight, stretch: None }
+        LowRank { rows, site: site.clone(), outputs: linear.site.rows.clone(), weight, narrow: None, stretch: None }
     }
 
     /// Adds the pair's product to its rows of `y`, and stretches them.
@@ -47,6 +49,7 @@ impl LowRank {
                 axpy(y.row_mut(row), self.site.scale, &wide[self.outputs.clone()]);
             }
         }
+        self.narrow = remembers.then_some(narrow);
         let (Some(magnitude), Some(weight)) = (&self.site.magnitude, &self.weight) else { return };
         let norms = self.site.norms(backend, weight, &self.outputs).expect("a site with a magnitude has norms");
         let sum = remembers.then(|| row_range(y, &self.rows));
@@ -93,7 +96,7 @@ impl LowRank {
             narrow
         };
         if gradients.wants(site.b.id()) {
-            let narrow = scale(product(backend, &input, &site.a));
+            let narrow = scale(self.narrow.clone().expect("a pair that is on a tape keeps its narrow product"));
             let sum = gradients.sum(site.b.id(), site.b.rows() * site.b.cols());
             backend.outer(&wide, &narrow, whole.clone(), sum);
         }

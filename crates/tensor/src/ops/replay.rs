@@ -37,7 +37,7 @@ impl Saved {
     /// Runs the part again and walks back through it.
     pub(crate) fn backward(self, backend: &dyn Backend, gradients: &mut Gradients) {
         let Saved { x, part, routes, outputs } = self;
-        let seeds: Vec<Option<Tensor>> = outputs.iter().map(|output| gradients.take(*output)).collect();
+        let seeds: Vec<Option<Tensor>> = outputs.iter().map(|output| gradients.take(backend, *output)).collect();
         if seeds.iter().all(Option::is_none) {
             return;
         }
@@ -51,7 +51,7 @@ impl Saved {
         drop(outputs);
         let dx = gradients.apart(|gradients| {
             tape.walk_into(backend, seeds, gradients);
-            gradients.take(input)
+            gradients.take(backend, input)
         });
         if let Some(dx) = dx {
             gradients.add(x.node(), dx);

@@ -31,7 +31,7 @@ fn pass(backend: &dyn Backend, weight: &Weight, [a, b]: &[Weight; 2]) -> [Vec<f3
     let seed = (y.node().expect("it is on the tape"), counts(0, &y));
     let mut gradients = ops.into_tape().expect("it has a tape").walk(backend, vec![seed]);
     assert!(gradients.weight(weight.id()).is_none(), "a frozen weight has no gradient");
-    let dx = gradients.take(x.node().expect("an input")).expect("frozen weights pass gradients on");
+    let dx = gradients.take(backend, x.node().expect("an input")).expect("frozen weights pass gradients on");
     let of = |weight: &Weight| gradients.weight(weight.id()).expect("an adapter has gradients").to_vec();
     [y.into_values(), dx.into_values(), of(a), of(b)]
 }

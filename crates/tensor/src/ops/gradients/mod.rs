@@ -182,7 +182,7 @@ fn check_on(claim: &str, backend: &dyn Backend, all: &[Moved], forward: Forward)
         .map(|(at, output)| (output.node().expect("an output of this tape"), counts(at, output)));
     let mut gradients = tape.walk(backend, seeds.collect());
     for (at, name) in names.into_iter().enumerate() {
-        let found = gradient(&mut gradients, name, all[at].values.len());
+        let found = gradient(backend, &mut gradients, name, all[at].values.len());
         let expected: Vec<f64> = (0..found.len()).map(|entry| slope(backend, all, at, entry, forward)).collect();
         let largest = expected.iter().fold(0.0_f64, |largest, slope| largest.max(slope.abs()));
         assert!(largest > 0.0, "{claim}: {at} has no influence");
@@ -193,9 +193,9 @@ fn check_on(claim: &str, backend: &dyn Backend, all: &[Moved], forward: Forward)
     }
 }
 
-fn gradient(gradients: &mut Gradients, name: Name, len: usize) -> Vec<f32> {
+fn gradient(backend: &dyn Backend, gradients: &mut Gradients, name: Name, len: usize) -> Vec<f32> {
     let found = match name {
-        Name::Node(node) => gradients.take(node).map(Tensor::into_values),
+        Name::Node(node) => gradients.take(backend, node).map(Tensor::into_values),
         Name::Weight(id) => gradients.weight(id).map(<[f32]>::to_vec),
     };
     found.unwrap_or_else(|| vec![0.0; len])
