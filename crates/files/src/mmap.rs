@@ -35,7 +35,8 @@ impl Bytes {
         // SAFETY: the map is read-only and lives as long as the last `Bytes` that borrows from it. Every reader takes
         // lengths from the map itself and re-checks UTF-8 where it reads text, so bytes that another program changes
         // in place can make an answer wrong but reach no memory outside the map. Our own writers never change a file
-        // in place (module `durable`). A file cut short by another program ends this one with SIGBUS.
+        // in place (module `durable`). A file cut short by another program ends this one with SIGBUS,
+        // of which `end_where_a_file_is_cut` makes an error.
         let map = unsafe { Mmap::map(file)? };
         let length = map.len();
         Ok(Bytes { storage: Storage::Mapped(Arc::new(map)), start: 0, length })
@@ -93,6 +94,32 @@ impl Bytes {
                 // through this map, so dropping a page loses no data: the next access reads it from the file again.
                 let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
             }
+        }
+    }
+}
+
+/// From now on a mapped file that another program cuts short ends this program with one line on the standard error
+/// stream and status 74 (`EX_IOERR`), instead of SIGBUS without a word. For programs, once, at their start; where the
+/// system has no such signal for files, nothing changes.
+pub fn end_where_a_file_is_cut() {
+    #[cfg(target_os = "linux")]
+    {
+        const TEXT: &[u8] = b"error: a file that is being read was cut short by another program\n  \
+            Nothing was computed from what is missing. `pasture verify` finds files that are not whole.\n";
+        extern "C" fn cut(_signal: libc::c_int) {
+            // SAFETY: both calls may be made in a signal handler (signal-safety(7)), and the text is a constant.
+            unsafe {
+                libc::write(libc::STDERR_FILENO, TEXT.as_ptr().cast(), TEXT.len());
+                libc::_exit(74);
+            }
+        }
+        // SAFETY: a zeroed `sigaction` is a valid one without flags and with an empty mask; the handler is a function
+        // of the type that is expected without SA_SIGINFO, lives for ever, and never returns to the faulty access.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = cut as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            action.sa_flags = libc::SA_ONSTACK;
+            libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
         }
     }
 }
@@ -166,6 +193,30 @@ mod tests {
         let part = mapped(b"abcdef").slice(2..5).unwrap();
         assert_eq!(part.slice(1..3).as_deref(), Some(&b"de"[..]));
         assert!(part.slice(0..4).is_none());
+    }
+
+    /// What [`a_file_that_is_cut_is_an_error`] runs in a process of its own.
+    #[test]
+    fn worker() {
+        let Ok(path) = std::env::var("PASTURE_TEST_CUT") else { return };
+        end_where_a_file_is_cut();
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let bytes = Bytes::map(&file).unwrap();
+        file.set_len(10).unwrap();
+        println!("{}", bytes[PAGE]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_cut_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4 * PAGE as u64).unwrap();
+        let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "mmap::tests::worker", "--nocapture"]).env("PASTURE_TEST_CUT", file.path());
+        let output = program.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{text}");
+        assert!(text.contains("cut short by another program"), "{text}");
     }
 
     #[test]

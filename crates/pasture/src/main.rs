@@ -38,6 +38,7 @@ struct CommandLine {
 
 fn main() -> ExitCode {
     exit::tell_panics();
+    pasture_files::mmap::end_where_a_file_is_cut();
     let line = CommandLine::parse();
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verbs::run(line.verb, &line.program.0))) {
         Ok(result) => exit::report(result),
