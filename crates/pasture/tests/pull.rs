@@ -1,5 +1,6 @@
 //! Pulling as users do: processes that are killed, eight of them at once, a conversation with a model that is not here
-//! yet, registries. The hub is on loopback. `PASTURE_KILLS=200` kills more often.
+//! yet, disks that are full, registries. The hub is on loopback. `PASTURE_KILLS=200` kills more often, `PASTURE_FULL=200`
+//! has the disk full at each of the first 200 writes.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -105,6 +106,59 @@ fn eight_processes_fetch_one_copy() {
     }
     assert_eq!(hub.sent("/large/"), size);
     assert!(check_blobs(home.path(), &digest));
+}
+
+/// The same, with the `number`-th call of a kind refused because the disk is full.
+fn on_a_full_disk(hub: &Hub, home: &Path, call: &str, number: usize) -> Output {
+    let pull = program(hub, home, &["pull", "lab/model"]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:error=ENOSPC:when={number}")]);
+    command.arg(pull.get_program()).args(pull.get_args()).current_dir(home).env("HOME", home);
+    command.env("HF_ENDPOINT", hub.url()).output().expect("strace runs")
+}
+
+#[test]
+fn a_disk_that_is_full_stops_a_pull_and_the_next_one_goes_on() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        println!("skipped: no strace");
+        return;
+    }
+    let all = std::env::var("PASTURE_FULL").ok().and_then(|text| text.parse::<usize>().ok());
+    let numbers: Vec<usize> = all.map_or_else(|| vec![1, 2, 3, 5, 8, 13, 34], |last| (1..=last).collect());
+    let hub = Hub::start();
+    let (weights, other) = (Content::Made { seed: 2, length: 9 * MIB + 1 }, Content::Made { seed: 4, length: MIB });
+    let (size, digest) = (weights.length(), sha256(&weights));
+    let is_whole = |home: &Path| {
+        let blob = repository(home, "lab/other").join("blobs").join(sha256(&other));
+        assert!(fs::read(blob).is_ok_and(|bytes| bytes == other.read(0, usize::MAX >> 1)), "another model is damaged");
+        check_blobs(home, &digest)
+    };
+    hub.put(Repo::new("lab/model").small("config.json", "{}").large("model.safetensors", weights.clone()));
+    hub.put(Repo::new("lab/other").small("config.json", "{}").large("model.safetensors", other.clone()));
+    let mut stopped = 0;
+    for call in ["pwrite64", "write"] {
+        for number in &numbers {
+            let home = home();
+            check(&run(&hub, home.path(), &["pull", "lab/other"]), 0, "", "");
+            hub.forget();
+            let output = on_a_full_disk(&hub, home.path(), call, *number);
+            let text = String::from_utf8_lossy(&output.stderr);
+            let (status, place) = (output.status.code(), format!("{call} {number}: {text}"));
+            let was_here = is_whole(home.path());
+            if status != Some(0) {
+                assert_eq!(status, Some(74), "{place}");
+                assert!(call == "write" || text.contains("No space left"), "{place}");
+                stopped += 1;
+            }
+            assert!(was_here || status != Some(0), "{place}");
+            check(&run(&hub, home.path(), &["pull", "lab/model"]), 0, "lab/model", "");
+            assert!(is_whole(home.path()));
+            assert!(hub.sent("/large/") <= size + LOST_MAX, "{place}");
+        }
+    }
+    assert!(stopped > 4, "{stopped} pulls were stopped");
+    println!("{stopped} pulls were stopped");
 }
 
 #[test]
