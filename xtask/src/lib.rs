@@ -34,10 +34,13 @@ pub fn step(program: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds a program of the workspace and gives its path. The whole workspace is selected, because a package by itself may
-/// ask for other features of what it depends on, and all of that would be built once more.
+/// Builds a program of the workspace and gives its path. The whole workspace is selected and `pasture` built beside it:
+/// what a program depends on is otherwise built once more with other features, or for another share of build scripts.
 pub fn built(program: &str, release: bool) -> Result<PathBuf> {
-    let mut build = vec!["build", "--quiet", "--locked", "--workspace", "--bin", program];
+    let mut build = vec!["build", "--quiet", "--locked", "--workspace", "--bin", "pasture"];
+    if program != "pasture" {
+        build.extend(["--bin", program]);
+    }
     if release {
         build.push("--release");
     }

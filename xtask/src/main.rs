@@ -13,8 +13,8 @@ usage: cargo xtask <chore>
   tidy                             only the rules of the house (ARCHITECTURE.md), in under three seconds
   golden --kit DIR [--only GLOB]   every golden case of a folder with the kit's layout
   families                         writes docs/families.md anew from the pages of the families
-  agree --kit DIR [--python PYTHON]
-                                   our GGUF files in llama.cpp (a Python with llama-cpp-python)
+  agree --kit DIR [--python PYTHON] [--adapters]
+                                   our GGUF files in llama.cpp (a Python with llama-cpp-python), or adapters in peft
   bench [ARGUMENTS]                the benchmarks
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
   soak [--release | --program PATH] [--seconds N] [--requests N] [PART]
