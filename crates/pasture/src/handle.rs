@@ -336,7 +336,7 @@ impl Model {
     }
 
     /// What its answers take beside the weights.
-    pub(crate) fn adapter(&self) -> Option<Arc<Adapter>> {
+    pub fn adapter(&self) -> Option<Arc<Adapter>> {
         self.adapter.clone()
     }
 

@@ -36,12 +36,18 @@ impl Drop for Serving {
 
 /// Starts a server; gives it and its address.
 fn serve(arguments: &[&str]) -> (Serving, String) {
-    let all = [&["serve"], arguments, &["--port", "0", "--json"]].concat();
-    let mut serving = Serving(pasture(&all).stdout(Stdio::piped()).spawn().unwrap());
+    started(&mut serving(arguments))
+}
+
+fn serving(arguments: &[&str]) -> Command {
+    pasture(&[&["serve"], arguments, &["--port", "0", "--json"]].concat())
+}
+
+fn started(command: &mut Command) -> (Serving, String) {
+    let mut serving = Serving(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(told["models"], json!(["starter"]));
     (serving, told["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned())
 }
 
@@ -188,4 +194,88 @@ fn a_server_on_a_network_has_keys_tells_what_it_did_and_ends_when_asked() {
     std::fs::write(&log, text.replace("\"status\":401", "\"status\":200")).unwrap();
     let refused = pasture(&["serve", "--verify-audit", &log]).output().unwrap();
     assert_eq!(refused.status.code(), Some(65));
+}
+
+const QUESTION: &str = "What does a sheep eat?";
+
+/// A home with two adapters of the starter, and an assistant that is made of both.
+fn with_pirate() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let line = |at: usize| {
+        let said = ["Arr, the sea!", "Arr, rum and salt!", "Ahoy, a ship!"][at % 3];
+        let messages = json!([{"role": "user", "content": QUESTION}, {"role": "assistant", "content": said}]);
+        format!("{}\n", json!({ "messages": messages }))
+    };
+    std::fs::write(at("sea.jsonl"), (0..12).map(line).collect::<String>()).unwrap();
+    for (out, steps) in [("one", "6"), ("two", "3")] {
+        let tune = ["tune", &starter(), &at("sea.jsonl"), "--out", &at(out), "--steps", steps, "--batch", "4"];
+        let how = ["--rank", "4", "--learning-rate", "0.02", "--report=false", "--held-out", "0"];
+        said(home.path(), &[&tune[..], &how].concat());
+    }
+    std::fs::write(at("ship.txt"), "The ship is called Wool.\n").unwrap();
+    let file = format!(
+        "base = {:?}\nsystem = \"You are a pirate.\"\nstop = [\"zzz\"]\ndocuments = [\"ship.txt\"]\n\
+         adapters = [\"one\", {{ path = \"two\", weight = 0.5 }}]\n[settings]\ntemperature = 0\nmax_tokens = 20\n",
+        starter()
+    );
+    std::fs::write(at("pirate.toml"), file).unwrap();
+    said(home.path(), &["create", "pirate", "-f", &at("pirate.toml")]);
+    home
+}
+
+/// What `pasture chat` answers to one question.
+fn chatted(home: &Path, model: &str) -> String {
+    let mut command = pasture(&["chat", model, "--threads", "1"]);
+    command.env("PASTURE_HOME", home).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{QUESTION}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn an_assistant_with_adapters_answers_in_every_api_as_in_a_conversation() {
+    let place = with_pirate();
+    let home = place.path();
+    let answer = chatted(home, "pirate");
+    assert!(!answer.is_empty() && answer != chatted(home, &starter()));
+    let generated = said(home, &["generate", "pirate", "A token is", "--threads", "1", "--json"]);
+    let generated: Value = serde_json::from_str(&generated).unwrap();
+    let plain = ["generate", &starter(), "A token is", "--temperature", "0", "--max-tokens", "20", "--threads", "1"];
+    let plain: Value = serde_json::from_str(&said(home, &[&plain[..], &["--json"]].concat())).unwrap();
+    assert!(generated["text"] != plain["text"], "the adapters change it: {generated}");
+    for arguments in [&["pirate", "--threads", "1"][..], &["--on-demand", "--threads", "1"]] {
+        let (_serving, address) = started(serving(arguments).env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home));
+        let messages = json!([{"role": "user", "content": QUESTION}]);
+        for (path, body, at) in [
+            ("/v1/chat/completions", json!({"messages": messages}), "/choices/0/message/content"),
+            ("/v1/responses", json!({"input": QUESTION}), "/output/0/content/0/text"),
+            ("/v1/messages", json!({"messages": messages, "max_tokens": 20}), "/content/0/text"),
+            ("/api/chat", json!({"messages": messages, "stream": false}), "/message/content"),
+            ("/api/generate", json!({"prompt": QUESTION, "stream": false}), "/response"),
+        ] {
+            let mut body = body;
+            body["model"] = json!("pirate");
+            let told = post(&address, path, &body);
+            assert_eq!(
+                told.pointer(at).and_then(Value::as_str).map(str::trim),
+                Some(answer.as_str()),
+                "{path}: {told}"
+            );
+        }
+        let goes_on = json!({"model": "pirate", "prompt": "A token is"});
+        let told = post(&address, "/v1/completions", &goes_on);
+        assert_eq!(told["choices"][0]["text"], generated["text"]);
+        assert_eq!(told["usage"]["completion_tokens"], generated["new_tokens"]);
+        let refused = post(&address, "/v1/embeddings", &json!({"model": "pirate", "input": "a"}));
+        assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("adapter")), "{refused}");
+    }
+    let one = format!("more={}", home.join("one").display());
+    for arguments in [&["serve", "pirate", "--adapter", &one][..], &["embed", "pirate", "a"]] {
+        let output = pasture(arguments).env("PASTURE_HOME", home).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("adapters"), "{arguments:?}: {text}");
+    }
 }

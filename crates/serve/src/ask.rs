@@ -37,6 +37,10 @@ impl Wanted {
         if self.talks {
             stops.extend(served.prompt.stop_strings().iter().cloned());
             max_tokens = max_tokens.or_else(|| usual_tokens(served, ids.len()));
+        } else if let Some(preamble) = served.prompt.preamble() {
+            // What an assistant says of answers holds for texts that are gone on with as well.
+            stops.extend(preamble.stops.iter().cloned());
+            max_tokens = max_tokens.or_else(|| usize::try_from(preamble.max_new_tokens?).ok());
         }
         Request {
             sampling: self.sampling.clone().or(served.defaults.clone()),

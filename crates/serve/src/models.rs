@@ -236,6 +236,10 @@ impl Models {
         };
         let found = found.filter(|entry| entry.base.is_none());
         let entry = found.ok_or_else(|| not_found(format!("no model {} is loaded", quoted(base))))?;
+        if entry.model.served.adapter.is_some() {
+            let what = "has adapters of its own, whose place another would take; load the model that it is made of";
+            return Err(Refusal::field("model", format!("the model {} {what}", quoted(base))));
+        }
         let served = Served { name: name.to_owned(), adapter: Some(adapter), ..entry.model.served.clone() };
         self.insert(served, Some(&entry), Keep::Forever);
         Ok(())

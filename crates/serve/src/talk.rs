@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pasture_engine::grammar::Shape;
 use pasture_engine::{Event, Finish, Piece, Usage};
-use pasture_files::prompt::Conversation;
 use pasture_files::prompt::answer::{AnswerFormat, AnswerParser, Said};
+use pasture_files::prompt::{Conversation, Preamble};
 use serde_json::{Map, Value};
 
 use crate::ask::{self, Answer, Wanted, blocking, number};
@@ -45,13 +45,17 @@ pub async fn render(model: &Arc<Model>, turn: &Turn) -> Result<Rendered, Refusal
     let offered = turn.tools.offered();
     let tools = if offered { turn.tools.list.clone() } else { Vec::new() };
     let model = model.clone();
+    let prompt = match model.served.prompt.preamble().filter(|_| turn.tools.choice == Choice::Never) {
+        Some(own) => model.served.prompt.with_preamble(Preamble { tools: Vec::new(), ..own.clone() }),
+        None => model.served.prompt.clone(),
+    };
     blocking(move || {
         if offered {
             tools::known(model.served.prompt.answer_format())?;
         }
         let messages = Conversation::messages_from_json(&messages)?;
         let conversation = Conversation { tools, inputs, ..Conversation::to_answer(messages) };
-        let encoded = model.served.prompt.conversation(&conversation).map_err(|error| refused(error, offered))?;
+        let encoded = prompt.conversation(&conversation).map_err(|error| refused(error, offered))?;
         Ok(Rendered { ids: encoded.ids, text: encoded.text })
     })
     .await
@@ -67,8 +71,24 @@ fn refused(error: pasture_files::prompt::Error, tools: bool) -> Refusal {
     refusal
 }
 
+/// An assistant's own tools are those of a conversation that brings none. Where the answer has a shape, or no call could
+/// be told from text, they stand in the prompt alone.
+fn own_tools(model: &Model, wanted: &Wanted, tools: &mut Tools) {
+    let Some(own) = model.served.prompt.preamble().filter(|own| !own.tools.is_empty()) else { return };
+    let told = wanted.shape.is_none() && model.served.prompt.answer_format().calls.is_some();
+    if tools.list.is_empty() && told {
+        tools.list.clone_from(&own.tools);
+    }
+}
+
 /// Hands a conversation to the engine.
-pub async fn begin(server: &Arc<Server>, model: &Arc<Model>, mut wanted: Wanted, turn: Turn) -> Result<Begun, Refusal> {
+pub async fn begin(
+    server: &Arc<Server>,
+    model: &Arc<Model>,
+    mut wanted: Wanted,
+    mut turn: Turn,
+) -> Result<Begun, Refusal> {
+    own_tools(model, &wanted, &mut turn.tools);
     turn.tools.check()?;
     let offered = turn.tools.offered();
     if let Some(shaped) = wanted.shape.as_ref().filter(|_| offered) {

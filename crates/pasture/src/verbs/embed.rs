@@ -90,6 +90,10 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.running.0);
     let Opened { model, settings, .. } =
         model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+    if model.has_adapter() {
+        let what = format!("{:?} has adapters, and vectors are made by a model without one", arguments.model);
+        return Err(Failure::new(Status::Unavailable, what).hint("embed with the model that it is made of".to_owned()));
+    }
     known_keys(&model, arguments.strict)?;
     if arguments.no_prompt && model.embed_rules()?.default_prompt.is_none() {
         return Err(Failure::new(Status::Usage, "`--no-prompt` has no effect: this model puts nothing before texts"));

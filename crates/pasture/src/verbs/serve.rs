@@ -224,6 +224,9 @@ fn served(arguments: &Arguments, opener: &served::Opener) -> Result<Vec<Served>,
         let [model] = models.as_slice() else {
             return Err(wrong("beside which of the models? Serve one, or load the adapter by POST /v1/adapters/load"));
         };
+        if model.has_adapter() {
+            return Err(wrong("it would take the place of the assistant's own adapters; serve its base instead"));
+        }
         let adapter = pasture::Adapter::load(path, model)?.weights();
         served.push(Served { name: name.to_owned(), adapter: Some(adapter), ..served[0].clone() });
     }

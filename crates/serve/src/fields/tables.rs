@@ -199,7 +199,11 @@ const TEMPLATE: &[Field] =
 
 const COMPLETION: &[Field] = &[
     on("prompt", Kind::Prompts, "What to go on with; token ids are taken as they are"),
-    on("max_tokens", Kind::Whole(0, 1 << 32), "Makes at most so many new tokens (default 16); 0 only with `echo`"),
+    on(
+        "max_tokens",
+        Kind::Whole(0, 1 << 32),
+        "Makes at most so many new tokens (default 16, or what an assistant says); 0 only with `echo`",
+    ),
     on("logprobs", Kind::Whole(0, limits::TOP_LOGPROBS), "Reports log-probabilities, and those of so many others"),
     on("echo", Kind::Flag, "The prompt stands before the answer; with `logprobs` it has its own"),
     later("suffix", &["\"\""]),

@@ -33,7 +33,7 @@ struct Prompt {
 /// Goes on with texts.
 pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response, Refusal> {
     let model = server.model(asked.text("model"))?;
-    let (wanted, echo) = (wanted(asked)?, asked.flag("echo"));
+    let (wanted, echo) = (wanted(asked, &model.served)?, asked.flag("echo"));
     let top = asked.whole("logprobs").map(|top| top as usize);
     let prompt = asked.needed("prompt")?.clone();
     let count = match &prompt {
@@ -77,10 +77,11 @@ pub async fn answer(server: &Arc<Server>, asked: &mut Asked) -> Result<Response,
     Ok(Json(told.whole(&answers)).into_response())
 }
 
-fn wanted(asked: &mut Asked) -> Result<Wanted, Refusal> {
+fn wanted(asked: &mut Asked, served: &Served) -> Result<Wanted, Refusal> {
     let mut sampling = ask::sampling(asked, settings())?;
     sampling.logprobs = asked.whole("logprobs").map(|top| top as u32);
-    let max = asked.whole("max_tokens").unwrap_or(NEW_TOKENS);
+    let usual = served.prompt.preamble().and_then(|preamble| preamble.max_new_tokens).unwrap_or(NEW_TOKENS);
+    let max = asked.whole("max_tokens").unwrap_or(usual);
     if max == 0 && (!asked.flag("echo") || asked.flag("stream")) {
         let message = "\"max_tokens\" is 0, which is for \"echo\" without \"stream\" only; give at least 1";
         return Err(Refusal::field("max_tokens", message));

@@ -40,7 +40,8 @@ pub async fn vectors(
     normalize: Option<bool>,
 ) -> Result<Vectors, Refusal> {
     if model.served.adapter.is_some() {
-        let what = "vectors are made by a model without an adapter; name the model that it stands beside";
+        let what =
+            "vectors are made by a model without an adapter; name the model that it stands beside, or is made of";
         return Err(Refusal::field("model", what));
     }
     let permit = model.door.admit(1)?;

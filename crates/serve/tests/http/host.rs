@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pasture_engine::sampling::SamplingOptions;
 use pasture_engine::{Adapter, Embedding, Engine, EngineOptions, Forward, RopeRule, Runner, Text};
 use pasture_files::Bytes;
+use pasture_files::gguf::{Metadata, Value};
 use pasture_files::prompt::Prompt;
 use pasture_kernels::Pool;
 use pasture_model::{Batch, Decoder, Kind, Kv, LoadOptions, Module, Pooling, Source};
@@ -28,6 +29,18 @@ fn loaded() -> &'static (Arc<Decoder>, Prompt) {
         let prompt = Prompt::from_gguf(source.tensors.gguf().unwrap(), None).unwrap();
         (Arc::new(loaded.decoder), prompt)
     })
+}
+
+/// The starter's prompt with another template.
+pub fn prompt_with(template: &str) -> Prompt {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    let source = Source::of_gguf_bytes("starter.gguf", Bytes::from(std::fs::read(file).unwrap())).unwrap();
+    let mut metadata = Metadata::new("starter.gguf");
+    for (key, value) in source.tensors.gguf().unwrap().iter() {
+        let value = if key == "tokenizer.chat_template" { Value::text(template) } else { value.clone() };
+        metadata.insert(key, value).unwrap();
+    }
+    Prompt::from_gguf(&metadata, None).unwrap()
 }
 
 /// A forward that counts its steps and takes its time.

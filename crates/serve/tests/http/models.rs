@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pasture_files::prompt::Preamble;
 use pasture_serve::{Failed, Keep, Loader, Options, Served};
 use serde_json::{Value, json};
 
 use crate::client::{get, post};
-use crate::host::{Host, local, served, shared};
+use crate::host::{Host, local, prompt_with, served, shared};
 
 /// Has two models, one that is broken, and one that is too large.
 #[derive(Default)]
@@ -192,4 +193,61 @@ fn a_prompt_that_is_known_says_so() {
     let known = |usage: &Value| usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
     assert_eq!((known(&cold), known(&warm)), (0, cold["prompt_tokens"].as_u64().unwrap() - 1));
     assert!(shared().metric("pasture_cached_tokens_total{model=\"starter\"}") >= known(&warm));
+}
+
+/// A template that writes calls of tools as many do.
+const CALLING: &str = "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}\
+    <|im_end|>\n{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}\n\
+    {% if message.tool_calls %}{% for call in message.tool_calls %}<tool_call>\n{\"name\": \"{{ call.function.name }}\", \
+    \"arguments\": {{ call.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% else %}{{ message.content }}\
+    {% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// Has an assistant with a tool and an adapter.
+struct Assistant;
+
+impl Loader for Assistant {
+    fn names(&self) -> Vec<String> {
+        vec!["helper".to_owned()]
+    }
+
+    fn bytes(&self, _: &str) -> Result<u64, Failed> {
+        Ok(100)
+    }
+
+    fn load(&self, name: &str) -> Result<Served, Failed> {
+        let plain = served(name, &local(), &Arc::default(), &Arc::default(), Duration::ZERO);
+        let own = json!({"type": "object", "properties": {"sea": {"enum": ["north"]}}, "required": ["sea"],
+                         "additionalProperties": false});
+        let tool = json!({"type": "function", "function": {"name": "weather", "parameters": own}});
+        let before = Preamble { tools: vec![tool], max_new_tokens: Some(2), ..Preamble::default() };
+        let adapter = plain.work.adapter("soft")?;
+        Ok(Served { prompt: prompt_with(CALLING).with_preamble(before), adapter: Some(adapter), ..plain })
+    }
+}
+
+#[test]
+fn an_assistants_own_tools_are_called_and_its_adapters_place_is_taken() {
+    let host = Host::start(Options { loader: Some(Arc::new(Assistant)), ..local() }, Duration::ZERO);
+    let ask = |more: Value| {
+        let mut body = json!({"model": "helper", "messages": [{"role": "user", "content": "Rain?"}], "max_tokens": 60});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post(host.address, "/v1/chat/completions", &body).json()
+    };
+    // A model so small fills JSON with white space, unless that is made dear.
+    let dear = json!({"tool_choice": "required", "temperature": 0, "frequency_penalty": 2, "max_tokens": 300});
+    let called = ask(dear);
+    let call = &called["choices"][0]["message"]["tool_calls"][0]["function"];
+    let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap_or_default()).unwrap_or_default();
+    assert_eq!((&call["name"], arguments), (&json!("weather"), json!({"sea": "north"})), "{called}");
+    // Without a word the prompt has the tool all the same, and a shape goes before it.
+    let tokens = |more: Value| ask(more)["usage"]["prompt_tokens"].as_u64().unwrap();
+    let (with, without) = (tokens(json!({})), tokens(json!({"tool_choice": "none"})));
+    assert!(with > without + 10, "{with} {without}");
+    let shaped = ask(json!({"guided_choice": ["wool"]}));
+    assert_eq!(shaped["choices"][0]["message"]["content"], "wool", "{shaped}");
+    // What it says of lengths holds where a text is gone on with.
+    let goes_on = json!({"model": "helper", "prompt": "Sheep", "temperature": 0, "ignore_eos": true});
+    assert_eq!(post(host.address, "/v1/completions", &goes_on).json()["usage"]["completion_tokens"], 2);
+    let more = post(host.address, "/v1/adapters/load", &json!({"adapter": "loud", "model": "helper"}));
+    assert!(more.status == 400 && more.error().contains("adapters of its own"), "{}", more.body);
 }

@@ -124,6 +124,12 @@ impl Assistant {
         self.parts.iter().filter_map(Part::changed).collect()
     }
 
+    /// Bytes of its adapters' files, as far as they can be seen.
+    pub fn adapter_bytes(&self) -> u64 {
+        let files = self.adapters.iter().filter_map(|beside| tree(Path::new(&beside.path)).ok()).flatten();
+        files.map(|(_, bytes, _)| bytes).fold(0, u64::saturating_add)
+    }
+
     /// The digest of its file.
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_toml().as_bytes())

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use pasture::engine::Adapter;
 use pasture::{EmbedOptions, Error, Model, TextPrompt};
 use pasture_serve::{Failed, Loader, Scored, Served, Texts, Vectors, Work};
+use pasture_store::Assistant;
 
-use crate::exit::{Failure, Status};
+use crate::exit::Failure;
 use crate::settings::Given;
 use crate::verbs::model::{self, Crowd, Place};
 
@@ -27,11 +28,6 @@ impl Opener {
     pub fn open(&self, name: &str, public: String) -> Result<(Served, Model), Failure> {
         let opened = model::open_for(Some(name), &self.given, self.exact, self.strict, Some(&self.crowd))?;
         let model = opened.model;
-        if model.has_adapter() {
-            let what = format!("the assistant {name:?} has adapters, which are not served yet");
-            let hint = "serve its base with --adapter NAME=FOLDER, or `pasture merge BASE --adapter FOLDER --to FILE`";
-            return Err(Failure::new(Status::Unavailable, what).hint(hint.to_owned()));
-        }
         let (whole, context) = (model.decoder().spec().context, model.engine().context());
         if context < whole && opened.settings.whole("context").is_none() {
             eprintln!("note: {public:?} has a context of {context} tokens here, not {whole}: --memory allows more");
@@ -40,6 +36,7 @@ impl Opener {
             Place::At(path) => pasture_store::resolve(&path.to_string_lossy()).map_or(0, |found| found.bytes),
             Place::Starter => Model::starter_bytes().len() as u64,
         };
+        let weights = weights.saturating_add(opened.assistant.as_ref().map_or(0, Assistant::adapter_bytes));
         let served = Served {
             engine: model.engine().clone(),
             prompt: model.prompt().clone(),
@@ -47,7 +44,7 @@ impl Opener {
             family: model.family().name,
             bytes: weights.saturating_add(model.engine().kv_bytes()),
             work: Arc::new(Beside { name: public.clone(), adapters: self.adapters.clone(), model: model.clone() }),
-            adapter: None,
+            adapter: model.adapter(),
             name: public,
         };
         Ok((served, model))
@@ -63,8 +60,14 @@ impl Loader for Opener {
     }
 
     fn bytes(&self, name: &str) -> Result<u64, Failed> {
-        let found = pasture_store::resolve(name).map_err(|error| Failed::Here(error.to_string()))?;
-        Ok(found.bytes.saturating_add(self.crowd.kv_bytes))
+        let here = |error: &dyn std::fmt::Display| Failed::Here(error.to_string());
+        let assistant = pasture::find_assistant(name).map_err(|error| here(&error))?;
+        let weights = match assistant.as_ref().map_or(name, |assistant| assistant.base.as_str()) {
+            model::STARTER if pasture_store::resolve(model::STARTER).is_err() => Model::starter_bytes().len() as u64,
+            base => pasture_store::resolve(base).map_err(|error| here(&error))?.bytes,
+        };
+        let adapters = assistant.as_ref().map_or(0, Assistant::adapter_bytes);
+        Ok(weights.saturating_add(adapters).saturating_add(self.crowd.kv_bytes))
     }
 
     fn load(&self, name: &str) -> Result<Served, Failed> {
