@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pasture_engine::sampling::SamplingOptions;
 use pasture_files::prompt::{self, Preamble, Prompt, Role};
 use pasture_model::Source;
-use pasture_store::{Assistant, assistant};
+use pasture_store::{Assistant, Origin, assistant};
 use serde_json::Value;
 
 use crate::adapter::Adapter;
@@ -102,7 +102,8 @@ impl Model {
     }
 }
 
-/// The assistant of that name: the user's, or the one that a model's folder holds; none where the name is a model's.
+/// The assistant of that name: the user's, or the one that came with a model from a hub or in a bundle; none where the
+/// name is a model's.
 ///
 /// # Errors
 /// When its file says something that is not known.
@@ -115,16 +116,15 @@ pub fn find_assistant(name: &str) -> Result<Option<Assistant>> {
         return Ok(None);
     }
     let environment = pasture_store::Environment::current();
-    if let Some(found) = assistant::find(&environment, name, &check_assistant_setting)? {
-        return Ok(Some(found));
-    }
     match pasture_store::resolve_in(&environment, name) {
-        Ok(found) if found.origin == pasture_store::Origin::HuggingFace => {
-            let folder = if found.path.is_dir() { Some(found.path.as_path()) } else { found.path.parent() };
-            let inside = folder.map(|folder| Assistant::in_folder(folder, &check_assistant_setting));
-            Ok(inside.transpose()?.flatten())
+        Ok(found) if found.origin == Origin::Assistant => {
+            Ok(assistant::find(&environment, name, &check_assistant_setting)?)
         }
+        Ok(found) => match assistant::folder_of(&found) {
+            Some(folder) => Ok(Assistant::in_folder(&folder, &check_assistant_setting)?),
+            None => Ok(None),
+        },
         // That there is no such model is told by whoever opens it.
-        _ => Ok(None),
+        Err(_) => Ok(None),
     }
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pasture_store::bundle::{Bundle, Signature, gather, pack};
+use pasture_store::bundle::{Base, Bundle, Gathered, Signature, gather, gather_assistant, pack};
 use pasture_store::trust::Keys;
 use serde_json::{Value, json};
 
-use super::lineage::short_name;
+use super::lineage::{of_assistant, short_name};
 use super::model::{self, Place};
 use crate::exit::{Failure, Status};
 use crate::output;
@@ -18,19 +18,21 @@ use crate::settings::{Given, Settings};
 #[command(after_help = "\
 The file has everything that a machine without a network needs: weights,
 tokenizer, prompt, adapters, card, licence and notice files, receipts, lineage.
+An assistant brings its base and its adapters along.
 The same models and the same key give the same bytes. Your key is made once, by
 `pasture trust init`; whoever unpacks the file trusts its public half.
 
 Examples:
   pasture bundle my-model.gguf -o my-model.pasture
-  pasture bundle my-model pirate -o both.pasture --name pirate-kit
+  pasture bundle pirate -o pirate.pasture
+  pasture bundle my-model my-adapter -o both.pasture --name kit
   pasture bundle --verify both.pasture")]
 pub struct Arguments {
     /// Models, adapters and assistants
     #[arg(required_unless_present = "verify")]
     models: Vec<String>,
     /// The file to write
-    #[arg(long, short = 'o', value_name = "FILE", required_unless_present = "verify")]
+    #[arg(long, short = 'o', visible_alias = "to", value_name = "FILE", required_unless_present = "verify")]
     output: Option<PathBuf>,
     /// What the bundle is called (default: as its first model)
     #[arg(long, value_name = "NAME", conflicts_with = "verify")]
@@ -70,14 +72,7 @@ fn write(file: &Path, arguments: &Arguments, decorated: bool) -> Result<(), Fail
         let hint = "`pasture trust init` makes a key, once; --unsigned writes a bundle that nobody signed";
         return Err(Failure::new(Status::Unavailable, "there is no key to sign with").hint(hint.to_owned()));
     }
-    let mut works = Vec::new();
-    for text in &arguments.models {
-        let Place::At(path) = model::place(Some(text))? else {
-            let what = "the starter is part of the program: every copy of the program has it";
-            return Err(Failure::new(Status::Usage, what));
-        };
-        works.push(gather(&path, &short_name(text)?)?);
-    }
+    let works = arguments.models.iter().map(|text| work(text)).collect::<Result<Vec<_>, _>>()?;
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => works.first().map(|work| work.work.name.clone()).unwrap_or_default(),
@@ -88,6 +83,29 @@ fn write(file: &Path, arguments: &Arguments, decorated: bool) -> Result<(), Fail
     packed?;
     let bundle = Bundle::open(file)?;
     told(&bundle, signer.as_ref().map(|_| "own"), arguments.json)
+}
+
+/// A model or adapter, or an assistant with its base and its adapters.
+fn work(text: &str) -> Result<Gathered, Failure> {
+    let name = short_name(text)?;
+    let Some(assistant) = model::assistant(Some(text))? else {
+        let Place::At(path) = model::place(Some(text))? else {
+            let what = "the starter is part of the program: every copy of the program has it";
+            return Err(Failure::new(Status::Usage, what));
+        };
+        return Ok(gather(&path, &name)?);
+    };
+    let base = match model::place(Some(&assistant.base))? {
+        Place::At(path) => Base::at(&path)?,
+        // Another version of the program may have another starter.
+        Place::Starter => {
+            let (source, bytes) = (pasture::Model::starter_source()?, pasture::Model::starter_bytes());
+            let metadata =
+                source.tensors.gguf().ok_or_else(|| Failure::new(Status::Data, "the starter has no keys"))?;
+            Base::of_bytes("starter.gguf", bytes, metadata)?
+        }
+    };
+    Ok(gather_assistant(&name, &assistant, base, of_assistant(&name, &assistant)?)?)
 }
 
 fn verify(file: &Path, arguments: &Arguments, decorated: bool) -> Result<(), Failure> {

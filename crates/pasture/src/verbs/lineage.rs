@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pasture_files::durable;
+use pasture_store::Assistant;
 use pasture_store::lineage::{self, Lineage, Work};
 use serde_json::json;
 
@@ -24,7 +25,7 @@ Examples:
   pasture lineage pirate --svg pirate.svg
   pasture lineage my-model --json")]
 pub struct Arguments {
-    /// A file, a folder, an adapter, or a name from a Hugging Face cache or Ollama folder
+    /// A file, a folder, an adapter, an assistant, or a name from a Hugging Face cache or Ollama folder
     model: String,
     /// Write the tree as a drawing
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
@@ -35,7 +36,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let lineage = of(&model::place(Some(&arguments.model))?)?;
+    let lineage = match model::assistant(Some(&arguments.model))? {
+        Some(assistant) => of_assistant(&short_name(&arguments.model)?, &assistant)?,
+        None => of(&model::place(Some(&arguments.model))?)?,
+    };
     if arguments.json {
         let terms = lineage.terms();
         let licences: Vec<_> =
@@ -65,6 +69,12 @@ pub fn of(place: &Place) -> Result<Lineage, Failure> {
         Place::At(path) => Ok(lineage::of_path(path)?),
         Place::Starter => starter(),
     }
+}
+
+/// The lineage of an assistant under a name.
+pub fn of_assistant(name: &str, assistant: &Assistant) -> Result<Lineage, Failure> {
+    let base = of(&model::place(Some(&assistant.base))?)?;
+    Ok(lineage::of_assistant(name, assistant, base)?)
 }
 
 fn starter() -> Result<Lineage, Failure> {

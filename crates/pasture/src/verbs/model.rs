@@ -17,8 +17,9 @@ use pasture_kernels::Format;
 use pasture_model::families;
 use pasture_model::spec::{MixerSpec, Spec};
 use pasture_model::{Loaded, Source, UnknownKeys};
+use pasture_store::assistant::{FILE, folder_of};
 use pasture_store::verify::{self, Accept, Verdict};
-use pasture_store::{Assistant, Environment, Origin as Whose};
+use pasture_store::{Assistant, Environment, Origin as Whose, bundle};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Layout, Precision, Weight};
 
@@ -57,15 +58,16 @@ pub const STARTER: &str = "starter";
 /// What a name means; no name is the starter's.
 pub fn place(name: Option<&str>) -> Result<Place, Failure> {
     let Some(name) = name else { return Ok(Place::Starter) };
-    if pasture_store::bundle::is_bundle(Path::new(name)) {
-        return Ok(Place::At(super::unbundle::opened(Path::new(name))?));
+    let is_assistant = || {
+        let what = format!("{name:?} is an assistant, and this verb takes a model");
+        Err(Failure::new(Status::Usage, what).hint(format!("`pasture show {name}` tells its base")))
+    };
+    if bundle::is_bundle(Path::new(name)) {
+        let work = super::unbundle::opened(Path::new(name))?;
+        return if work.folder.join(FILE).is_file() { is_assistant() } else { Ok(Place::At(work.opens)) };
     }
     match pasture_store::resolve(name) {
-        Ok(found) if found.origin == Whose::Assistant => {
-            let what = format!("{name:?} is an assistant, and this verb takes a model");
-            let hint = format!("`pasture show {name}` tells its base");
-            Err(Failure::new(Status::Usage, what).hint(hint))
-        }
+        Ok(found) if found.origin == Whose::Assistant || folder_of(&found).is_some() => is_assistant(),
         Ok(found) => {
             let idle: Vec<&str> =
                 found.layers.iter().map(|layer| layer.kind.as_str()).filter(|kind| *kind != "license").collect();
@@ -157,11 +159,33 @@ pub fn open_so(
 /// The assistant of that name, made of what it was made of; none where the name is a model's.
 pub fn assistant(name: Option<&str>) -> Result<Option<Assistant>, Failure> {
     let Some(name) = name else { return Ok(None) };
-    let found = pasture::find_assistant(name)?;
+    let found = match bundle::is_bundle(Path::new(name)) {
+        true => {
+            let work = super::unbundle::opened(Path::new(name))?;
+            Assistant::in_folder(&work.folder, &pasture::check_assistant_setting)?
+        }
+        false => {
+            here(name)?;
+            pasture::find_assistant(name)?
+        }
+    };
     let what = found.as_ref().map(Assistant::changed).unwrap_or_default().join("; ");
     match what.is_empty() {
         true => Ok(found),
         false => Err(pasture::Error::Changed { name: name.to_owned(), what }.into()),
+    }
+}
+
+/// Fetches what is not here, where the user wants that: only its files tell whether it is an assistant.
+fn here(name: &str) -> Result<(), Failure> {
+    match pasture_store::resolve(name) {
+        Err(error @ (pasture_store::Error::NotFound { .. } | pasture_store::Error::Unusable { .. }))
+            if name != STARTER =>
+        {
+            super::fetch::missing(name, error).map(drop)
+        }
+        // Whatever else is wrong is told by whoever opens it.
+        _ => Ok(()),
     }
 }
 

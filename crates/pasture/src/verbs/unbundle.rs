@@ -76,8 +76,8 @@ pub fn into_store(bundle: &Bundle, decorated: bool) -> Result<Vec<Unpacked>, Fai
     }
 }
 
-/// What a bundle that is named as a model means: its first model, which is unpacked once.
-pub fn opened(file: &Path) -> Result<PathBuf, Failure> {
+/// What a bundle that is named as a model means: its first model or assistant, which is unpacked once.
+pub fn opened(file: &Path) -> Result<Unpacked, Failure> {
     let bundle = Bundle::open(file)?;
     signer(&bundle, false)?;
     let found = into_store(&bundle, false)?;
@@ -89,5 +89,5 @@ pub fn opened(file: &Path) -> Result<PathBuf, Failure> {
     if !work.was_there {
         eprintln!("note: {} was unpacked into {}; its name is {:?}", file.display(), work.folder.display(), work.name);
     }
-    Ok(work.opens.clone())
+    Ok(work.clone())
 }

@@ -3,6 +3,7 @@
 //! Invariant: a name becomes a path only if it is a plain model's name.
 
 mod modelfile;
+mod packed;
 mod parts;
 mod read;
 mod written;
@@ -13,11 +14,13 @@ use std::path::{Path, PathBuf};
 use pasture_files::{durable, folder};
 use serde_json::{Map, Value};
 
-use crate::Digest;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::name::is_name;
+use crate::{Digest, Found, Origin};
 
+pub(crate) use packed::Packed;
+pub(crate) use parts::digest_of;
 pub use parts::{Part, part_of, tree};
 
 /// The file that makes an assistant of a model's folder.
@@ -171,6 +174,13 @@ pub fn find(environment: &Environment, name: &str, check: Check<'_>) -> Result<O
     let file = pasture_files::error::file_name(&path);
     let folder = path.parent().unwrap_or(Path::new(""));
     read::parse(&file, &text_of(&path)?, folder, Trust::Own, check).map(Some)
+}
+
+/// The folder of an assistant that came with a model that was found: from a hub, or in a bundle.
+pub fn folder_of(found: &Found) -> Option<PathBuf> {
+    let came = matches!(found.origin, Origin::HuggingFace | Origin::Bundle);
+    let folder = if found.path.is_dir() { Some(found.path.as_path()) } else { found.path.parent() };
+    folder.filter(|folder| came && folder.join(FILE).is_file()).map(Path::to_owned)
 }
 
 /// Names of the user's assistants, in alphabetical order.

@@ -44,18 +44,31 @@ const RECEIPT: &str = ".receipt.json";
 /// # Errors
 /// When a file cannot be read, or there is no model.
 pub fn gather(path: &Path, name: &str) -> Result<Gathered> {
-    if !is_name(name) || !is_safe(name) {
-        let what = "a work in a bundle has a name of letters, digits and \"._-\", without an owner";
-        return Err(Error::BadName { name: name.to_owned(), what: what.to_owned() });
+    is_works_name(name)?;
+    Ok(finished(name, of_path(path)?, lineage::of_path(path)?, Texts::of_path(path)?))
+}
+
+/// Whether a work in a bundle may be called so.
+pub(super) fn is_works_name(name: &str) -> Result<()> {
+    match is_name(name) && is_safe(name) {
+        true => Ok(()),
+        false => {
+            let what = "a work in a bundle has a name of letters, digits and \"._-\", without an owner";
+            Err(Error::BadName { name: name.to_owned(), what: what.to_owned() })
+        }
     }
-    let mut lineage = lineage::of_path(path)?;
+}
+
+/// The files of a model or adapter.
+pub(super) fn of_path(path: &Path) -> Result<Files> {
+    if path.is_dir() { of_folder(path) } else { of_file(path) }
+}
+
+/// A work of these files: with its texts, its lineage, a card where it has none, and what holds for it.
+pub(super) fn finished(name: &str, files: Files, mut lineage: Lineage, mut texts: Texts) -> Gathered {
+    let (kind, file, mut files) = files;
     lineage.work_mut().name = name.to_owned();
-    let (kind, file, mut files) = match path.is_dir() {
-        true => of_folder(path)?,
-        false => of_file(path)?,
-    };
     let is_there = |files: &[(String, Content)], name: &str| files.iter().any(|(there, _)| there == name);
-    let mut texts = Texts::of_path(path)?;
     texts.add_notices(&lineage.terms());
     for (name, text) in texts.0 {
         files.retain(|(there, _)| *there != name);
@@ -69,7 +82,7 @@ pub fn gather(path: &Path, name: &str) -> Result<Gathered> {
     }
     files.sort_by(|one, next| one.0.cmp(&next.0));
     let terms = terms(&lineage);
-    Ok(Gathered { work: Work { name: name.to_owned(), kind, file, lineage, terms }, files })
+    Gathered { work: Work { name: name.to_owned(), kind, file, lineage, terms }, files }
 }
 
 /// What holds for a work, as a manifest has it.
@@ -80,7 +93,8 @@ pub(super) fn terms(lineage: &Lineage) -> Value {
     json!({"licences": licences, "unknown": terms.unknown, "asks": asks, "warnings": terms.warnings()})
 }
 
-type Files = (Kind, Option<String>, Vec<(String, Content)>);
+/// What a work is, the file that is opened, and its files by their paths in its folder.
+pub(super) type Files = (Kind, Option<String>, Vec<(String, Content)>);
 
 /// A GGUF file with the other parts of it and its receipt.
 fn of_file(path: &Path) -> Result<Files> {

@@ -2,6 +2,7 @@
 //! network. The file is the same for the same input, its pieces can be mapped, and every byte of it is signed or checked.
 //! The layout stands in docs/decisions/bundles.md.
 
+mod assistant;
 mod collect;
 mod open;
 mod pack;
@@ -17,11 +18,12 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::lineage::Lineage;
 
+pub use assistant::{Base, gather_assistant};
 pub use collect::{Content, Gathered, gather};
 pub use open::{Bundle, Signature};
 pub use pack::pack;
-pub(crate) use unpack::WORKS;
 pub use unpack::{Unpacked, find, names};
+pub(crate) use unpack::{WORKS, is_work};
 
 /// How a bundle's file is called at its end.
 pub const ENDING: &str = "pasture";

@@ -48,6 +48,11 @@ fn mark(folder: &Path) -> (String, String) {
     (lines.next().unwrap_or_default(), lines.next().unwrap_or_default())
 }
 
+/// Whether a folder is a work that was unpacked.
+pub(crate) fn is_work(folder: &Path) -> bool {
+    folder.join(MARK).is_file()
+}
+
 /// An unpacked work of that name: what a model is opened by.
 pub fn find(environment: &Environment, name: &str) -> Option<PathBuf> {
     // A folder that is being filled or removed has a mark too.

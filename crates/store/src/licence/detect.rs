@@ -133,10 +133,39 @@ pub fn of_path(path: &Path) -> Result<Vec<Statement>> {
     if path.is_dir() {
         return of_folder(&Folder::open(path)?);
     }
-    match is_gguf(path) {
-        true => Ok(Tensors::open(path)?.gguf().map(of_gguf).unwrap_or_default()),
+    let mut found = match is_gguf(path) {
+        true => Tensors::open(path)?.gguf().map(of_gguf).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    add_beside(&mut found, path)?;
+    Ok(found)
+}
+
+/// What card and texts beside a model's file say of it, where the whole folder belongs to it: in a cache of the hub, and
+/// where a bundle was unpacked. Elsewhere anything may lie beside a file.
+///
+/// # Errors
+/// When a file that is there cannot be read.
+pub fn beside(file: &Path) -> Result<Vec<Statement>> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    match folder.parent().is_some_and(|above| above.ends_with("snapshots")) || crate::bundle::is_work(folder) {
+        true => of_folder(&Folder::open(folder)?),
         false => Ok(Vec::new()),
     }
+}
+
+/// Adds what stands beside a model's file to what it says itself.
+///
+/// # Errors
+/// As [`beside`].
+pub fn add_beside(found: &mut Vec<Statement>, file: &Path) -> Result<()> {
+    for statement in beside(file)? {
+        let same = |row: &Statement| row.named == statement.named || (row.licence.is_some() && row.licence == statement.licence);
+        if !found.iter().any(same) {
+            found.push(statement);
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file is a GGUF file, by its first bytes: Ollama's have no ending.

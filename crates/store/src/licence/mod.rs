@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-pub use detect::{Statement, is_legal, named, of_card, of_folder, of_gguf, of_path, of_repository, of_text};
+pub use detect::{Statement, add_beside, beside, is_legal, named, of_card, of_folder, of_gguf, of_path, of_repository, of_text};
 pub(crate) use detect::{front_matter, is_gguf, values};
 pub use naming::{BrokenRule, naming_rule};
 pub use terms::{Obligation, Terms};

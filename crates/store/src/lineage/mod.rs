@@ -15,7 +15,7 @@ use crate::licence::{self, Terms};
 
 pub use draw::{Shown, svg, tree};
 pub use legal::Texts;
-pub use read::{of_gguf, of_path, repository_of};
+pub use read::{of_assistant, of_gguf, of_path, repository_of};
 pub use write::{card, keys, write_folder};
 
 /// The name of the file in a folder.

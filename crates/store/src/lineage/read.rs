@@ -10,6 +10,8 @@ use pasture_files::{Tensors, json};
 use serde_json::{Value, json};
 
 use super::{FILE, KEY, Kind, Lineage, PARENTS_MAX, Parent, Role, Step, Work};
+use crate::Digest;
+use crate::assistant::{Assistant, digest_of};
 use crate::error::Result;
 use crate::licence::{self, Statement};
 use crate::name::Name;
@@ -29,10 +31,72 @@ pub fn of_path(path: &Path) -> Result<Lineage> {
     if licence::is_gguf(path) {
         let tensors = Tensors::open(path)?;
         if let Some(metadata) = tensors.gguf() {
-            return told_by(receipt(path)?, of_gguf(metadata, &name)?);
+            let found = of_gguf(metadata, &name)?;
+            return told_by(receipt(path)?, called(found, &name, &licence::beside(path)?));
         }
     }
     Ok(Lineage::root(named(&name, &[])))
+}
+
+/// The lineage of an assistant under a name: made of its base, whose own lineage is given, and of its adapters. Files of a
+/// cache that are named by their digests are not read for it.
+///
+/// # Errors
+/// When a file that is there cannot be read, or is no record.
+pub fn of_assistant(name: &str, assistant: &Assistant, base: Lineage) -> Result<Lineage> {
+    let path = Path::new(&assistant.base);
+    let mut base = base;
+    let is_made = base.work().step.as_ref().is_some_and(|step| step.kind == Kind::Create);
+    let mut lineage = match is_made && assistant.base.ends_with("/.") {
+        // It came in the folder of its base, whose record is its own.
+        true => base,
+        false => {
+            if base.work().digest.is_none() && path.exists() {
+                base.work_mut().digest = Some(digest(path)?);
+            }
+            let mut parents = vec![(base, Role::Base)];
+            for beside in &assistant.adapters {
+                let path = Path::new(&beside.path);
+                let mut adapter = of_path(path)?;
+                adapter.work_mut().digest = Some(digest(path)?);
+                parents.push((adapter, Role::Adapter));
+            }
+            let mut recipe = assistant.settings.clone();
+            if !assistant.adapters.is_empty() {
+                let weights = assistant.adapters.iter().map(|beside| beside.weight);
+                recipe.insert("adapter_weights".to_owned(), json!(weights.collect::<Vec<_>>()));
+            }
+            Lineage::derive(name, Kind::Create, &parents, Value::Object(recipe), Value::Null)
+        }
+    };
+    let work = lineage.work_mut();
+    work.name = name.to_owned();
+    for licence in assistant.license.iter().flat_map(|text| licences_in(text)) {
+        if !work.licences.contains(&licence) {
+            work.licences.push(licence);
+        }
+    }
+    Ok(lineage)
+}
+
+/// What the name or the text of a licence says that it is.
+fn licences_in(text: &str) -> Vec<String> {
+    let known = licence::of_text(text).into_iter().map(|licence| licence.id.clone()).collect();
+    let is_word = text.len() <= super::NAME_BYTES_MAX && !text.chars().any(char::is_control);
+    match licence::named(text) {
+        Some(licence) => vec![licence.id.clone()],
+        None if is_word => vec![text.to_owned()],
+        None => known,
+    }
+}
+
+/// The digest by which a lineage knows a file or folder.
+fn digest(path: &Path) -> Result<String> {
+    let found = match path.is_dir() {
+        true => Digest::of_folder(path, &mut |file| digest_of(file))?,
+        false => digest_of(path)?,
+    };
+    Ok(found.to_string())
 }
 
 /// The receipt beside a result; none where there is none.
@@ -51,7 +115,8 @@ fn told_by(receipt: Option<Value>, mut lineage: Lineage) -> Result<Lineage> {
     let Some(receipt) = receipt else { return Ok(lineage) };
     let figures = json!({"before": receipt["before"], "after": receipt["after"]});
     if let Some(step) = &mut lineage.works[0].step {
-        if step.figures.is_null() {
+        // Beside an assistant's file lies the receipt of its base.
+        if step.figures.is_null() && step.kind != Kind::Create {
             step.figures = figures;
         }
         return Ok(lineage);
@@ -159,10 +224,14 @@ fn made_from(work: Work, bases: &[String], kind: Kind) -> Lineage {
 /// Our own record under the name that the file has now, with what its files say of its licence now.
 fn called(mut lineage: Lineage, name: &str, statements: &[Statement]) -> Lineage {
     let found = named(name, statements);
+    // A card of ours names the licences of all ancestors, joined by a sign: that says nothing new.
+    let told = |name: &str| lineage.works.iter().any(|work| work.licences.iter().any(|there| there == name));
+    let more: Vec<String> =
+        found.licences.into_iter().filter(|licence| !licence.split('+').all(|part| told(part))).collect();
     let work = lineage.work_mut();
     work.name = found.name;
     work.origin = found.origin.or(work.origin.take());
-    for licence in found.licences {
+    for licence in more {
         if !work.licences.contains(&licence) {
             work.licences.push(licence);
         }

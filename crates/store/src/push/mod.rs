@@ -9,7 +9,7 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 use crate::Digest;
-use crate::assistant::{Assistant, FILE, tree};
+use crate::assistant::{Assistant, FILE, Packed, tree};
 use crate::error::Result as StoreResult;
 use crate::licence::{Licence, naming_rule};
 use crate::name::Name;
@@ -151,21 +151,15 @@ pub fn files_of(path: &Path) -> StoreResult<Vec<File>> {
 /// is named; a folder is `.`.
 pub fn files_of_assistant(assistant: &Assistant, base: Vec<File>, single: Option<&str>) -> StoreResult<Vec<File>> {
     let mut files = base;
-    let mut own = assistant.clone();
-    own.base = single.unwrap_or(".").to_owned();
-    for (number, beside) in own.adapters.iter_mut().enumerate() {
-        let folder = format!("adapters/{number}");
-        for (name, bytes, file) in tree(Path::new(&beside.path))? {
+    let Packed { text, adapters } = assistant.packed(single);
+    for (folder, path) in adapters {
+        for (name, bytes, file) in tree(&path)? {
             let wanted = !name.starts_with("checkpoint") && !name.ends_with(".tfevents");
             files.extend(wanted.then(|| File::at(format!("{folder}/{name}"), file, bytes)));
         }
-        beside.path = folder;
-    }
-    for part in &mut own.parts {
-        part.name = pasture_files::error::file_name(Path::new(&part.name));
     }
     files.retain(|file| file.path != FILE);
-    files.push(File::of(FILE, own.to_toml()));
+    files.push(File::of(FILE, text));
     Ok(files)
 }
 

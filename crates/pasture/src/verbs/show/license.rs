@@ -2,15 +2,21 @@
 //! what it asks is the store's summary of the text.
 
 use pasture_model::Source;
-use pasture_store::licence::{NO_ADVICE, Statement, Terms, of_folder, of_gguf};
+use pasture_store::licence::{NO_ADVICE, Statement, Terms, add_beside, of_folder, of_gguf};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
 
-/// What the files say: of a GGUF file its keys, of a folder its card and the texts beside it.
+/// What the files say: of a GGUF file its keys, of a folder its card and the texts beside it, of a cache both.
 pub fn find(source: &Source) -> Result<Vec<Statement>, Failure> {
     match (source.tensors.gguf(), &source.folder) {
-        (Some(metadata), _) => Ok(of_gguf(metadata)),
+        (Some(metadata), _) => {
+            let mut found = of_gguf(metadata);
+            if let Some(file) = source.tensors.files().first() {
+                add_beside(&mut found, file)?;
+            }
+            Ok(found)
+        }
         (None, Some(folder)) => Ok(of_folder(folder)?),
         (None, None) => Ok(Vec::new()),
     }
