@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod folders;
 pub mod gc;
+mod git;
 mod hub;
 pub mod ledger;
 pub mod licence;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use ring::digest::{Context, SHA256};
 
 use super::error::{Error, Result};
 use super::http::Client;
@@ -14,7 +14,9 @@ use super::mend;
 use super::partial::{BAD, Partial};
 use super::ranges::{Ranges, Source};
 use super::workers;
+use crate::Digest;
 use crate::durable;
+use crate::git::{self, Sha1};
 
 /// How often a process looks whether another has finished.
 const LOOK: Duration = Duration::from_millis(50);
@@ -47,27 +49,43 @@ impl Checksum {
         }
     }
 
+    /// Whether bytes have it.
+    pub(crate) fn fits(&self, bytes: &[u8]) -> bool {
+        match self {
+            Checksum::Sha256(digits) => Digest::of(bytes).hexadecimal() == *digits,
+            Checksum::Git(digits) => git::digest(bytes) == *digits,
+        }
+    }
+
     /// The same kind of digest of an open file of that length.
     pub(crate) fn of(&self, file: &File, size: u64) -> Result<String> {
-        let mut context = match self {
-            Checksum::Sha256(_) => Context::new(&SHA256),
-            Checksum::Git(_) => {
-                let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-                context.update(format!("blob {size}\0").as_bytes());
-                context
+        match self {
+            Checksum::Sha256(_) => {
+                let mut sum = Context::new(&SHA256);
+                parts(file, size, &mut |part| sum.update(part))?;
+                Ok(Digest::from_ring(&sum.finish()).hexadecimal())
             }
-        };
-        let mut buffer = vec![0; STEP];
-        let mut at = 0;
-        while at < size {
-            let room = usize::try_from(size - at).unwrap_or(STEP).min(STEP);
-            let fault = |fault| pasture_files::Error::read("data".as_ref(), fault);
-            file.read_exact_at(&mut buffer[..room], at).map_err(fault)?;
-            context.update(&buffer[..room]);
-            at += room as u64;
+            Checksum::Git(_) => {
+                let mut sum = Sha1::of_file(size);
+                parts(file, size, &mut |part| sum.update(part))?;
+                Ok(sum.digits())
+            }
         }
-        Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
+}
+
+/// Hands over the first `size` bytes of a file, part by part.
+fn parts(file: &File, size: u64, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+    let mut buffer = vec![0; STEP];
+    let mut at = 0;
+    while at < size {
+        let room = usize::try_from(size - at).unwrap_or(STEP).min(STEP);
+        let fault = |fault| pasture_files::Error::read("data".as_ref(), fault);
+        file.read_exact_at(&mut buffer[..room], at).map_err(fault)?;
+        take(&buffer[..room]);
+        at += room as u64;
+    }
+    Ok(())
 }
 
 fn is_hexadecimal(text: &str, digits: usize) -> bool {

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use pasture_files::Error as Fault;
 use pasture_files::durable;
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use serde_json::{Value, json};
 
 use super::error::Result;
-use super::hub::git_digest;
 use super::{Push, Pushed, Step, Visibility};
+use crate::git::{self, Sha1};
 use crate::registry::is_path;
 
 /// Files up to this length are known by git's digest, as hubs have it.
@@ -20,7 +19,7 @@ const SMALL_BYTES: u64 = 1 << 20;
 pub fn into_folder(folder: &Path, push: &Push, watch: &mut dyn FnMut(Step<'_>)) -> Result<Pushed> {
     push.check_name()?;
     let mut rows = Vec::new();
-    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    let mut commit = Sha1::new();
     for file in &push.files {
         watch(Step::Reads(&file.path));
         let mut row = json!({"rfilename": file.path, "size": file.bytes});
@@ -31,15 +30,15 @@ pub fn into_folder(folder: &Path, push: &Push, watch: &mut dyn FnMut(Step<'_>)) 
                 digest
             }
             false => {
-                let digest = git_digest(&file.whole()?);
+                let digest = git::digest(&file.whole()?);
                 row["blobId"] = json!(digest);
                 digest
             }
         };
-        context.update(format!("{digest} {}\n", file.path).as_bytes());
+        commit.update(format!("{digest} {}\n", file.path).as_bytes());
         rows.push(row);
     }
-    let commit: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let commit = commit.digits();
     let root = folder.join(&push.repo).join("resolve").join(&commit);
     let (mut sent, mut there, mut bytes) = (Vec::new(), Vec::new(), 0);
     for file in &push.files {

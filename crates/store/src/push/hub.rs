@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use serde_json::{Value, json};
 
 use super::error::{Error, Result};
 use super::wire::{Sent, Wire};
 use super::{File, Push, Step, Visibility};
 use crate::Digest;
+use crate::git;
 use crate::pull::{Error as Broken, Network};
 
 const LFS: &str = "application/vnd.git-lfs+json";
@@ -64,7 +64,7 @@ pub fn to_hub(network: &Network, push: &Push, watch: &mut dyn FnMut(Step<'_>)) -
         let large = if modes.contains(&file.path) { Some(file.digest()?) } else { None };
         let digest = match &large {
             Some(digest) => digest.hexadecimal(),
-            None => git_digest(&file.whole()?),
+            None => git::digest(&file.whole()?),
         };
         if listed.1.get(&file.path) == Some(&digest) {
             watch(Step::There(&file.path));
@@ -262,12 +262,4 @@ fn commit(wire: &Wire, push: &Push, ways: &[Way<'_>]) -> Result<String> {
     let answer = reply.json(&wire.host(), &what)?;
     let commit = answer.get("commitOid").and_then(Value::as_str);
     commit.map(str::to_owned).ok_or_else(|| unsound(wire, &what, "it names no commit"))
-}
-
-/// The digest under which git keeps bytes.
-pub(super) fn git_digest(bytes: &[u8]) -> String {
-    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(format!("blob {}\0", bytes.len()).as_bytes());
-    context.update(bytes);
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use pasture_files::Error as Fault;
 use pasture_files::durable;
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use ring::digest::{Context, SHA256};
 
 use super::{Entry, PRIVATE, Registry, is_commit, is_path};
 use crate::Digest;
 use crate::error::{Error, Result};
+use crate::git::{self, Sha1};
 
 /// One change of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,12 +174,12 @@ impl Registry {
         parent: &str,
         message: &str,
     ) -> Result<String> {
-        let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-        context.update(format!("parent {parent}\n\n{message}\n\n").as_bytes());
+        let mut commit = Sha1::new();
+        commit.update(format!("parent {parent}\n\n{message}\n\n").as_bytes());
         for (path, blob) in files {
-            context.update(format!("{} {path}\n", blob.file_name().unwrap_or_default().to_string_lossy()).as_bytes());
+            commit.update(format!("{} {path}\n", blob.file_name().unwrap_or_default().to_string_lossy()).as_bytes());
         }
-        let commit: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let commit = commit.digits();
         let snapshot = folder.join("snapshots").join(&commit);
         crate::durable::folder(&snapshot)?;
         for (path, blob) in files {
@@ -195,11 +196,7 @@ impl Registry {
 
 /// Keeps a small file under the digest that git has for it.
 fn small(folder: &Path, content: &[u8]) -> Result<PathBuf> {
-    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(format!("blob {}\0", content.len()).as_bytes());
-    context.update(content);
-    let name: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = folder.join("blobs").join(name);
+    let path = folder.join("blobs").join(git::digest(content));
     if !path.is_file() {
         crate::durable::folder(&folder.join("blobs"))?;
         durable::write_file(&path, |sink| sink.put(content))?;

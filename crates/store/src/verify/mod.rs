@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
-
 use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::error::Result;
+use crate::git::Sha1;
 use crate::ledger::{Ledger, Seen, Stamp};
 use crate::repository::{Repository, below, entries};
 use crate::{Found, Origin, list_in, ollama, resolve_in};
@@ -282,18 +281,17 @@ fn read(target: &Target, accept: Accept, seen: &(dyn Fn(u64) -> bool + Sync)) ->
 
 /// Git's name for a file's content.
 fn git_digest(file: &mut File, bytes: u64, seen: &(dyn Fn(u64) -> bool + Sync)) -> io::Result<String> {
-    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(format!("blob {bytes}\0").as_bytes());
+    let mut sum = Sha1::of_file(bytes);
     let mut part = vec![0; 1 << 16];
     loop {
         let count = file.read(&mut part)?;
         if count == 0 {
             break;
         }
-        context.update(&part[..count]);
+        sum.update(&part[..count]);
         if !seen(count as u64) {
             return Err(io::ErrorKind::Interrupted.into());
         }
     }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sum.digits())
 }
