@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -173,7 +174,7 @@ fn a_conversation_fetches_its_model_once_and_then_needs_no_network() {
     assert_eq!(hub.sent("/large/"), 0);
     let generate = ["generate", "lab/tiny", "Once", "--max-tokens", "2", "--temperature", "0"];
     let first = run(&hub, home.path(), &[&["--pull"], &generate[..]].concat());
-    check(&first, 0, "", "licence mit");
+    check(&first, 0, "", "licence: MIT License (https://");
     hub.forget();
     let second = run(&hub, home.path(), &generate);
     check(&second, 0, "", "");
@@ -304,4 +305,89 @@ fn huggingface_hub_reads_what_was_pulled_and_the_reverse() {
     assert!(hub.seen().is_empty());
     check(&run(&hub, theirs.path(), &["pull", "lab/tiny"]), 0, "lab/tiny", "all of it is here");
     assert_eq!(hub.sent("/large/") + hub.sent("/resolve/"), 0);
+}
+
+/// What a model answers in a conversation of one question.
+fn chatted(hub: &Hub, home: &Path, arguments: &[&str]) -> String {
+    let mut child = program(hub, home, arguments).stdin(Stdio::piped()).spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(b"What is the ship called?\n").expect("it listens");
+    let output = child.wait_with_output().expect("it ends");
+    check(&output, 0, "", "");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn an_assistant_that_was_pushed_comes_whole() {
+    let (hub, here) = (Hub::start(), home());
+    let says = |arguments: &[&str]| check(&run(&hub, here.path(), arguments), 0, "", "");
+    fs::write(here.path().join("grazer.gguf"), starter().read(0, usize::MAX >> 1)).expect("the starter can be copied");
+    says(&["export", "grazer.gguf", "--to", "folder"]);
+    let line = |at: usize| format!("{{\"text\": \"line {at} says {} and {}\"}}\n", at * 7 % 13, at % 5);
+    fs::write(here.path().join("data.jsonl"), (0..8).map(line).collect::<String>()).expect("data can be written");
+    fs::write(here.path().join("ship.txt"), "The ship is called Wool.\n").expect("a document can be written");
+    let tune = ["tune", "grazer.gguf", "data.jsonl", "--out", "adapter", "--steps", "4", "--batch", "4", "--rank", "2"];
+    says(&[&tune[..], &["--learning-rate", "0.02", "--report=false", "--held-out", "0"]].concat());
+    for (name, base) in [("one", "grazer.gguf"), ("two", "folder")] {
+        let text = format!(
+            "base = {base:?}\nsystem = \"You are a pirate.\"\ndocuments = [\"ship.txt\"]\nadapters = [\"adapter\"]\n\
+             [settings]\ntemperature = 0\nmax_tokens = 12\n"
+        );
+        fs::write(here.path().join("a.toml"), text).expect("an assistant can be written");
+        says(&["create", name, "-f", "a.toml"]);
+        let repo = format!("lab/{name}");
+        let mut push = program(&hub, here.path(), &["push", name, &format!("hf:{repo}"), "--public"]);
+        check(&push.env("HF_TOKEN", &hub.state().token).output().expect("it runs"), 0, &repo, "");
+        hub.state().repos().get_mut(&repo).expect("it is there").add("notes/other.bin", Content::of("x"), true);
+        let answer = chatted(&hub, here.path(), &["chat", name]);
+        let there = home();
+        let pulled = run(&hub, there.path(), &["pull", &repo]);
+        check(&pulled, 0, &repo, "an assistant with all that it is made of");
+        assert_eq!(chatted(&hub, there.path(), &["chat", &repo]), answer, "{repo}");
+        let snapshots = repository(there.path(), &repo).join("snapshots");
+        let snapshot = fs::read_dir(snapshots).expect("a snapshot").flatten().next().expect("a snapshot").path();
+        assert!(snapshot.join("adapters/0/adapter_model.safetensors").is_file() && !snapshot.join("notes").exists());
+        // A conversation fetches the same by itself.
+        let elsewhere = home();
+        assert_eq!(chatted(&hub, elsewhere.path(), &["--pull", "chat", &repo]), answer, "{repo}");
+        let plain = chatted(&hub, here.path(), &["chat", base, "--temperature", "0", "--max-tokens", "12"]);
+        assert!(answer != plain, "{answer}");
+    }
+    hub.put(Repo::new("lab/thin").small("assistant.toml", "base = \"owner/base\"\n").large("m.gguf", starter()));
+    check(&run(&hub, here.path(), &["pull", "lab/thin"]), 2, "", "made of \"owner/base\", which is not in it");
+    hub.put(Repo::new("lab/bad").small("assistant.toml", "base").large("m.gguf", starter()));
+    check(&run(&hub, here.path(), &["pull", "lab/bad"]), 2, "", "its \"assistant.toml\"");
+    check(&run(&hub, here.path(), &["pull", "lab/bad:m.gguf"]), 0, "lab/bad:m.gguf", "");
+}
+
+#[test]
+fn on_which_terms_a_model_comes_is_told_before_it_is_fetched() {
+    let (hub, home) = (Hub::start(), home());
+    let told = |repo: Repo, wanted: &[&str]| {
+        let name = repo.name.clone();
+        hub.put(repo.small("config.json", "{}").large("model.safetensors", Content::of("x")));
+        let output = run(&hub, home.path(), &["pull", &name, "--dry-run"]);
+        wanted.iter().for_each(|part| check(&output, 0, "", part));
+        let object = run(&hub, home.path(), &["pull", &name, "--dry-run", "--json"]);
+        serde_json::from_slice::<serde_json::Value>(&object.stdout).expect("one object")["terms"].clone()
+    };
+    let advice = "no legal advice";
+    let llama = ["licence: Llama 3.2 Community License (https://", "it asks: up to 700 million", advice];
+    let terms = told(Repo::new("lab/a").tag("license:llama3.2"), &llama);
+    assert_eq!((&terms["licences"][0]["id"], &terms["unknown"]), (&"llama3.2".into(), &serde_json::json!([])));
+    assert!(terms["asks"].as_array().is_some_and(|asks| asks.len() > 3), "{terms}");
+    // A card counts where the hub has not read it, and a text where the card says nothing.
+    told(Repo::new("lab/b").small("README.md", "---\nlicense: other\nlicense_name: gemma\n---\n"), &["licence: Gemma"]);
+    let text = "LLAMA 3.2 COMMUNITY LICENSE AGREEMENT\n";
+    told(Repo::new("lab/c").small("README.md", "# A\n").small("LICENSE", text), &llama);
+    told(
+        Repo::new("lab/d").small("LICENSE.txt", "ask us"),
+        &["licence: see \"LICENSE.txt\"", "it asks: read the text"],
+    );
+    let none =
+        told(Repo::new("lab/e").small("README.md", "# A\n"), &["\nno licence is stated\nask whoever published it"]);
+    assert_eq!((&none["licences"], &none["asks"]), (&serde_json::json!([]), &serde_json::json!([])));
+    // Those who are not let in are told that there are terms.
+    let closed = Repo::new("lab/f").gate(Gate::Gated).small("LICENSE", text);
+    told(closed, &["; gated", "licence: the terms of its page"]);
+    assert!(!repository(home.path(), "lab/a").exists(), "nothing was written");
 }

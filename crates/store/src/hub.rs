@@ -176,7 +176,10 @@ fn files(snapshot: &Path) -> Result<Vec<String>> {
 
 /// The file that a name's part means: its path, its own name, or the GGUF file of that number format.
 fn choose<'f>(files: &'f [String], name: &Name) -> Result<&'f String> {
-    let models: Vec<&String> = files.iter().filter(|file| is_model(file)).collect();
+    // Beside an assistant's base its adapters may be GGUF files as well.
+    let has_assistant = files.iter().any(|file| file == crate::assistant::FILE);
+    let is_beside = |file: &str| has_assistant && file.starts_with("adapters/");
+    let models: Vec<&String> = files.iter().filter(|file| is_model(file) && !is_beside(file)).collect();
     let full = name.text().split(':').next().unwrap_or_default();
     let several = |among: &[&String]| {
         let choices = among.iter().map(|file| format!("{full}:{file}")).collect();

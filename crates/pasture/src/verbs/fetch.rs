@@ -76,7 +76,7 @@ fn is_remote(name: &str) -> Result<bool, Failure> {
     Ok(!is_file && !rest.contains('/') && !owner.is_empty() && !rest.is_empty() && !Path::new(owner).exists())
 }
 
-/// What a plan is, in one or two lines.
+/// What a plan is, in two lines, and on which terms it comes, in two more.
 pub fn summary(plan: &Plan) -> String {
     let missing = plan.missing();
     let how_much = match missing {
@@ -86,10 +86,10 @@ pub fn summary(plan: &Plan) -> String {
         }
         _ => output::bytes(plan.bytes()),
     };
-    let terms = plan.license.as_ref().map_or("no licence named".to_owned(), |license| format!("licence {license}"));
-    let gated = if plan.gated { ", gated" } else { "" };
+    let gated = if plan.gated { "; gated" } else { "" };
     let files = output::counted(plan.files.len(), "file");
-    format!("{} at {}: {}\n{files}, {how_much}; {terms}{gated}", plan.repo, &plan.commit[..8], plan.why)
+    let terms = plan.terms.lines().join("\n");
+    format!("{} at {}: {}\n{files}, {how_much}{gated}\n{terms}", plan.repo, &plan.commit[..8], plan.why)
 }
 
 /// Fetches with a bar of bytes, rate and time left.

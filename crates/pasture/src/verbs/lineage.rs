@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pasture_files::durable;
 use pasture_store::Assistant;
+use pasture_store::licence::Terms;
 use pasture_store::lineage::{self, Lineage, Work};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::model::{self, Place};
 use crate::exit::{Failure, Status};
@@ -41,18 +42,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => of(&model::place(Some(&arguments.model))?)?,
     };
     if arguments.json {
-        let terms = lineage.terms();
-        let licences: Vec<_> =
-            terms.licences.iter().map(|licence| json!({"id": licence.id, "source": licence.source})).collect();
-        let asks: Vec<_> = terms
-            .obligations()
-            .into_iter()
-            .map(|row| json!({"kind": row.kind, "text": row.text, "licence": row.licence.id}))
-            .collect();
-        let works = serde_json::to_value(lineage.works()).expect("a lineage has text keys");
-        return output::json(&json!({
-            "works": works, "licences": licences, "unknown": terms.unknown, "asks": asks, "warnings": terms.warnings(),
-        }));
+        let mut object = terms_object(&lineage.terms());
+        object["works"] = serde_json::to_value(lineage.works()).expect("a lineage has text keys");
+        return output::json(&object);
     }
     if let Some(file) = &arguments.svg {
         model::can_hold(file)?;
@@ -61,6 +53,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return output::line(&format!("{}: {}", file.display(), output::counted(lineage.works().len(), "work")));
     }
     output::print(&lineage::tree(&lineage))
+}
+
+/// Terms for machines: licences that are known here, names of others, what is asked, what to look out for.
+pub fn terms_object(terms: &Terms) -> Value {
+    let licences =
+        terms.licences.iter().map(|licence| json!({"id": licence.id, "name": licence.name, "source": licence.source}));
+    let asks = terms.obligations();
+    let asks = asks.iter().map(|row| json!({"kind": row.kind, "text": row.text, "licence": row.licence.id}));
+    json!({
+        "licences": licences.collect::<Vec<_>>(), "unknown": terms.unknown, "asks": asks.collect::<Vec<_>>(),
+        "warnings": terms.warnings(),
+    })
 }
 
 /// The lineage of a model that was found.

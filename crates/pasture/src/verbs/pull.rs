@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use pasture_store::licence::Terms;
 use pasture_store::pull::{self, Hub, Network, Plan};
 use serde_json::json;
 
 use super::fetch;
+use super::lineage::terms_object;
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -91,7 +93,7 @@ fn tell(arguments: &Arguments, plan: &Plan) -> Result<(), Failure> {
             .collect();
         return output::json(&json!({"event": "plan", "name": plan.name, "repository": plan.repo,
             "revision": plan.revision, "commit": plan.commit, "why": plan.why, "license": plan.license,
-            "gated": plan.gated, "bytes": plan.bytes(), "missing_bytes": plan.missing(), "files": files}));
+            "terms": terms_object(&plan.terms), "gated": plan.gated, "bytes": plan.bytes(), "missing_bytes": plan.missing(), "files": files}));
     }
     eprintln!("{}", fetch::summary(plan));
     if arguments.dry_run {
@@ -132,9 +134,13 @@ fn pull_image(arguments: &Arguments, image: &str, decorated: bool) -> Result<(),
             return Err(Failure::new(Status::Usage, what).hint("a tag stands behind the name: oci:name:tag".to_owned()));
         }
     }
-    let done = |name: &str, place: &Path| match arguments.json {
-        true => output::json(&json!({"event": "done", "name": name, "path": place})),
-        false => output::line(&format!("{name}  {}", place.display())),
+    let done = |name: &str, place: &Path, terms: &Terms| {
+        if arguments.json {
+            let terms = terms_object(terms);
+            return output::json(&json!({"event": "done", "name": name, "path": place, "terms": terms}));
+        }
+        eprintln!("{}", terms.lines().join("\n"));
+        output::line(&format!("{name}  {}", place.display()))
     };
     let folder = Path::new(image);
     if folder.is_dir() {
@@ -143,7 +149,7 @@ fn pull_image(arguments: &Arguments, image: &str, decorated: bool) -> Result<(),
             Failure::new(Status::Usage, what).hint("--to FOLDER names it".to_owned())
         })?;
         let place = pull::copy_image(folder, to)?;
-        return done(image, &place);
+        return done(image, &place, &pull::terms_of_image(&place)?);
     }
     let hub = Hub::new(&Network::current()?)?;
     let bar = fetch::bar(0, decorated);
@@ -157,9 +163,10 @@ fn pull_image(arguments: &Arguments, image: &str, decorated: bool) -> Result<(),
         fetch::show(&bar, layer.get(..19).unwrap_or(layer), step, done_bytes);
     });
     bar.finish_and_clear();
-    let name = name?;
+    let (name, manifest) = name?;
+    let terms = pull::terms_of_image(&manifest)?;
     match &arguments.to {
-        Some(to) => done(&name, to),
-        None => done(&name, &pasture_store::resolve(&name)?.path),
+        Some(to) => done(&name, to, &terms),
+        None => done(&name, &pasture_store::resolve(&name)?.path, &terms),
     }
 }

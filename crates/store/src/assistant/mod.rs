@@ -2,6 +2,7 @@
 //! user are kept, and how one is found. Reading is in `read.rs` and `modelfile.rs`, writing in `written.rs`.
 //! Invariant: a name becomes a path only if it is a plain model's name.
 
+mod mentioned;
 mod modelfile;
 mod packed;
 mod parts;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::name::is_name;
 use crate::{Digest, Found, Origin};
 
+pub(crate) use mentioned::Mentioned;
 pub(crate) use packed::Packed;
 pub(crate) use parts::digest_of;
 pub use parts::{Part, part_of, tree};

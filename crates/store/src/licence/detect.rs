@@ -73,19 +73,36 @@ pub fn of_text(text: &str) -> Vec<&'static Licence> {
 /// What a model card's front matter says.
 pub fn of_card(card: &str) -> Vec<Statement> {
     let Some(head) = front_matter(card) else { return Vec::new() };
-    let link = line(head, "license_link");
-    let place = "README.md".to_owned();
-    let title = line(head, "license_name");
-    let mut names = values(head, "license");
-    if let (Some(title), true) = (title, names.is_empty() || names.iter().any(|name| name == "other")) {
-        names.retain(|name| name != "other");
-        names.push(title);
+    let fields =
+        Fields { names: values(head, "license"), title: line(head, "license_name"), link: line(head, "license_link") };
+    fields.statements("README.md")
+}
+
+/// The fields of a card that speak of its licence, wherever they stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    /// `license`: words, of which `other` stands for the title.
+    pub names: Vec<String>,
+    /// `license_name`.
+    pub title: Option<String>,
+    /// `license_link`.
+    pub link: Option<String>,
+}
+
+impl Fields {
+    /// What they say.
+    pub fn statements(self, place: &str) -> Vec<Statement> {
+        let Fields { mut names, title, link } = self;
+        if let (Some(title), true) = (title, names.is_empty() || names.iter().any(|name| name == "other")) {
+            names.retain(|name| name != "other");
+            names.push(title);
+        }
+        let state = |named: String| {
+            let licence = self::named(&named).or_else(|| self::named(link.as_deref()?.rsplit('/').next()?));
+            Statement { licence, named, place: place.to_owned(), link: link.clone() }
+        };
+        names.into_iter().map(state).collect()
     }
-    let state = |named: String| {
-        let licence = self::named(&named).or_else(|| self::named(link.as_deref()?.rsplit('/').next()?));
-        Statement { licence, named, place: place.clone(), link: link.clone() }
-    };
-    names.into_iter().map(state).collect()
 }
 
 /// What the keys of a GGUF file say.
@@ -99,12 +116,21 @@ pub fn of_gguf(metadata: &Metadata) -> Vec<Statement> {
 
 /// What a model's folder says: its card and the texts beside it. A text that says what the card said is told once.
 pub fn of_folder(folder: &Folder) -> Result<Vec<Statement>> {
-    let read = |name: &str| -> Result<Option<String>> {
+    of_files(folder.names()?, &mut |name| {
         let bytes = folder.read(name, Size::new(TEXT_BYTES_MAX))?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-    };
+    })
+}
+
+/// The same of files that are read elsewhere: their names, and what reads one.
+///
+/// # Errors
+/// Those of whatever reads them.
+pub(crate) fn of_files<E>(
+    mut names: Vec<String>,
+    read: &mut dyn FnMut(&str) -> Result<Option<String>, E>,
+) -> Result<Vec<Statement>, E> {
     let mut found = read("README.md")?.map(|card| of_card(&card)).unwrap_or_default();
-    let mut names = folder.names()?;
     names.retain(|name| is_legal(name));
     names.sort();
     for name in names.iter().take(TEXTS_MAX) {
@@ -160,7 +186,9 @@ pub fn beside(file: &Path) -> Result<Vec<Statement>> {
 /// As [`beside`].
 pub fn add_beside(found: &mut Vec<Statement>, file: &Path) -> Result<()> {
     for statement in beside(file)? {
-        let same = |row: &Statement| row.named == statement.named || (row.licence.is_some() && row.licence == statement.licence);
+        let same = |row: &Statement| {
+            row.named == statement.named || (row.licence.is_some() && row.licence == statement.licence)
+        };
         if !found.iter().any(same) {
             found.push(statement);
         }

@@ -9,10 +9,12 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-pub use detect::{Statement, add_beside, beside, is_legal, named, of_card, of_folder, of_gguf, of_path, of_repository, of_text};
-pub(crate) use detect::{front_matter, is_gguf, values};
+pub(crate) use detect::{Fields, front_matter, is_gguf, of_files, values};
+pub use detect::{
+    Statement, add_beside, beside, is_legal, named, of_card, of_folder, of_gguf, of_path, of_repository, of_text,
+};
 pub use naming::{BrokenRule, naming_rule};
-pub use terms::{Obligation, Terms};
+pub use terms::{NOT_STATED, Obligation, Terms};
 
 /// The data of all licences that are known here.
 const TABLE: &str = include_str!("terms.toml");

@@ -109,7 +109,7 @@ impl Terms {
             found.push(format!("nothing is known here of the licence {name:?}: read its text"));
         }
         for name in &self.silent {
-            found.push(format!("the files of {name:?} name no licence: ask whoever published it"));
+            found.push(format!("{NOT_STATED} by the files of {name:?}: ask whoever published it"));
         }
         found
     }
@@ -122,10 +122,10 @@ impl Terms {
         Some(format!("its name would have to begin with {longest:?} and with {other:?}"))
     }
 
-    /// Two lines: the licences, and what they ask in short.
+    /// Two lines: the licences with the addresses of their texts, and what they ask in short.
     pub fn lines(&self) -> [String; 2] {
         if self.is_empty() {
-            return ["the files name none".to_owned(), "ask whoever published it before you pass it on".to_owned()];
+            return [NOT_STATED.to_owned(), "ask whoever published it before you use it or pass it on".to_owned()];
         }
         let names = self.licences.iter().map(|licence| format!("{} ({})", licence.name, licence.source));
         let names: Vec<String> = names.chain(self.unknown.iter().cloned()).collect();
@@ -134,11 +134,14 @@ impl Terms {
             asked.push("read the text: nothing is known here of it".to_owned());
         }
         if asked.is_empty() {
-            asked.push("nothing is asked".to_owned());
+            asked.push("nothing".to_owned());
         }
-        [names.join(" + "), format!("{} ({NO_ADVICE})", asked.join("; "))]
+        [format!("licence: {}", names.join(" + ")), format!("it asks: {} ({NO_ADVICE})", asked.join("; "))]
     }
 }
+
+/// What is said of a work whose files, and those of whatever it was made from, name no licence.
+pub const NOT_STATED: &str = "no licence is stated";
 
 /// The order in which obligations are told.
 const KINDS: [&str; 12] = [
@@ -258,11 +261,13 @@ mod tests {
     #[test]
     fn two_lines_say_the_licence_and_what_it_asks() {
         let [licence, asked] = terms(&["llama3.2"]).lines();
-        assert!(licence.starts_with("Llama 3.2 Community License (https://"), "{licence}");
+        assert!(licence.starts_with("licence: Llama 3.2 Community License (https://"), "{licence}");
         for part in ["700 million", "\"Built with Llama\"", "begins with \"Llama\"", "use-policy", "no legal advice"] {
             assert!(asked.contains(part), "{asked}");
         }
-        assert!(Terms::default().lines()[1].contains("ask whoever"));
-        assert!(terms(&["cc0-1.0"]).lines()[1].starts_with("nothing is asked"));
+        let [none, ask] = Terms::default().lines();
+        assert!(none == "no licence is stated" && ask.contains("ask whoever"));
+        assert!(terms(&["cc0-1.0"]).lines()[1].starts_with("it asks: nothing ("));
+        assert!(terms(&["house-rules"]).lines()[1].starts_with("it asks: read the text"));
     }
 }

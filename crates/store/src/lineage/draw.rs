@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Lineage, Step, Work};
-use crate::licence::NO_ADVICE;
+use crate::licence::{NO_ADVICE, NOT_STATED};
 
 /// One line of the tree: a work, where it hangs, and what is said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,10 @@ pub fn tree(lineage: &Lineage) -> String {
 pub(super) fn terms(lineage: &Lineage) -> Vec<String> {
     let terms = lineage.terms();
     if terms.is_empty() {
-        return vec!["no licence is named by any of its files; ask whoever published them".to_owned()];
+        let asked = terms.warnings().into_iter().map(|warning| format!("warning: {warning}"));
+        return std::iter::once(format!("{NOT_STATED}, neither for it nor for what it was made from"))
+            .chain(asked)
+            .collect();
     }
     let named = terms.licences.iter().map(|licence| format!("{} ({})", licence.name, licence.source));
     let named: Vec<String> = named.chain(terms.unknown.iter().cloned()).collect();

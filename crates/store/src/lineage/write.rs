@@ -179,6 +179,31 @@ mod tests {
     }
 
     #[test]
+    fn a_card_says_where_a_base_states_no_licence() {
+        let base = |name: &str, licences: Vec<String>| {
+            Lineage::root(super::super::Work { name: name.into(), digest: None, origin: None, licences, step: None })
+        };
+        let made = |parents: &[(Lineage, super::super::Role)]| {
+            card(
+                "",
+                &Lineage::derive("small", Kind::Quantize, parents, serde_json::Value::Null, serde_json::Value::Null),
+            )
+        };
+        let silent = (base("quiet", Vec::new()), super::super::Role::Base);
+        let text = made(std::slice::from_ref(&silent));
+        for part in
+            ["- no licence is stated, neither for it nor", "- warning: no licence is stated by the files of \"quiet\""]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(licence::values(licence::front_matter(&text).unwrap(), "license").is_empty(), "{text}");
+        let text = made(&[silent, (base("loud", vec!["mit".into()]), super::super::Role::Model)]);
+        for part in ["- holds: MIT", "- warning: no licence is stated by the files of \"quiet\""] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
     fn two_licences_are_both_named() {
         let mut lineage = three_steps("llama3.2");
         lineage.work_mut().licences.push("cc-by-nc-4.0".into());

@@ -1,9 +1,10 @@
 //! Which files of a repository a model needs: settings, tokenizer and weights in one container, or exactly one GGUF
-//! model with all its parts; never everything. Says why.
+//! model with all its parts, and what an assistant has beside that; never everything. Says why.
 
 use pasture_files::error::quoted;
 
 use super::listing::Listed;
+use crate::assistant::{FILE, Mentioned};
 
 /// What fits beside a model's weights: its context, and what computes.
 const ROOM: u64 = 512 << 20;
@@ -60,6 +61,8 @@ pub(crate) struct Asked<'a> {
     pub include: &'a [String],
     /// Bytes that a model may take here.
     pub memory: Option<u64>,
+    /// What the repository's assistant names, where it has one.
+    pub assistant: Option<&'a Mentioned>,
 }
 
 /// Chooses the files.
@@ -73,6 +76,45 @@ pub(crate) fn choose(files: &[Listed], asked: &Asked<'_>) -> Result<Choice, Stri
     if let Some(part) = asked.part {
         return part_of(files, part);
     }
+    match asked.assistant {
+        Some(assistant) => of_assistant(files, assistant, asked),
+        None => whole(files, asked),
+    }
+}
+
+/// An assistant's own file, its base, and the files and folders that it names.
+fn of_assistant(files: &[Listed], assistant: &Mentioned, asked: &Asked<'_>) -> Result<Choice, String> {
+    let named = |path: &str| -> Vec<&Listed> {
+        let inside = format!("{path}/");
+        files.iter().filter(|file| file.path == path || file.path.starts_with(&inside)).collect()
+    };
+    let base = assistant.base.as_str();
+    let mut choice = match base {
+        "." => whole(files, asked)?,
+        _ if named(base).is_empty() => {
+            let what = "its assistant is made of";
+            let how = "pull that one, and make the assistant anew with `pasture create`";
+            return Err(format!("{what} {}, which is not in it; {how}", quoted(base)));
+        }
+        _ => {
+            let weights = if base.ends_with(".gguf") { with_parts(files, base) } else { named(base) };
+            let bytes: u64 = weights.iter().map(|file| file.bytes).sum();
+            let why = format!("its base {}{}", quoted(base), fitting(bytes, asked.memory));
+            Choice { files: with_terms(files, weights), why, part: None }
+        }
+    };
+    let more = std::iter::once(FILE).chain(assistant.paths.iter().map(String::as_str)).flat_map(named);
+    for file in more {
+        if !choice.files.contains(file) {
+            choice.files.push(file.clone());
+        }
+    }
+    choice.why = format!("an assistant with all that it is made of: {}", choice.why);
+    Ok(choice)
+}
+
+/// The model of a repository.
+fn whole(files: &[Listed], asked: &Asked<'_>) -> Result<Choice, String> {
     let folder = |weights: Vec<&Listed>, what: &str| {
         let bytes: u64 = weights.iter().map(|file| file.bytes).sum();
         let why = format!("{what} with settings and tokenizer{}", fitting(bytes, asked.memory));

@@ -17,7 +17,7 @@ fn files(rows: &[(&str, u64)]) -> Vec<Listed> {
 
 fn check(rows: &[(&str, u64)], part: Option<&str>, memory: u64, wanted: Result<&[&str], &str>) {
     let listed = files(rows);
-    let asked = Asked { part, include: &[], memory: Some(memory * GIB) };
+    let asked = Asked { part, include: &[], memory: Some(memory * GIB), assistant: None };
     match (choose(&listed, &asked), wanted) {
         (Ok(choice), Ok(wanted)) => {
             let mut found: Vec<&str> = choice.files.iter().map(|file| file.path.as_str()).collect();
@@ -113,7 +113,55 @@ fn a_pattern_names_files() {
         assert_eq!(matches(pattern, path), wanted, "{pattern} {path}");
     }
     let listed = files(&[("a.json", 0), ("b.bin", 0)]);
-    let ask = |patterns: &[String]| choose(&listed, &Asked { part: None, include: patterns, memory: None });
+    let ask =
+        |patterns: &[String]| choose(&listed, &Asked { part: None, include: patterns, memory: None, assistant: None });
     assert_eq!(ask(&["*.json".to_owned()]).map(|choice| choice.files.len()), Ok(1));
     assert!(ask(&["*.json".to_owned(), "*.md".to_owned()]).is_err_and(|why| why.contains("*.md")));
+}
+
+#[test]
+fn an_assistant_comes_with_all_that_it_is_made_of() {
+    let rows = [
+        ("README.md", 0),
+        ("adapters/0/adapter_config.json", 0),
+        ("adapters/0/adapter_model.safetensors", 0),
+        ("adapters/00/other.safetensors", 0),
+        ("assistant.toml", 0),
+        ("config.json", 0),
+        ("figure.png", 0),
+        ("m-Q2_K.gguf", 2),
+        ("m-Q8_0.gguf", 8),
+        ("model.safetensors", 4),
+        ("ship.txt", 0),
+    ];
+    let check = |base: &str, part: Option<&str>, wanted: Result<&[&str], &str>| {
+        let listed = files(&rows);
+        let named = Mentioned { base: base.into(), paths: vec!["adapters/0".into(), "ship.txt".into()] };
+        let asked = Asked { part, include: &[], memory: Some(64 * GIB), assistant: Some(&named) };
+        let found = choose(&listed, &asked).map(|choice| {
+            let mut found: Vec<String> = choice.files.iter().map(|file| file.path.clone()).collect();
+            found.sort_unstable();
+            found
+        });
+        match wanted {
+            Ok(weights) => {
+                let mut all: Vec<&str> = rows.iter().map(|row| row.0).collect();
+                all.retain(|path| {
+                    let own =
+                        ["README.md", "assistant.toml", "ship.txt"].contains(path) || path.starts_with("adapters/0/");
+                    own || weights.contains(path)
+                });
+                assert_eq!(found.as_ref().map(Vec::len), Ok(all.len()), "{base}");
+                assert_eq!(found.unwrap_or_default(), all, "{base}");
+            }
+            Err(wanted) => assert!(found.as_ref().is_err_and(|why| why.contains(wanted)), "{found:?}"),
+        }
+    };
+    check("m-Q8_0.gguf", None, Ok(&["m-Q8_0.gguf"]));
+    check(".", None, Ok(&["config.json", "model.safetensors"]));
+    check("owner/base", None, Err("made of \"owner/base\", which is not in it"));
+    let listed = files(&rows);
+    let named = Mentioned { base: ".".into(), paths: Vec::new() };
+    let asked = Asked { part: Some("Q2_K"), include: &[], memory: None, assistant: Some(&named) };
+    assert_eq!(choose(&listed, &asked).map(|choice| choice.files.len()), Ok(2), "a part is a part");
 }

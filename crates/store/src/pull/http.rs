@@ -188,11 +188,24 @@ impl Client {
 
     /// The JSON that is at an address; `refused` says what a status other than 200 means.
     pub fn json(&self, url: &Url, what: &str, refused: impl Fn(&Reply) -> Error) -> Result<Value> {
+        let read = |bytes: Vec<u8>| pasture_files::json::parse(&bytes, "the answer").map_err(|fault| fault.to_string());
+        self.small(url, what, "application/json", refused, read)
+    }
+
+    /// What `read` makes of the bytes at an address, which are no more than those of an answer that is no file.
+    pub fn small<T>(
+        &self,
+        url: &Url,
+        what: &str,
+        kind: &str,
+        refused: impl Fn(&Reply) -> Error,
+        read: impl Fn(Vec<u8>) -> Result<T, String>,
+    ) -> Result<T> {
         if self.network.offline {
             return Err(Error::Offline { what: what.to_owned() });
         }
         self.patiently(url, what, || {
-            let reply = self.send(url, &[("accept", "application/json")], &mut |_, _| {})?;
+            let reply = self.send(url, &[("accept", kind)], &mut |_, _| {})?;
             let unsound = |why: String| {
                 Fault::Final(Error::Answer { host: reply.url.host().to_owned(), what: what.to_owned(), why })
             };
@@ -204,8 +217,7 @@ impl Client {
             }
             let host = reply.url.host().to_owned();
             let bytes = capped(reply, what, self.network.patience.stall)?;
-            pasture_files::json::parse(&bytes, "the answer")
-                .map_err(|fault| Fault::Final(Error::Answer { host, what: what.to_owned(), why: fault.to_string() }))
+            read(bytes).map_err(|why| Fault::Final(Error::Answer { host, what: what.to_owned(), why }))
         })
     }
 }

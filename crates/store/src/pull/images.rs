@@ -17,6 +17,7 @@ use super::http::{Client, Fault, METADATA_BYTES_MAX, Reply, capped};
 use super::ranges::Source;
 use super::url::{Url, encoded};
 use crate::Digest;
+use crate::licence::{self, Terms};
 
 const LAYERS_MAX: usize = 64;
 /// A folder's layer is compared in memory no larger than this at once.
@@ -186,7 +187,7 @@ pub(crate) fn from_registry(
     image: &Image,
     root: &Path,
     watch: &mut dyn FnMut(&str, u64, Step),
-) -> Result<()> {
+) -> Result<PathBuf> {
     if client.network.is_offline() {
         return Err(Error::Offline { what: format!("{}:{}", image.repository, image.tag) });
     }
@@ -225,7 +226,37 @@ pub(crate) fn from_registry(
     }
     let path = root.join(&image.place);
     crate::durable::folder(path.parent().unwrap_or(root))?;
-    Ok(durable::write_file(&path, |sink| sink.put(&found.text))?)
+    durable::write_file(&path, |sink| sink.put(&found.text))?;
+    Ok(path)
+}
+
+/// What a model that is here says of its licence: layers that hold texts of licences, and the keys of GGUF files. The
+/// blobs are in the nearest folder of that name above the manifest.
+pub(crate) fn terms(manifest: &Path) -> Result<Terms> {
+    let size = Size::new(METADATA_BYTES_MAX);
+    let value = json::parse(&folder::read_file(manifest, size)?, "the manifest")?;
+    let blobs = manifest.ancestors().map(|folder| folder.join("blobs")).find(|blobs| blobs.is_dir());
+    let (Some(blobs), Some(rows)) = (blobs, value.get("layers").and_then(Value::as_array)) else {
+        return Ok(Terms::default());
+    };
+    let mut terms = Terms::default();
+    for row in rows.iter().take(LAYERS_MAX) {
+        let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default();
+        let Ok(digest) = Digest::parse(text("digest")) else { continue };
+        let path = blobs.join(digest.blob_name());
+        if !text("mediaType").ends_with(".license") {
+            // A model that cannot be opened is told by whoever opens it.
+            terms.join(&Terms::of(&licence::of_path(&path).unwrap_or_default()));
+            continue;
+        }
+        let bytes = folder::read_file(&path, size)?;
+        let found = licence::of_text(&String::from_utf8_lossy(&bytes));
+        match found.as_slice() {
+            [] => terms.add_named(&format!("see {}", path.display())),
+            known => known.iter().for_each(|licence| terms.add(licence)),
+        }
+    }
+    Ok(terms)
 }
 
 fn ask(client: &Client, url: &Url, pass: Option<&str>) -> Result<Reply, Fault> {

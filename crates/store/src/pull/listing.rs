@@ -10,11 +10,14 @@ use super::error::{Error, Result};
 use super::fetch::Checksum;
 use super::http::{Client, Reply};
 use super::url::encoded;
+use crate::licence::Fields;
 
 const FILES_MAX: usize = 65_536;
 /// Folders above a file, and the file.
 const PARTS_MAX: usize = 6;
 const PATH_BYTES_MAX: usize = 1024;
+/// Licences and bases that a card names.
+const WORDS_MAX: usize = 16;
 
 /// A file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +35,10 @@ pub struct Listed {
 pub(crate) struct Listing {
     pub commit: String,
     pub files: Vec<Listed>,
-    pub license: Option<String>,
+    /// What the hub says of its licence.
+    pub licence: Fields,
+    /// The repositories that it was made from, as its card says.
+    pub bases: Vec<String>,
     pub gated: bool,
 }
 
@@ -87,10 +93,10 @@ pub(crate) fn read(value: &Value) -> Result<Listing, String> {
         None | Some(Value::Bool(false)) => false,
         Some(_) => true,
     };
-    let license = license(value);
+    let (licence, bases) = (licence(value), words(value.pointer("/cardData/base_model")));
     // What has a name that no model's file has cannot be asked for, and is no fault: `.gitattributes` is everywhere.
     let files = rows.iter().filter_map(|row| file(row).transpose()).collect::<Result<Vec<_>, String>>()?;
-    Ok(Listing { commit: commit.to_owned(), files, license, gated })
+    Ok(Listing { commit: commit.to_owned(), files, licence, bases, gated })
 }
 
 fn file(row: &Value) -> Result<Option<Listed>, String> {
@@ -111,21 +117,38 @@ fn file(row: &Value) -> Result<Option<Listed>, String> {
     Ok(Some(Listed { path: path.to_owned(), bytes, checksum }))
 }
 
-/// The licence that a repository's card or tags name.
+/// What a repository's card or tags say of its licence.
+fn licence(value: &Value) -> Fields {
+    let card = |key: &str| words(value.get("cardData").and_then(|card| card.get(key)));
+    let tags = value.get("tags").and_then(Value::as_array).into_iter().flatten();
+    let tagged = || tags.filter_map(|tag| tag.as_str()?.strip_prefix("license:")).map(shown).collect();
+    let names = card("license");
+    let one = |key: &str| card(key).into_iter().next();
+    Fields {
+        names: if names.is_empty() { tagged() } else { names },
+        title: one("license_name"),
+        link: one("license_link"),
+    }
+}
+
+/// The licence that a repository's card or tags name, as they spell it.
 pub(crate) fn license(value: &Value) -> Option<String> {
-    let card = value.get("cardData");
-    let named = card.and_then(|card| {
-        let text = |key: &str| card.get(key).and_then(Value::as_str);
-        match text("license") {
-            Some("other") => text("license_name").or(Some("other")),
-            other => other,
-        }
-    });
-    let tags = value.get("tags").and_then(Value::as_array);
-    let tagged = || tags?.iter().find_map(|tag| tag.as_str()?.strip_prefix("license:"));
-    let found = named.or_else(tagged)?;
-    // It is shown on a terminal, and comes from anybody.
-    Some(found.chars().filter(|letter| !letter.is_control()).take(80).collect())
+    licence(value).statements("").into_iter().next().map(|statement| statement.named)
+}
+
+/// A word, or a list of words.
+fn words(value: Option<&Value>) -> Vec<String> {
+    let list = match value {
+        Some(Value::Array(list)) => list.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    list.iter().take(WORDS_MAX).filter_map(Value::as_str).map(shown).collect()
+}
+
+/// A text from anybody, as a terminal may show it.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(200).collect()
 }
 
 /// Whether a path could lead out of the folder that it is in, on any system.
@@ -213,6 +236,7 @@ mod tests {
         check(json!({"cardData": {"license": "mit"}}), Some("mit"));
         check(json!({"cardData": {"license": "other", "license_name": "x"}, "tags": []}), Some("x"));
         check(json!({"tags": ["a", "license:gemma"]}), Some("gemma"));
+        check(json!({"cardData": {"license": ["mit", "gemma"]}, "tags": ["license:x"]}), Some("mit"));
         check(json!({"cardData": {"license": "a\u{1b}[31m"}}), Some("a[31m"));
         check(json!({}), None);
     }

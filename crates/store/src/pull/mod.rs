@@ -1,6 +1,7 @@
 //! Getting a model: what a name means on the hub, which files that needs, and fetching them into the Hugging Face cache,
 //! where every other program finds them. The only part of the store that uses the network.
 
+mod beforehand;
 mod cache;
 mod choose;
 mod error;
@@ -26,12 +27,13 @@ pub use network::{Network, Patience};
 pub use search::Hit;
 
 use crate::environment::Environment;
+use crate::licence::Terms;
 use crate::name::Name;
+use beforehand::{Seen, address};
 use cache::Cached;
 use fetch::Room;
 use http::Client;
 use ranges::Source;
-use url::encoded;
 
 /// What is wanted of a repository beyond its name.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +61,10 @@ pub struct Plan {
     pub files: Vec<Planned>,
     /// Why these files, in one line.
     pub why: String,
-    /// The licence that its card names.
+    /// The licence that the hub names, as it spells it.
     pub license: Option<String>,
+    /// The terms that it comes on, as far as it says.
+    pub terms: Terms,
     /// Whether its terms must be accepted first.
     pub gated: bool,
     /// Where it will be: the snapshot's folder.
@@ -113,10 +117,19 @@ impl Hub {
         let revision = wish.revision.clone().or_else(|| parsed.revision.as_ref().map(|parts| parts.join("/")));
         let revision = revision.unwrap_or_else(|| "main".to_owned());
         let listing = listing::listing(&self.client, &repo, &revision)?;
-        let part = parsed.part.as_ref().map(|parts| parts.join("/"));
-        let asked = choose::Asked { part: part.as_deref(), include: &wish.include, memory: wish.memory };
-        let choice = choose::choose(&listing.files, &asked).map_err(|why| Error::Choose { repo: repo.clone(), why })?;
         let cached = Cached::new(hub, &repo);
+        let seen = Seen { client: &self.client, repo: &repo, listing: &listing, cached: &cached };
+        let part = parsed.part.as_ref().map(|parts| parts.join("/"));
+        let is_chosen = part.is_some() || !wish.include.is_empty();
+        let assistant = if is_chosen { None } else { seen.assistant()? };
+        let asked = choose::Asked {
+            part: part.as_deref(),
+            include: &wish.include,
+            memory: wish.memory,
+            assistant: assistant.as_ref(),
+        };
+        let choice = choose::choose(&listing.files, &asked).map_err(|why| Error::Choose { repo: repo.clone(), why })?;
+        let terms = seen.terms()?;
         let blobs = cached.blobs();
         let here = |file: &Listed| {
             let digits = file.checksum.digits();
@@ -134,7 +147,8 @@ impl Hub {
             commit: listing.commit,
             files,
             why: choice.why,
-            license: listing.license,
+            license: listing.licence.statements("the hub").into_iter().next().map(|statement| statement.named),
+            terms,
             gated: listing.gated,
         })
     }
@@ -148,10 +162,8 @@ impl Hub {
         for planned in &plan.files {
             let file = &planned.file;
             let what = format!("{}/{}", plan.repo, file.path);
-            let path: Vec<String> = file.path.split('/').map(encoded).collect();
-            let url = format!("/{}/resolve/{}/{}", plan.repo, plan.commit, path.join("/"));
             let source = Source {
-                url: self.client.network.endpoint.with(&url),
+                url: address(&self.client, &plan.repo, &plan.commit, &file.path),
                 size: file.bytes,
                 what: &what,
                 authorization: None,
@@ -171,13 +183,19 @@ impl Hub {
     }
 
     /// Fetches a model from an OCI registry, named behind `oci:`, into a folder laid out as Ollama's, and gives the name
-    /// that it has there. Without a folder it is Ollama's own. `watch` hears of each layer's digest, size and step.
-    pub fn fetch_image(&self, name: &str, to: Option<&Path>, watch: &mut dyn FnMut(&str, u64, Step)) -> Result<String> {
+    /// that it has there, and its manifest. Without a folder it is Ollama's own. `watch` hears of each layer's digest,
+    /// size and step.
+    pub fn fetch_image(
+        &self,
+        name: &str,
+        to: Option<&Path>,
+        watch: &mut dyn FnMut(&str, u64, Step),
+    ) -> Result<(String, PathBuf)> {
         let image = images::Image::parse(name).map_err(|why| bad_name(name, &why))?;
         let root = to.or_else(|| self.client.network.environment.ollama().first().map(PathBuf::as_path));
         let root = root.ok_or_else(|| bad_name(name, "there is no folder for it: set OLLAMA_MODELS"))?;
-        images::from_registry(&self.client, &image, root, watch)?;
-        Ok(image.name())
+        let manifest = images::from_registry(&self.client, &image, root, watch)?;
+        Ok((image.name(), manifest))
     }
 }
 
@@ -191,6 +209,12 @@ pub fn alias(environment: &Environment, name: &str) -> Result<Option<String>> {
 pub fn copy_image(from: &Path, to: &Path) -> Result<PathBuf> {
     images::check_listing(from)?;
     images::from_folder(from, to)
+}
+
+/// The terms of a model of a registry that is here, by its manifest: what its texts of licences say, and the keys of its
+/// weights.
+pub fn terms_of_image(manifest: &Path) -> Result<Terms> {
+    images::terms(manifest)
 }
 
 fn parse(name: &str) -> Result<Name> {

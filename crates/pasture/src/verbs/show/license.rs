@@ -2,7 +2,7 @@
 //! what it asks is the store's summary of the text.
 
 use pasture_model::Source;
-use pasture_store::licence::{NO_ADVICE, Statement, Terms, add_beside, of_folder, of_gguf};
+use pasture_store::licence::{NO_ADVICE, NOT_STATED, Statement, Terms, add_beside, of_folder, of_gguf};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -30,7 +30,7 @@ pub fn name(statements: &[Statement]) -> Option<String> {
 /// The lines that `show` prints of it: a title and a text each. `terms` are those of the model and its ancestors.
 pub fn lines(statements: &[Statement], terms: &Terms) -> Vec<(&'static str, String)> {
     if statements.is_empty() && terms.is_empty() {
-        return vec![("licence", "the files name none; ask whoever published them".to_owned())];
+        return vec![("licence", format!("{NOT_STATED}; ask whoever published it"))];
     }
     let named = |row: &Statement| {
         let meant = row.licence.filter(|licence| licence.name != row.named);
