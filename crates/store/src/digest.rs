@@ -103,11 +103,6 @@ impl Digest {
         Digest::parse(&format!("sha256:{digits}"))
     }
 
-    /// 64 lower-case hexadecimal digits.
-    pub fn hex(&self) -> String {
-        Hexadecimal(&self.0).to_string()
-    }
-
     /// The bytes.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0

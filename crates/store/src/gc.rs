@@ -1,7 +1,6 @@
-//! Garbage: what nobody will finish or use. Partial downloads, temporary files, folders that were being removed, blobs
-//! that nothing names, and names of one's own whose files are gone. What is younger than a day may be in use by another
-//! program and stays, unless asked; a download of a process that lives stays in any case, with the blobs that it has
-//! fetched and not named yet.
+//! Garbage: what nobody will finish or use. Partial downloads, temporary files, folders that were being removed, and blobs
+//! that nothing names. What is younger than a day may be in use by another program and stays, unless asked; a download of
+//! a process that lives stays in any case, with the blobs that it has fetched and not named yet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ pub const AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A thing that nobody needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
-    /// Where it is; for a name of one's own, where its files were.
+    /// Where it is.
     pub path: PathBuf,
     /// What it is.
     pub kind: Kind,
@@ -43,8 +42,6 @@ pub enum Kind {
     Removing,
     /// A blob that no snapshot or manifest names.
     Unnamed,
-    /// A name of one's own in Pasture's folder, whose files are gone.
-    Dangling(String),
 }
 
 impl Kind {
@@ -55,7 +52,6 @@ impl Kind {
             Kind::Temporary => "temporary file",
             Kind::Removing => "half removed",
             Kind::Unnamed => "nothing names it",
-            Kind::Dangling(_) => "name without files",
         }
     }
 }
@@ -84,14 +80,13 @@ pub fn leftovers(environment: &Environment, age: Duration) -> Result<Vec<Leftove
         }
     }
     if let Some(data) = environment.data() {
-        let folders = [data.to_owned(), data.join("models"), data.join(crate::bundle::WORKS)];
+        let folders = [data.to_owned(), data.join(crate::bundle::WORKS)];
         let names = folders.iter().flat_map(|folder| entries(folder));
         let mut left: Vec<_> = names.filter(|(_, name, _)| is_leftover(name)).collect();
         left.dedup_by(|one, next| one.0 == next.0);
         found.extend(left.into_iter().map(|(path, name, _)| of(path, &name, Origin::Own)));
     }
     found.retain(|left| !partial::is_in_use(&left.path) && is_old(&left.path, age));
-    found.extend(dangling(environment)?);
     Ok(found)
 }
 
@@ -153,21 +148,6 @@ fn of_ollama(root: &Path, found: &mut Vec<Leftover>) {
     }
 }
 
-/// Names of works that lay in Pasture's own folder. A name whose files lay elsewhere stays: a disk may not be mounted.
-fn dangling(environment: &Environment) -> Result<Vec<Leftover>> {
-    let Some(ledger) = Ledger::existing_in(environment)? else { return Ok(Vec::new()) };
-    let ours = environment.data().map(|data| data.join("models"));
-    let is_ours = |path: &Path| ours.as_ref().is_some_and(|ours| path.starts_with(ours));
-    let gone = ledger.works()?.into_iter().filter(|work| is_ours(&work.path) && !work.path.exists());
-    let row = |work: crate::ledger::Work| Leftover {
-        path: work.path,
-        kind: Kind::Dangling(work.name),
-        origin: Origin::Own,
-        bytes: 0,
-    };
-    Ok(gone.map(row).collect())
-}
-
 /// By the latest change of it, or of anything in it: writing into a file does not touch the folder.
 fn is_old(path: &Path, age: Duration) -> bool {
     let inside = below(path).into_iter().map(|(_, metadata)| metadata);
@@ -183,10 +163,9 @@ fn is_old(path: &Path, age: Duration) -> bool {
 /// When the system refuses.
 pub fn collect(disk: &dyn Fs, environment: &Environment, leftovers: &[Leftover]) -> Result<()> {
     for left in leftovers {
-        match &left.kind {
-            Kind::Dangling(name) => drop(Ledger::open_in(environment)?.remove_work(name)?),
-            _ if left.path.is_dir() && !left.path.is_symlink() => remove::clear(disk, &left.path)?,
-            _ => durable::remove_on(disk, &left.path)?,
+        match left.path.is_dir() && !left.path.is_symlink() {
+            true => remove::clear(disk, &left.path)?,
+            false => durable::remove_on(disk, &left.path)?,
         }
     }
     if let Some(ledger) = Ledger::existing_in(environment)? {

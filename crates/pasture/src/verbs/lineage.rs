@@ -107,7 +107,10 @@ pub fn short_name(text: &str) -> Result<String, Failure> {
     let name: String = stem.chars().map(plain).collect();
     let name = name.trim_matches(['-', '.']).to_owned();
     match name.is_empty() {
-        true => Err(Failure::new(Status::Usage, format!("{text:?} gives no name; --name gives one"))),
+        true => Err(Failure::new(
+            Status::Usage,
+            format!("{text:?} gives no name; call the model by a path that ends in one"),
+        )),
         false => Ok(name),
     }
 }

@@ -1,9 +1,10 @@
 //! What verbs share: finding a model by its name, opening and loading it with the settings, texts and token ids from the
 //! command line. A verb's own work stands in its own file.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -72,12 +73,22 @@ pub fn place(name: Option<&str>) -> Result<Place, Failure> {
             let idle: Vec<&str> =
                 found.layers.iter().map(|layer| layer.kind.as_str()).filter(|kind| *kind != "license").collect();
             if !idle.is_empty() {
-                eprintln!("note: what Ollama adds to {name:?} has no effect here: {}", idle.join(", "));
+                note(format!("what Ollama adds to {name:?} has no effect here: {}", idle.join(", ")));
             }
             Ok(Place::At(found.path))
         }
         Err(pasture_store::Error::NotFound { .. }) if name == STARTER => Ok(Place::Starter),
         Err(error) => super::fetch::missing(name, error).map(Place::At),
+    }
+}
+
+/// Says something once, although a verb may look a name up several times.
+fn note(text: String) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&text) {
+        eprintln!("note: {text}");
+        said.insert(text);
     }
 }
 

@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         }
         (Target::Hub(repo), None) => repo.clone(),
         (Target::Folder(_), Some(name)) => push::repository(name)?,
-        (Target::Folder(_), None) => push::repository(&format!("local/{}", own_name(&arguments.model)))?,
+        (Target::Folder(_), None) => push::repository(&format!("local/{}", lineage::short_name(&arguments.model)?))?,
     };
     let visibility = if arguments.public { Visibility::Public } else { Visibility::Private };
     let files = files(&arguments.model, &repo)?;
@@ -139,12 +139,6 @@ fn card(repo: &str, licence: Option<&str>) -> String {
     let short = licence.filter(|licence| licence.len() < 64 && licence.chars().all(|letter| letter.is_ascii_graphic()));
     let line = short.map(|licence| format!("license: {licence}\n")).unwrap_or_default();
     format!("---\n{line}library_name: pasture\npipeline_tag: text-generation\n---\n\n# {name}\n")
-}
-
-fn own_name(model: &str) -> String {
-    let path = PathBuf::from(model);
-    let last = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    last.strip_suffix(".gguf").unwrap_or(&last).to_owned()
 }
 
 fn listed(push: &Push, arguments: &Arguments) -> Result<(), Failure> {

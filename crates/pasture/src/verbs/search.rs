@@ -78,6 +78,5 @@ fn size(hit: &Hit) -> Option<u64> {
 }
 
 fn fits(hit: &Hit, free: Option<u64>) -> Option<bool> {
-    let needed = size(hit)?;
-    Some(needed.saturating_add(needed / 10).saturating_add(512 << 20) <= free?)
+    Some(pasture_store::pull::fits(size(hit)?, Some(free?)))
 }

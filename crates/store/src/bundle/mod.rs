@@ -25,9 +25,6 @@ pub use pack::pack;
 pub use unpack::{Unpacked, find, names};
 pub(crate) use unpack::{WORKS, is_work};
 
-/// How a bundle's file is called at its end.
-pub const ENDING: &str = "pasture";
-
 const MAGIC: [u8; 8] = *b"PASTURE\x1a";
 const VERSION: u32 = 1;
 /// Every part begins at a multiple of this.

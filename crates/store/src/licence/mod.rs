@@ -93,13 +93,6 @@ pub fn known() -> &'static [Licence] {
     &KNOWN
 }
 
-impl Licence {
-    /// Whether it limits what a work under it may be used for, or who may use it.
-    pub fn restricts(&self) -> bool {
-        self.non_commercial || self.pass_on || self.acceptable_use.is_some() || self.users_max.is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// Sends one request and follows redirects. `kept` headers go along everywhere, the token only to the hub.
-    pub fn send(&self, url: &Url, kept: &[(&str, &str)], watch: &mut dyn FnMut(&Url, &Reply)) -> Result<Reply, Fault> {
+    pub fn send(&self, url: &Url, kept: &[(&str, &str)]) -> Result<Reply, Fault> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
             let agent = self.agent(&url);
@@ -144,7 +144,6 @@ impl Client {
             }
             let response = request.call().map_err(|fault| broken(&fault, &self.network))?;
             let reply = Reply::of(&url, response);
-            watch(&url, &reply);
             match reply.status {
                 301 | 302 | 303 | 307 | 308 => {
                     let place =
@@ -154,7 +153,7 @@ impl Client {
                     if is_asked && !next.is_same_host(&url) {
                         let without: Vec<_> =
                             kept.iter().copied().filter(|(name, _)| *name != "authorization").collect();
-                        return self.send(&next, &without, watch);
+                        return self.send(&next, &without);
                     }
                     url = next;
                 }
@@ -205,7 +204,7 @@ impl Client {
             return Err(Error::Offline { what: what.to_owned() });
         }
         self.patiently(url, what, || {
-            let reply = self.send(url, &[("accept", kind)], &mut |_, _| {})?;
+            let reply = self.send(url, &[("accept", kind)])?;
             let unsound = |why: String| {
                 Fault::Final(Error::Answer { host: reply.url.host().to_owned(), what: what.to_owned(), why })
             };

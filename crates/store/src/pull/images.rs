@@ -262,7 +262,7 @@ pub(crate) fn terms(manifest: &Path) -> Result<Terms> {
 fn ask(client: &Client, url: &Url, pass: Option<&str>) -> Result<Reply, Fault> {
     let headers: Vec<(&str, &str)> =
         std::iter::once(("accept", TYPES)).chain(pass.map(|pass| ("authorization", pass))).collect();
-    client.send(url, &headers, &mut |_, _| {})
+    client.send(url, &headers)
 }
 
 fn refused(reply: &Reply, what: &str) -> Error {
@@ -274,7 +274,8 @@ fn refused(reply: &Reply, what: &str) -> Error {
     }
 }
 
-/// The token that a registry's challenge points to; only the registry's own domain is asked.
+/// The token that a registry's challenge points to. Only the registry's own domain is asked, and nothing is sent there but
+/// the service and the scope that the challenge names; the token goes to the registry alone.
 fn token(client: &Client, image: &Image, reply: &Reply, what: &str) -> Result<String, Fault> {
     let host = image.host.host().to_owned();
     let unsound =
@@ -290,7 +291,7 @@ fn token(client: &Client, image: &Image, reply: &Reply, what: &str) -> Result<St
     let realm = image.host.follow(&realm).map_err(|_| unsound("its challenge names no address"))?;
     let query: Vec<String> =
         ["service", "scope"].iter().filter_map(|name| Some(format!("{name}={}", encoded(&value(name)?)))).collect();
-    let reply = client.send(&realm.with(&format!("?{}", query.join("&"))), &[], &mut |_, _| {})?;
+    let reply = client.send(&realm.with(&format!("?{}", query.join("&"))), &[])?;
     if reply.status != 200 {
         return Err(Fault::Final(refused(&reply, what)));
     }

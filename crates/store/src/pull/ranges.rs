@@ -97,7 +97,7 @@ impl<'a> Ranges<'a> {
     /// The whole file from its beginning, from a host without ranges.
     pub fn read_whole(&self, at: &mut u64, put: Put<'_>) -> Result<(), Fault> {
         *at = 0;
-        let reply = self.client.send(&self.source.url, &self.headers(None), &mut |_, _| {})?;
+        let reply = self.client.send(&self.source.url, &self.headers(None))?;
         match reply.status {
             200 => self.whole(reply, at, put),
             _ => Err(Fault::Final((self.source.refused)(&reply))),
@@ -119,7 +119,7 @@ impl<'a> Ranges<'a> {
             headers.retain(|(name, _)| *name != "authorization");
         }
         headers.extend(tag.map(|tag| ("if-range", tag)));
-        self.client.send(url, &headers, &mut |_, _| {})
+        self.client.send(url, &headers)
     }
 
     /// An answer with a part must say that it is the part that was asked for, and as long.

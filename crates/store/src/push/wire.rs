@@ -96,7 +96,7 @@ impl Wire {
     pub fn get(&self, path: &str, what: &str) -> Result<Option<Value>> {
         let url = self.at(path);
         let reply = self.client.patiently(&url, what, || {
-            let reply = self.client.send(&url, &[("accept", "application/json")], &mut |_, _| {})?;
+            let reply = self.client.send(&url, &[("accept", "application/json")])?;
             let status = reply.status;
             Ok((status, http::capped(reply, what, self.client.network.patience.stall)?))
         })?;

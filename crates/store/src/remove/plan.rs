@@ -17,7 +17,7 @@ pub(super) fn plan(environment: &Environment, text: &str) -> Result<Removal> {
     let removal = match mine(environment, text) {
         Some(path) => assistant(text, path),
         None => match works.iter().find(|work| work.name == text) {
-            Some(work) => return Ok(own(environment, work, &works)),
+            Some(work) => return Ok(own(work, &works)),
             None => elsewhere(environment, text)?,
         },
     };
@@ -81,25 +81,16 @@ fn refuse_needed(removal: &Removal, works: &[Work]) -> Result<()> {
     }
 }
 
-/// A name of one's own. Its files go too where they lie in Pasture's own folder and have no other name.
-fn own(environment: &Environment, work: &Work, works: &[Work]) -> Removal {
-    let mut steps = vec![Action::Forget(work.name.clone())];
-    let (mut stays, mut frees) = (Vec::new(), 0);
-    let bytes = crate::repository::size(&work.path);
-    let ours = environment.data().is_some_and(|data| work.path.starts_with(data.join("models")));
+/// A name of one's own. Its files stay where they were put.
+fn own(work: &Work, works: &[Work]) -> Removal {
     let other = works.iter().find(|other| other.name != work.name && other.path == work.path);
-    let stay = |why: String| Stays { path: work.path.clone(), bytes, why };
-    match other {
-        _ if !work.path.exists() => {}
-        Some(other) => stays.push(stay(format!("it has the name {:?} too", other.name))),
-        None if !ours => stays.push(stay("it lies where you put it; only the name goes".into())),
-        None => {
-            let is_folder = work.path.is_dir();
-            steps.push(if is_folder { Action::Folder(work.path.clone()) } else { Action::File(work.path.clone()) });
-            frees = bytes;
-        }
-    }
-    Removal { name: work.name.clone(), steps, stays, frees }
+    let why = match other {
+        Some(other) => format!("it has the name {:?} too", other.name),
+        None => "it lies where you put it; only the name goes".to_owned(),
+    };
+    let stays = Stays { path: work.path.clone(), bytes: crate::repository::size(&work.path), why };
+    let stays = if work.path.exists() { vec![stays] } else { Vec::new() };
+    Removal { name: work.name.clone(), steps: vec![Action::Forget(work.name.clone())], stays, frees: 0 }
 }
 
 /// A model in a folder without structure: its files.

@@ -76,7 +76,7 @@ impl Machine {
         let _held = lock::shared(&self.environment).unwrap();
         [&blobs, &snapshot].iter().for_each(|folder| durable::folder(folder).unwrap());
         for (name, content) in files {
-            let digits = Digest::of(content).hex();
+            let digits = Digest::of(content).hexadecimal();
             let partial = blobs.join(format!("{digits}.incomplete"));
             std::io::Write::write_all(&mut durable::partial(&partial).unwrap(), content).unwrap();
             durable::rename(&partial, &blobs.join(&digits)).unwrap();
@@ -113,7 +113,7 @@ impl Machine {
     }
 
     pub fn hub_blob(&self, repository: &str, content: &[u8]) -> PathBuf {
-        self.hub().join(format!("models--{repository}/blobs")).join(Digest::of(content).hex())
+        self.hub().join(format!("models--{repository}/blobs")).join(Digest::of(content).hexadecimal())
     }
 
     pub fn copy(&self, from: &str, to: &str) -> Result<(), Error> {

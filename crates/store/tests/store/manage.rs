@@ -100,12 +100,11 @@ fn files_of_ones_own_stay_where_they_were_put() {
     machine.copy(file.to_str().unwrap(), "mine").unwrap();
     assert!(machine.remove("mine").stays[0].why.contains("only the name goes"));
     assert!(file.exists());
-    let ours = machine.write("data/models/x/out.gguf", b"GGUF out");
-    machine.copy(ours.to_str().unwrap(), "first").unwrap();
+    machine.copy(file.to_str().unwrap(), "first").unwrap();
     machine.copy("first", "second").unwrap();
     assert!(machine.remove("first").stays[0].why.contains("second"));
-    assert_eq!(machine.remove("second").frees, 8);
-    assert!(!ours.exists());
+    assert_eq!(machine.remove("second").frees, 0);
+    assert!(file.exists());
     let fault = remove::plan(&machine.environment, file.to_str().unwrap()).unwrap_err().to_string();
     assert!(fault.contains("delete the file yourself"), "{fault}");
 }
@@ -137,16 +136,12 @@ fn leftovers_are_found_by_kind_and_nothing_else() {
     machine.write(format!("{hub}/blobs/{digits}.bad"), b"damaged");
     machine.write(format!("ollama/blobs/sha256-{digits}.0-1-0.part/data"), b"half of it");
     machine.write(format!("ollama/blobs/sha256-{digits}.bad"), b"damaged");
-    let ours = machine.write("data/models/gone.gguf", b"GGUF");
-    machine.copy(ours.to_str().unwrap(), "mine").unwrap();
-    fs::remove_file(ours).unwrap();
-    assert_eq!(gc::leftovers(&machine.environment, gc::AGE).unwrap().len(), 1, "the rest is young");
+    assert_eq!(gc::leftovers(&machine.environment, gc::AGE).unwrap(), [], "all of it is young");
     let found = gc::leftovers(&machine.environment, Duration::ZERO).unwrap();
     let count = |kind: &Kind| found.iter().filter(|left| left.kind == *kind).count();
     assert_eq!(
-        [Kind::Partial, Kind::Temporary, Kind::Removing, Kind::Unnamed, Kind::Dangling("mine".into())]
-            .map(|kind| count(&kind)),
-        [6, 2, 1, 2, 1],
+        [Kind::Partial, Kind::Temporary, Kind::Removing, Kind::Unnamed].map(|kind| count(&kind)),
+        [6, 2, 1, 2],
         "{found:?}"
     );
     let used = usage::usage(&machine.environment).unwrap();

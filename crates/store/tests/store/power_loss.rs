@@ -65,7 +65,7 @@ fn a_download_without_power_leaves_whole_models() {
     check(&["a/one", "b/two:x-Q4_0.gguf", "smol"], move |disk, machine| {
         let root = machine.hub().join("models--c--three");
         let (blobs, snapshot) = (root.join("blobs"), root.join("snapshots").join(ONE));
-        let digits = Digest::of(&content).hex();
+        let digits = Digest::of(&content).hexadecimal();
         [&blobs, &snapshot].iter().for_each(|folder| durable::create_folders_on(disk, folder).unwrap());
         let partial = blobs.join(format!("{digits}.incomplete"));
         disk.create_new(&partial).unwrap().write_all(&content).unwrap();
