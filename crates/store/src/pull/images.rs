@@ -289,6 +289,10 @@ fn token(client: &Client, image: &Image, reply: &Reply, what: &str) -> Result<St
     };
     let realm = value("realm").ok_or_else(|| unsound("its challenge names no realm"))?;
     let realm = image.host.follow(&realm).map_err(|_| unsound("its challenge names no address"))?;
+    if !image.host.is_same_domain(&realm) {
+        let why = format!("its challenge leads to {}, which is not of the registry's own domain", realm.host());
+        return Err(unsound(&why));
+    }
     let query: Vec<String> =
         ["service", "scope"].iter().filter_map(|name| Some(format!("{name}={}", encoded(&value(name)?)))).collect();
     let reply = client.send(&realm.with(&format!("?{}", query.join("&"))), &[])?;

@@ -82,6 +82,18 @@ impl Url {
         self.secure == other.secure && self.authority == other.authority
     }
 
+    /// Whether the other host is this one, or one of its domain: of what stands behind the first point of its name, where
+    /// that has a point itself. An address of numbers has no domain.
+    pub fn is_same_domain(&self, other: &Url) -> bool {
+        let name =
+            |url: &Url| url.authority.rsplit_once(':').map_or(url.authority.clone(), |(name, _)| name.to_owned());
+        let (own, other) = (name(self), name(other));
+        let is_number = own.bytes().all(|byte| byte.is_ascii_digit() || b".:[]".contains(&byte));
+        let above = own.split_once('.').map(|(_, above)| above).filter(|above| above.contains('.'));
+        let domain = above.unwrap_or(&own);
+        own == other || (!is_number && (other == domain || other.ends_with(&format!(".{domain}"))))
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_secure(&self) -> bool {
         self.secure
@@ -143,6 +155,25 @@ mod tests {
             [("http://127.0.0.1:80/y", true), ("http://127.0.0.1:81/x", false), ("https://127.0.0.1:80/x", false)]
         {
             assert_eq!(one.is_same_host(&Url::parse(other).unwrap()), same, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_what_stands_behind_the_first_point() {
+        for (own, other, same) in [
+            ("https://registry-1.docker.io", "https://auth.docker.io", true),
+            ("https://registry.ollama.ai", "https://ollama.ai", true),
+            ("https://ghcr.io", "https://ghcr.io", true),
+            ("https://ghcr.io", "https://token.ghcr.io", true),
+            ("https://ghcr.io", "https://other.io", false),
+            ("https://registry.ollama.ai", "https://evil-ollama.ai", false),
+            ("https://registry.ollama.ai", "https://ollama.ai.evil.com", false),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:6000", true),
+            ("http://127.0.0.1:5000", "http://1.0.0.1", false),
+            ("http://localhost:5000", "http://169.254.169.254", false),
+        ] {
+            let (own, other) = (Url::parse(own).unwrap(), Url::parse(other).unwrap());
+            assert_eq!(own.is_same_domain(&other), same, "{own} {other}");
         }
     }
 
