@@ -143,7 +143,10 @@ fn card(plan: &Plan, origin: &Origin, outcome: &Outcome) -> String {
     let mut row = |key: &str, value: String| text.push_str(&format!("| {key} | {value} |\n"));
     row("base", format!("{} (`{}`)", origin.base.name, origin.base.digest));
     row("family", origin.family.clone());
-    row("licence of the base", origin.license.clone().unwrap_or_else(|| "no licence is stated by its files".to_owned()));
+    row(
+        "licence of the base",
+        origin.license.clone().unwrap_or_else(|| "no licence is stated by its files".to_owned()),
+    );
     for data in &origin.data {
         row("data", format!("{} (`{}`)", data.name, data.digest));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pasture_files::durable;
 use pasture_store::Assistant;
-use pasture_store::licence::Terms;
+use pasture_store::licence::{self, Terms};
 use pasture_store::lineage::{self, Lineage, Work};
 use serde_json::{Value, json};
 
@@ -79,6 +79,18 @@ pub fn of(place: &Place) -> Result<Lineage, Failure> {
 pub fn of_assistant(name: &str, assistant: &Assistant) -> Result<Lineage, Failure> {
     let base = of(&model::place(Some(&assistant.base))?)?;
     Ok(lineage::of_assistant(name, assistant, base)?)
+}
+
+/// What holds for an assistant: the terms of its base, of its adapters, and those that it names itself. No weight is read.
+pub fn terms_of_assistant(assistant: &Assistant) -> Result<Terms, Failure> {
+    let mut terms = of(&model::place(Some(&assistant.base))?)?.terms();
+    for beside in &assistant.adapters {
+        terms.join(&lineage::of_path(Path::new(&beside.path))?.terms());
+    }
+    if let Some(text) = &assistant.license {
+        licence::named(text).into_iter().chain(licence::of_text(text)).for_each(|licence| terms.add(licence));
+    }
+    Ok(terms)
 }
 
 fn starter() -> Result<Lineage, Failure> {

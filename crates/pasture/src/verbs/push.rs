@@ -1,10 +1,10 @@
 //! `pasture push`: a model, adapter or assistant to a hub, or into a folder that a static server can be a hub with. How
 //! it travels is in `pasture-store`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
-use pasture_store::licence::{self, Licence};
+use pasture_store::licence::Licence;
 use pasture_store::pull::Network;
 use pasture_store::push::{self, Content, File, Push, Pushed, Step, Target, Visibility};
 use serde_json::json;
@@ -123,14 +123,7 @@ fn licences(name: &str, repo: &str) -> Result<Vec<&'static Licence>, Failure> {
         let copy = found.works().len() == 1 && origin.is_some() && origin == last(repo);
         return Ok(if copy { Vec::new() } else { found.terms().licences });
     };
-    let mut terms = lineage::of(&model::place(Some(&assistant.base))?)?.terms();
-    for beside in &assistant.adapters {
-        terms.join(&lineage::of(&Place::At(PathBuf::from(&beside.path)))?.terms());
-    }
-    if let Some(text) = &assistant.license {
-        licence::named(text).into_iter().chain(licence::of_text(text)).for_each(|licence| terms.add(licence));
-    }
-    Ok(terms.licences)
+    Ok(lineage::terms_of_assistant(&assistant)?.licences)
 }
 
 /// The least that a card says.

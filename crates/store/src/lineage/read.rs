@@ -43,9 +43,8 @@ pub fn of_path(path: &Path) -> Result<Lineage> {
 ///
 /// # Errors
 /// When a file that is there cannot be read, or is no record.
-pub fn of_assistant(name: &str, assistant: &Assistant, base: Lineage) -> Result<Lineage> {
+pub fn of_assistant(name: &str, assistant: &Assistant, mut base: Lineage) -> Result<Lineage> {
     let path = Path::new(&assistant.base);
-    let mut base = base;
     let is_made = base.work().step.as_ref().is_some_and(|step| step.kind == Kind::Create);
     let mut lineage = match is_made && assistant.base.ends_with("/.") {
         // It came in the folder of its base, whose record is its own.
@@ -226,8 +225,7 @@ fn called(mut lineage: Lineage, name: &str, statements: &[Statement]) -> Lineage
     let found = named(name, statements);
     // A card of ours names the licences of all ancestors, joined by a sign: that says nothing new.
     let told = |name: &str| lineage.works.iter().any(|work| work.licences.iter().any(|there| there == name));
-    let more: Vec<String> =
-        found.licences.into_iter().filter(|licence| !licence.split('+').all(|part| told(part))).collect();
+    let more: Vec<String> = found.licences.into_iter().filter(|licence| !licence.split('+').all(&told)).collect();
     let work = lineage.work_mut();
     work.name = found.name;
     work.origin = found.origin.or(work.origin.take());

@@ -40,10 +40,10 @@ impl Seen<'_> {
         let mut hidden = false;
         if stated.is_empty() {
             let root = self.listing.files.iter().map(|file| file.path.clone()).filter(|path| !path.contains('/'));
-            let found = licence::of_files(root.collect(), &mut |name| {
+            let mut read = |name: &str| -> Result<Option<String>> {
                 Ok(self.small(name)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-            });
-            stated = match found {
+            };
+            stated = match licence::of_files(root.collect(), &mut read) {
                 Ok(found) => found,
                 Err(Error::Gated { .. } | Error::Token { .. }) => {
                     hidden = true;

@@ -38,7 +38,7 @@ pub struct Facts {
     prompt: Prompt,
     license: Vec<Statement>,
     /// Its terms and those of its ancestors.
-    terms: Terms,
+    pub terms: Terms,
     /// What a mixture's experts cost where they stay on disk, or why they cannot.
     experts: Option<Result<Experts, String>>,
 }

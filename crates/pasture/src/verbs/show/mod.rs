@@ -73,7 +73,10 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         }
         _ => failure,
     })?;
-    let facts = Facts::gather(name, &source, arguments.strict, arguments.time_disk)?;
+    let mut facts = Facts::gather(name, &source, arguments.strict, arguments.time_disk)?;
+    if let Some(made) = &made {
+        facts.terms = super::lineage::terms_of_assistant(made)?;
+    }
     if arguments.graph {
         let drawing = pasture_model::graph(&facts.spec);
         return if arguments.json { output::json(&json!({"graph": drawing})) } else { output::print(&drawing) };
