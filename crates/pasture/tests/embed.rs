@@ -207,3 +207,52 @@ fn a_gguf_file_says_its_pooling_by_number() {
         assert_eq!((rules.pooling, rules.normalize), (pooling, pooling.map(|_| true)));
     }
 }
+
+/// A server that does not outlive its test.
+struct Serving(std::process::Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_served_encoder_ranks_documents_by_a_question_with_its_own_prompt() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let folder = with_files(&[("config_sentence_transformers.json", PROMPTS)]);
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pasture"));
+    command.arg("serve").arg(folder.path()).args(["--port", "0", "--json", "--threads", "1", "--exact"]);
+    command.env("PASTURE_HOME", home.path()).env("XDG_RUNTIME_DIR", home.path()).env_remove("PASTURE_API_KEY");
+    let mut serving = Serving(command.stdout(std::process::Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let address = told["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let ask = |path: &str, body: &serde_json::Value| -> serde_json::Value {
+        let body = body.to_string();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+        write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap_or_else(|_| panic!("{text}"))
+    };
+    let ranked = ask("/v1/rerank", &serde_json::json!({"query": "me", "documents": ["zz", "ask: me", "me"]}));
+    let best = &ranked["results"][0];
+    // The question is the second document, with the prompt before it.
+    assert_eq!(
+        (&best["index"], &ranked["scored_by"]),
+        (&serde_json::json!(1), &serde_json::json!("cosine")),
+        "{ranked}"
+    );
+    assert!((best["relevance_score"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{ranked}");
+    let scored = ask("/v1/score", &serde_json::json!({"text_1": "me", "text_2": ["ask: me", "me"]}));
+    let score = |at: usize| scored["data"][at]["score"].as_f64().unwrap();
+    assert!(score(0) < 1.0 - 1e-6 && (score(1) - 1.0).abs() < 1e-6, "{scored}");
+    let older = ask("/api/embeddings", &serde_json::json!({"prompt": "me"}));
+    let newer = ask("/v1/embeddings", &serde_json::json!({"input": "me"}));
+    assert_eq!(older["embedding"], newer["data"][0]["embedding"]);
+}
