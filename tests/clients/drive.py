@@ -134,6 +134,8 @@ def with_ollama(url, text):
     same("ollama generate", answer.response, text)
     fits("ollama format", client.chat(model=MODEL, messages=ASK, format=SCHEMA).message.content)
     same("ollama list", [model.model for model in client.list().models], [MODEL])
+    loaded = client.ps().models[0]
+    same("ollama ps", (loaded.model, loaded.size_vram, loaded.expires_at.year > 2200), (MODEL, 0, True))
 
 
 def with_langchain(url, text):

@@ -49,7 +49,7 @@ fn operation(row: &Row) -> Value {
     if let Access::Scope(scope) = row.access {
         operation["x-pasture-scope"] = json!(scope.word());
     }
-    let parameters: Vec<Value> = parameters(row.path).collect();
+    let parameters: Vec<Value> = parameters(row.path).chain(queries(row.does)).collect();
     if !parameters.is_empty() {
         operation["parameters"] = json!(parameters);
     }
@@ -87,6 +87,15 @@ fn parameters(path: &str) -> impl Iterator<Item = Value> {
     names.map(|name| {
         let name = name.trim_start_matches('*');
         json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+    })
+}
+
+/// What a query may say.
+fn queries(does: Does) -> impl Iterator<Item = Value> {
+    let fields = if let Does::Batches(act) = does { act.query() } else { &[] };
+    fields.iter().map(|field| {
+        let schema = if let Effect::Effective(kind) = field.effect { schema(kind) } else { json!({}) };
+        json!({"name": field.name, "in": "query", "description": field.meaning, "schema": schema})
     })
 }
 

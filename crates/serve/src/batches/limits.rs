@@ -24,6 +24,9 @@ pub const UPLOADS: usize = 4;
 pub const ACTIVE: i64 = 16;
 /// Batches of one caller that are told of; the oldest that ended makes room for another.
 pub const BATCHES: i64 = 1000;
+/// Files and batches of one answer of a list, where nothing is said.
+pub const FILES_LISTED: usize = 1000;
+pub const BATCHES_LISTED: usize = 20;
 /// Bytes of a `custom_id`.
 pub const ID_BYTES: usize = 512;
 /// Bytes of the answer to one line.

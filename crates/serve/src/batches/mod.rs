@@ -30,7 +30,7 @@ use work::NewBatch;
 use crate::ask::blocking;
 use crate::body;
 use crate::caller::{Caller, Scope};
-use crate::fields::{Asked, Body, of};
+use crate::fields::{Asked, BATCHES_QUERY, Body, Effect, FILES_QUERY, Field, Kind, of};
 use crate::refusal::{Refusal, quoted};
 use crate::registry::decoded;
 use crate::routes::with_unused;
@@ -67,6 +67,15 @@ impl Act {
             Act::Upload | Act::Create | Act::Cancel => Method::POST,
             Act::Delete => Method::DELETE,
             _ => Method::GET,
+        }
+    }
+
+    /// What its query may say.
+    pub fn query(self) -> &'static [Field] {
+        match self {
+            Act::Files => FILES_QUERY,
+            Act::Batches => BATCHES_QUERY,
+            _ => &[],
         }
     }
 
@@ -131,12 +140,13 @@ pub async fn answer(act: Act, server: &Arc<Server>, request: Request) -> Result<
     let batches = server.batches.clone();
     match act {
         Act::Files | Act::Batches => {
-            let range = range(request.uri().query(), act)?;
+            let asked = queried(request.uri().query(), act.query(), server.options.lenient)?;
+            let range = range(&asked, if act == Act::Files { limits::FILES_LISTED } else { limits::BATCHES_LISTED });
             let read = move || match act {
                 Act::Files => batches.book.files(&caller, &range),
                 _ => batches.book.batches(&caller, &range),
             };
-            Ok(Json(list(blocking(read).await?)).into_response())
+            Ok(with_unused(Json(list(blocking(read).await?)).into_response(), &asked))
         }
         Act::Upload => upload(server, request).await,
         Act::File => Ok(Json(blocking(move || batches.book.file(&caller, &id)).await?).into_response()),
@@ -277,26 +287,31 @@ fn list((data, more): (Vec<Value>, bool)) -> Value {
     json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more})
 }
 
-/// What the query of a list says. A name that has no meaning there is refused.
-fn range(query: Option<&str>, act: Act) -> Result<Range, Refusal> {
-    let (usual, most) = if act == Act::Files { (1000, 10_000) } else { (20, 100) };
-    let mut range = Range { limit: usual, ..Range::default() };
+/// What the query of a list says, by its table.
+fn queried(query: Option<&str>, table: &[Field], lenient: bool) -> Result<Asked, Refusal> {
+    let mut given = serde_json::Map::new();
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(&value.replace('+', " ")).unwrap_or_default();
-        let wrong = |what: String| Refusal::field(name.chars().take(60).collect::<String>(), what);
-        match (name, act) {
-            ("after", _) => range.after = Some(value),
-            ("limit", _) => {
-                let limit = value.parse().ok().filter(|limit| (1..=most).contains(limit));
-                range.limit =
-                    limit.ok_or_else(|| wrong(format!("\"limit\" must be a whole number from 1 to {most}")))?;
-            }
-            ("order", Act::Files) if ["asc", "desc"].contains(&value.as_str()) => range.ascending = value == "asc",
-            ("order", Act::Files) => return Err(wrong("\"order\" must be asc or desc".to_owned())),
-            ("purpose", Act::Files) => range.purpose = Some(value),
-            _ => return Err(wrong(format!("{} is not known in this list's query", quoted(name)))),
+        let plain = |text: &str| decoded(&text.replace('+', " "));
+        let wrong = || Refusal::wrong(format!("{} is no part of a query", quoted(pair)));
+        let (name, value) = plain(name).zip(plain(value)).ok_or_else(wrong)?;
+        let counts =
+            table.iter().any(|field| field.name == name && matches!(field.effect, Effect::Effective(Kind::Whole(..))));
+        let value = value.parse::<u64>().ok().filter(|_| counts).map_or_else(|| json!(value), |number| json!(number));
+        if given.insert(name.clone(), value).is_some() {
+            return Err(Refusal::field(name.clone(), format!("{} comes twice in the query", quoted(&name))));
         }
     }
-    Ok(range)
+    Asked::check(given, table, lenient)
+}
+
+/// The part of a list that is asked for; so many where nothing is said.
+fn range(asked: &Asked, usual: usize) -> Range {
+    let text = |name: &str| asked.text(name).map(str::to_owned);
+    Range {
+        after: text("after"),
+        limit: asked.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usual),
+        ascending: asked.text("order") == Some("asc"),
+        purpose: text("purpose"),
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::refusal::{Refusal, quoted};
 pub use kinds::Kind;
 pub use page::page;
-pub use tables::{Body, of};
+pub use tables::{BATCHES_QUERY, Body, FILES_QUERY, of};
 
 /// One field of a request.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::tables::{Body, OLLAMA_OPTIONS, of};
+use super::tables::{BATCHES_QUERY, Body, FILES_QUERY, OLLAMA_OPTIONS, of};
 use super::{Effect, Field};
 use crate::limits;
 
@@ -45,6 +45,10 @@ pub fn page() -> String {
     for (body, route) in Body::ALL {
         let _ = write!(page, "\n## `POST {route}`\n\n");
         section(&mut page, of(body));
+    }
+    for (route, query) in [("/v1/files", FILES_QUERY), ("/v1/batches", BATCHES_QUERY)] {
+        let _ = write!(page, "\n## The query of `GET {route}`\n\n");
+        section(&mut page, query);
     }
     page.push_str("\n## `options` of `/api/chat` and `/api/generate`\n\n");
     section(&mut page, OLLAMA_OPTIONS);

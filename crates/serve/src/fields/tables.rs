@@ -505,3 +505,16 @@ const BATCH: &[Field] = &[
     on("metadata", Kind::Read("an object of at most 16 texts"), "Told with the batch"),
     on("output_expires_after", Kind::Object(KEPT), "The same as `expires_after`, for the files with the answers"),
 ];
+
+const AFTER: Field = on("after", Kind::Text, "The id behind which the list begins");
+
+/// The query of the list of files.
+pub const FILES_QUERY: &[Field] = &[
+    AFTER,
+    on("limit", Kind::Whole(1, 10_000), "At most so many (default 1000)"),
+    on("order", Kind::Words(&["asc", "desc"]), "asc: the oldest first (default desc)"),
+    on("purpose", Kind::Text, "Only files of this purpose: batch or batch_output"),
+];
+
+/// The query of the list of batches.
+pub const BATCHES_QUERY: &[Field] = &[AFTER, on("limit", Kind::Whole(1, 100), "At most so many (default 20)")];

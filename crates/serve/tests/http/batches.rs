@@ -170,6 +170,15 @@ fn what_does_not_fit_is_a_400_that_names_it() {
     check(get(host.address, "/v1/batches?order=asc"), 400, "\"order\" is not known");
     check(get(host.address, "/v1/files?limit=0"), 400, "\"limit\"");
     check(get(host.address, "/v1/files?after=file-none"), 400, "\"after\"");
+    check(get(host.address, "/v1/files?limit=1&limit=1"), 400, "twice");
+    check(get(host.address, "/v1/files?after=%ff"), 400, "no part of a query");
+    let document = get(host.address, "/openapi.json").json();
+    let queries = |path: &str| -> Vec<Value> {
+        let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap().clone();
+        parameters.into_iter().map(|parameter| parameter["name"].clone()).collect()
+    };
+    assert_eq!(queries("/v1/files"), ["after", "limit", "order", "purpose"]);
+    assert_eq!(queries("/v1/batches"), ["after", "limit"]);
     let good =
         batch(json!({"metadata": {"a": "b"}, "output_expires_after": {"anchor": "created_at", "seconds": 3600}}));
     let id = good.json()["id"].as_str().unwrap().to_owned();
