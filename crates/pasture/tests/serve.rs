@@ -137,11 +137,7 @@ fn said(home: &Path, arguments: &[&str]) -> String {
 fn a_model_of_a_running_server_goes_when_it_is_told_to() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let mut command = pasture(&["serve", "starter", "--port", "0", "--json", "--threads", "1"]);
-    command.env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home).stdout(Stdio::piped());
-    let mut serving = Serving(command.spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let (mut serving, _) = serve_in(home);
     let state = |home: &Path| -> Value { serde_json::from_str(&said(home, &["ps", "--json"])).unwrap() };
     let models = state(home)["servers"][0]["models"].clone();
     assert!(models[0]["bytes"].as_u64().unwrap() > 1 << 20 && models[0]["goes"].is_null(), "{models}");
@@ -154,6 +150,71 @@ fn a_model_of_a_running_server_goes_when_it_is_told_to() {
     assert!(again.status.code() == Some(66) && text.contains("no model \"starter\" is loaded"), "{text}");
     assert!(said(home, &["stop"]).contains("is ending"));
     assert_eq!(serving.0.wait().unwrap().code(), Some(0));
+}
+
+/// A server with folders of its own; gives it and its address.
+fn serve_in(home: &Path) -> (Serving, String) {
+    let mut command = pasture(&["serve", "starter", "--port", "0", "--json", "--threads", "1"]);
+    command.env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home).stdout(Stdio::piped());
+    let mut serving = Serving(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(serving.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let told: Value = serde_json::from_str(&line).unwrap();
+    (serving, told["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned())
+}
+
+#[test]
+fn a_batch_of_a_server_that_is_killed_is_ended_by_the_next_one() {
+    let home = tempfile::tempdir().unwrap();
+    let (serving, address) = serve_in(home.path());
+    let line = |at: usize| {
+        let body = json!({"prompt": "Sheep", "max_tokens": 20, "ignore_eos": true, "temperature": 0});
+        json!({"custom_id": format!("r{at}"), "method": "POST", "url": "/v1/completions", "body": body})
+    };
+    let lines: String = (0..60).map(|at| format!("{}\n", line(at))).collect();
+    let part = |head: &str, text: &str| format!("--x\r\nContent-Disposition: form-data; {head}\r\n\r\n{text}\r\n");
+    let form = part("name=\"purpose\"", "batch") + &part("name=\"file\"; filename=\"in.jsonl\"", &lines) + "--x--";
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let head =
+        format!("POST /v1/files HTTP/1.1\r\nHost: {address}\r\nContent-Type: multipart/form-data; boundary=x\r\n");
+    write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{form}", form.len()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let file: Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let batch = json!({"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "24h"});
+    let path = format!("/v1/batches/{}", post(&address, "/v1/batches", &batch)["id"].as_str().unwrap());
+    let told = |address: &str| -> Value {
+        serde_json::from_str(get(address, &path).split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    let until = |address: &str, holds: &dyn Fn(&Value) -> bool| {
+        let found = (0..1200).map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            told(address)
+        });
+        found.into_iter().find(|batch| holds(batch)).expect("a minute is enough")
+    };
+    let done = |batch: &Value| batch["request_counts"]["completed"].as_u64().unwrap();
+    let before = done(&until(&address, &|batch| done(batch) > 2));
+    // SIGKILL.
+    drop(serving);
+    let (_serving, address) = serve_in(home.path());
+    let batch = until(&address, &|batch| batch["status"] == "completed");
+    assert!(before > 2 && done(&batch) == 60 && batch["error_file_id"].is_null(), "{batch}");
+    let content = get(&address, &format!("/v1/files/{}/content", batch["output_file_id"].as_str().unwrap()));
+    let mut names: Vec<String> = content
+        .split_once("\r\n\r\n")
+        .unwrap()
+        .1
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["custom_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(names.len(), 60);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 60, "no line is answered twice");
 }
 
 #[test]
