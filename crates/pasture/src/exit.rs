@@ -92,6 +92,8 @@ fn of_file(error: &pasture_files::Error) -> Status {
     use pasture_files::Error as E;
     match error {
         E::Read { source, .. } => of_io(source),
+        // It was made, and then there was no room for all of it.
+        E::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Status::Io,
         E::Write { .. } => Status::CannotCreate,
         E::Missing { .. } => Status::NoInput,
         _ => Status::Data,
@@ -314,6 +316,18 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// How the standard library's panic begins where standard output or error takes nothing: its file's disk may be full.
+const UNPRINTED: &str = "failed printing to";
+
+/// The status of a panic: a mistake of ours, unless nothing could be printed.
+pub fn of_panic(payload: &(dyn std::any::Any + Send)) -> Status {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    match text.is_some_and(|text| text.starts_with(UNPRINTED)) {
+        true => Status::Io,
+        false => Status::Bug,
+    }
+}
+
 /// A panic is a mistake of ours: it is told in one message without a backtrace, and ends the program with its status.
 pub fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -323,6 +337,9 @@ pub fn tell_panics() {
         }
         let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
+        if message.starts_with(UNPRINTED) {
+            return;
+        }
         eprintln!(
             "error: a mistake in Pasture{place}: {message}\nhint: please report it with the command that led here"
         );

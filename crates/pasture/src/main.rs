@@ -43,6 +43,6 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verbs::run(line.verb, &line.program.0))) {
         Ok(result) => exit::report(result),
         // The hook has said what happened.
-        Err(_) => ExitCode::from(exit::Status::Bug as u8),
+        Err(panic) => ExitCode::from(exit::of_panic(&*panic) as u8),
     }
 }
