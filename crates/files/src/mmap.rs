@@ -203,7 +203,7 @@ mod tests {
         let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         let bytes = Bytes::map(&file).unwrap();
         file.set_len(10).unwrap();
-        println!("{}", bytes[PAGE]);
+        println!("{:?}", bytes.get(PAGE));
     }
 
     #[cfg(target_os = "linux")]
