@@ -107,8 +107,10 @@ pub struct Batches {
     book: Book,
     /// Forms that are taken in.
     uploads: Semaphore,
-    /// Lines that are computed.
+    /// Lines that may be computed.
     turns: Semaphore,
+    /// Lines that are computed.
+    computing: Mutex<usize>,
     /// Batches that are under way, by their numbers; true asks for the end.
     under_way: Mutex<HashMap<i64, watch::Sender<bool>>>,
 }
@@ -117,7 +119,8 @@ impl Batches {
     /// Those of a book, for a server with so many slots.
     pub fn new(book: Book, slots: usize) -> Batches {
         let turns = Semaphore::new(limits::at_once(slots));
-        Batches { book, uploads: Semaphore::new(limits::UPLOADS), turns, under_way: Mutex::default() }
+        let uploads = Semaphore::new(limits::UPLOADS);
+        Batches { book, uploads, turns, computing: Mutex::default(), under_way: Mutex::default() }
     }
 
     /// How many have not ended.

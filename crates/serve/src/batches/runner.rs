@@ -1,6 +1,6 @@
 //! What computes batches: a task for each, which takes line after line, a bounded number of all batches at once. A line
-//! begins only while nobody waits for a first token, so that batches take what others leave. When the program ends, what
-//! is not answered stays for the next time.
+//! begins only while nobody waits for a first token, and while others are answered one at a time, so that batches take what
+//! others leave. When the program ends, what is not answered stays for the next time.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,9 +117,9 @@ async fn answer(server: Arc<Server>, job: Arc<Job>, line: i64) -> Result<(), Ref
     let Ok(request) = lines::read(&text, &job.endpoint) else { return Ok(()) };
     let (status, body) = loop {
         let turn = server.batches.turns.acquire().await.map_err(|error| Refusal::ours(&error.to_string()))?;
-        quiet(&server).await;
+        let computing = quiet(&server).await;
         let answered = once(&server, &job, &request).await;
-        drop(turn);
+        drop((computing, turn));
         match answered {
             Ok(body) => break (StatusCode::OK, body),
             // A server that is full, loads a model or is about to end, and a key without tokens: later.
@@ -136,11 +136,42 @@ async fn answer(server: Arc<Server>, job: Arc<Job>, line: i64) -> Result<(), Ref
     blocking(move || batches.book.keep(&job, line, &told, went)).await
 }
 
-/// Waits until nobody waits for a first token.
-async fn quiet(server: &Server) {
-    while server.entries().iter().any(|entry| entry.model.door.counts().waiting > 0) {
+/// A line that is computed, until it is dropped.
+struct Computing<'s>(&'s Server);
+
+impl Drop for Computing<'_> {
+    fn drop(&mut self) {
+        *computing(self.0) -= 1;
+    }
+}
+
+fn computing(server: &Server) -> MutexGuard<'_, usize> {
+    server.batches.computing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until a line may be computed: nobody waits for a first token, and while others are answered no other line is
+/// computed.
+async fn quiet(server: &Server) -> Computing<'_> {
+    loop {
+        if let Some(computing) = may(server) {
+            return computing;
+        }
         tokio::time::sleep(STEP_ASIDE).await;
     }
+}
+
+fn may(server: &Server) -> Option<Computing<'_>> {
+    let mut lines = computing(server);
+    let entries = server.entries();
+    // An adapter's door is its model's.
+    let counts = || entries.iter().filter(|entry| entry.base.is_none()).map(|entry| entry.model.door.counts());
+    let in_flight: usize = counts().map(|counts| counts.in_flight).sum();
+    let others = in_flight > *lines;
+    if counts().any(|counts| counts.waiting > 0) || (others && *lines > 0) {
+        return None;
+    }
+    *lines += 1;
+    Some(Computing(server))
 }
 
 /// One attempt at a line, told in the audit log as any request.
