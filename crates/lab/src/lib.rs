@@ -6,6 +6,7 @@ pub mod data;
 pub mod evaluate;
 pub mod export;
 pub mod merge;
+pub mod plan;
 pub mod quantize;
 pub mod receipt;
 pub mod tune;

@@ -258,7 +258,7 @@ impl Kv {
     fn take_page(&mut self, backend: &dyn Backend, group: usize) -> Result<u32> {
         if self.groups[group].free.is_empty() {
             let have = self.groups[group].holders.len();
-            let want = have + (have / 2).clamp(1, 256);
+            let want = grown(have);
             for (layer, of) in self.layers.iter_mut().zip(&self.group_of) {
                 if *of == group && !backend.kv_resize(layer, want) {
                     return Err(Error::Memory { pages: want - have });
@@ -294,6 +294,20 @@ impl Kv {
     fn sequence_mut(&mut self, id: SequenceId) -> &mut Sequence {
         self.sequences[id.0 as usize].as_mut().expect("a live sequence")
     }
+}
+
+/// Pages that memory is made for where there are so many and one more is needed.
+fn grown(pages: usize) -> usize {
+    pages + (pages / 2).clamp(1, 256)
+}
+
+/// Pages that there is memory for when so many were needed, one after the other.
+pub(crate) fn pages_held(needed: usize) -> usize {
+    let mut pages = 0;
+    while pages < needed {
+        pages = grown(pages);
+    }
+    pages
 }
 
 /// Pages at the beginning of a sequence that rows from position `committed` on do not see.

@@ -59,6 +59,7 @@ fn every_verb_explains_itself_with_an_example() {
         "check",
         "logits",
         "bench",
+        "plan",
         "embed",
         "data",
         "serve",
@@ -96,6 +97,9 @@ fn the_status_says_what_was_wrong() {
         (&["bench", "--prompt", "0", "--tokens", "0"], 2, "there is nothing to measure"),
         (&["bench", "--prompt", "100", "--context", "64"], 2, "\"prefill 100\" takes 101 positions"),
         (&["bench", "--batch", "9", "--chunk", "8"], 2, "--chunk N allows more"),
+        (&["plan", "no/such-model"], 66, "a plan fetches nothing"),
+        (&["plan", "--context", "999999"], 2, "1024 that this model was made for"),
+        (&["plan", "--expert-cache", "1GiB"], 2, "`--expert-cache` has no effect here"),
     ] {
         check(&[], arguments, status, "", err);
     }
@@ -235,6 +239,37 @@ fn bench_measures_what_it_is_asked_for_and_nothing_else() {
         assert!(0.0 < least && least <= median && median <= most, "{row}");
         assert_eq!(row[key]["runs"].as_array().map(Vec::len), Some(2), "{row}");
     }
+}
+
+#[test]
+fn a_plan_is_made_of_figures_that_are_measured_once_and_stands_beside_what_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = |arguments: &[&str]| -> serde_json::Value {
+        let output = pasture_with(folder.path(), &[], arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("one JSON object")
+    };
+    let plan = ["plan", "--context", "128", "--threads", "1", "--json"];
+    let (first, second) = (run(&plan), run(&plan));
+    assert_eq!(first["read_bytes_per_second"], second["read_bytes_per_second"], "the machine is measured once");
+    assert!(folder.path().join(".cache/pasture/machine.json").is_file());
+    let rows = first["candidates"].as_array().expect("rows");
+    assert_eq!((&rows[0]["type"], &first["best"]), (&"as it is".into(), &"as it is".into()), "{first}");
+    assert!(rows.iter().any(|row| row["type"] == "Q4_K_M"), "{first}");
+    let bytes = |row: &serde_json::Value| row["bytes"].as_u64().expect("a size");
+    assert!(rows.windows(2).all(|pair| bytes(&pair[0]) >= bytes(&pair[1])), "the largest stands first");
+    for (row, key) in rows.iter().flat_map(|row| {
+        let rates = ["prefill_tokens_per_second", "decode_tokens_per_second", "decode_at_context_tokens_per_second"];
+        rates.map(|key| (row, key))
+    }) {
+        assert!(row[key].as_f64().is_some_and(|rate| rate > 0.0), "{key}: {row}");
+        assert!(row["memory_bytes"]["all"].as_u64() > row["memory_bytes"]["weights"].as_u64(), "{row}");
+    }
+    let bench = run(&["bench", "--threads", "1", "--prompt", "8", "-n", "2", "-r", "1", "--json"]);
+    for row in bench["tests"].as_array().expect("rows") {
+        assert!(row["planned_tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
+    }
+    assert!(bench["memory_planned_bytes"].as_u64() > Some(0), "{bench}");
 }
 
 #[test]

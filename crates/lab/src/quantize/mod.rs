@@ -77,7 +77,8 @@ pub fn quantize_content(
     progress: Progress<'_>,
 ) -> Result<Quantized> {
     let mut plan = plan_gguf(source, survey)?;
-    let fallbacks = assign(&mut plan, &survey.spec, options)?;
+    let importance = options.importance.is_some();
+    let fallbacks = assigned(&mut plan, &survey.spec, options.mixture, &options.tensors, importance)?;
     if let Some(bits) = options.bits {
         reach(&mut plan, content, bits, options)?;
     }
@@ -172,9 +173,19 @@ fn encode_rows(
     })
 }
 
-/// Gives each matrix its format. Routers, positions and types of segments keep theirs.
-fn assign(plan: &mut GgufPlan, spec: &Spec, options: &Options<'_>) -> Result<usize> {
-    let sizes = sizes(spec, options.importance.is_some());
+/// Gives each matrix its format: the mixture's, or that of the first pattern that matches. Routers, positions and types
+/// of segments keep theirs. Gives how many have another than the mixture's own.
+///
+/// # Errors
+/// When a pattern matches nothing, or its format does not fit.
+pub fn assigned(
+    plan: &mut GgufPlan,
+    spec: &Spec,
+    mixture: Mixture,
+    tensors: &[(String, Format)],
+    importance: bool,
+) -> Result<usize> {
+    let sizes = sizes(spec, importance);
     let kinds = |name: &str| name.split('.').nth_back(1).unwrap_or_default().trim_end_matches("_exps").to_owned();
     let mut totals: BTreeMap<String, usize> = BTreeMap::new();
     let kept = |target: &Target| {
@@ -186,13 +197,13 @@ fn assign(plan: &mut GgufPlan, spec: &Spec, options: &Options<'_>) -> Result<usi
         *totals.entry(kinds(&target.outline.name)).or_default() += 1;
     }
     let (mut seen, mut fallbacks) = (BTreeMap::<String, usize>::new(), 0);
-    let mut used = vec![false; options.tensors.len()];
+    let mut used = vec![false; tensors.len()];
     for target in plan.targets.iter_mut() {
         let (name, columns, stacked) = (target.outline.name.clone(), target.row_len(), target.stacks() > 1);
-        let asked = options.tensors.iter().position(|(pattern, _)| matches(pattern, &name));
+        let asked = tensors.iter().position(|(pattern, _)| matches(pattern, &name));
         if let Some(at) = asked.filter(|_| !target.is_vector()) {
             used[at] = true;
-            let format = options.tensors[at].1;
+            let format = tensors[at].1;
             if !columns.is_multiple_of(format.block()) {
                 let what = format!("{name:?} has rows of {columns}, which are no whole blocks of {}", format.name());
                 return Err(Error::Ask(what));
@@ -205,13 +216,13 @@ fn assign(plan: &mut GgufPlan, spec: &Spec, options: &Options<'_>) -> Result<usi
         }
         let kind = kinds(&name);
         let at = seen.entry(kind.clone()).or_default();
-        let format = choose(options.mixture, &name, columns, stacked, *at, totals[&kind], sizes);
-        fallbacks += usize::from(!columns.is_multiple_of(options.mixture.base.block()));
+        let format = choose(mixture, &name, columns, stacked, *at, totals[&kind], sizes);
+        fallbacks += usize::from(!columns.is_multiple_of(mixture.base.block()));
         *at += 1;
         target.outline.dtype = Dtype::Number(format);
     }
     match used.iter().position(|used| !used) {
-        Some(at) => Err(Error::Ask(format!("no matrix of the model matches {:?}", options.tensors[at].0))),
+        Some(at) => Err(Error::Ask(format!("no matrix of the model matches {:?}", tensors[at].0))),
         None => Ok(fallbacks),
     }
 }

@@ -28,6 +28,7 @@ mod man;
 mod merge;
 mod model;
 mod place;
+mod plan;
 mod ps;
 mod pull;
 mod push;
@@ -70,6 +71,7 @@ pub enum Verb {
     Check(check::Arguments),
     Logits(logits::Arguments),
     Bench(Box<bench::Arguments>),
+    Plan(Box<plan::Arguments>),
     Eval(Box<eval::Arguments>),
     Compare(Box<compare::Arguments>),
     Embed(Box<embed::Arguments>),
@@ -127,6 +129,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Unbundle(arguments) => unbundle::run(&arguments, program),
         Verb::Trust(arguments) => trust::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments, program),
+        Verb::Plan(arguments) => plan::run(&arguments, program),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Serve(arguments) => serve::run(*arguments, program),

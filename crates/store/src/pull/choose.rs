@@ -225,6 +225,11 @@ fn default_of(files: &[Listed], models: &[&Listed], memory: Option<u64>) -> Resu
     Ok(Choice { files: with_terms(files, with_parts(files, &file.path)), why, part: None })
 }
 
+/// The place of a type among those that are chosen gladly; the first is 0.
+pub fn liking(name: &str) -> Option<usize> {
+    FORMATS.iter().position(|format| *format == name)
+}
+
 /// Whether a model of so many bytes fits into so much memory, beside what computes; where nobody knows, it does.
 pub fn fits(bytes: u64, memory: Option<u64>) -> bool {
     memory.is_none_or(|memory| bytes.saturating_add(bytes / 10).saturating_add(ROOM) <= memory)

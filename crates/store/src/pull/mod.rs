@@ -20,7 +20,7 @@ mod workers;
 
 use std::path::{Path, PathBuf};
 
-pub use choose::fits;
+pub use choose::{fits, liking};
 pub use error::{Error, Result};
 pub use fetch::{Checksum, Step};
 pub use listing::Listed;

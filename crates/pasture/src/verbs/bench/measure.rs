@@ -94,8 +94,10 @@ impl Test {
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Once {
-    tokens_per_second: f64,
-    first_token_seconds: f64,
+    /// Tokens a second; of answers made at once, all of them together.
+    pub tokens_per_second: f64,
+    /// Seconds from handing in the request to its first new token.
+    pub first_token_seconds: f64,
 }
 
 /// The figures of all runs.

@@ -1,16 +1,18 @@
 //! `pasture bench`: how fast a model runs on this machine, through the engine that answers conversations and requests.
 //! What is asked of the engine and timed is in `measure.rs`, what is printed in `told.rs`.
 
-mod measure;
+pub mod measure;
 mod told;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasture::lab::receipt::Memory;
 use pasture::{LoadOptions, Model};
+use pasture_model::{Running, Source};
 use pasture_tensor::kv::PAGE;
 
 use super::model::{self, Opened};
+use super::plan::{self, Foreseen};
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{AdapterFlags, Given, RunFlags, Settings};
@@ -82,14 +84,16 @@ fn count() -> clap::builder::RangedI64ValueParser<u32> {
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.running.0);
-    let chunk = Settings::resolve(&given)?.whole("chunk").unwrap_or(CHUNK);
-    let (mut tests, mut heading) = (Vec::new(), None);
+    let before = Settings::resolve(&given)?;
+    let chunk = before.whole("chunk").unwrap_or(CHUNK);
+    let (mut tests, mut heading, mut planned) = (Vec::new(), None, None);
     let name = arguments.model.as_deref();
     let opened = model::open_so(name, &given, arguments.exact, arguments.strict, &mut |source, options| {
         let spec = pasture_model::families::blueprint(&source.config)?.spec;
         tests = wanted(arguments, options.context.unwrap_or(spec.context), chunk)?;
         heading = Some(Heading::of(source)?);
         room(&tests, options);
+        planned = foreseen(arguments, source, &before, &tests, options)?;
         Ok(())
     })?;
     let Opened { model, settings, load_time, .. } = opened;
@@ -101,7 +105,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         measured.push((test, measured_test(&model, &test, arguments, &bar)?));
     }
     bar.finish_and_clear();
-    let threads = settings.whole("threads").unwrap_or_else(processors);
+    let threads = plan::threads(&settings);
     let told = told::Told {
         name: model.name().to_owned(),
         heading,
@@ -114,13 +118,9 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         load_seconds: load_time.as_secs_f64(),
         memory_peak: Memory::HeldMost.bytes(),
         measured,
+        planned,
     };
     if arguments.json { output::json(&told.object()) } else { output::print(&told.text()) }
-}
-
-/// The processors that the program may use.
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What is measured, in the order in which it is told. All of it fits into the context.
@@ -167,6 +167,22 @@ fn room(tests: &[Test], options: &mut LoadOptions) {
     options.running = Some(most(Test::sequences));
 }
 
+/// What `pasture plan` says of it, where the machine was measured and a plan is made for such a run.
+fn foreseen(
+    arguments: &Arguments,
+    source: &Source,
+    settings: &Settings,
+    tests: &[Test],
+    options: &LoadOptions,
+) -> Result<Option<Foreseen>, Failure> {
+    if arguments.exact || !arguments.adapters.adapters.is_empty() || options.files.expert_cache.is_some() {
+        return Ok(None);
+    }
+    let most = |of: fn(&Test) -> usize| tests.iter().map(of).max().unwrap_or(1);
+    let running = Running { sequences: most(Test::sequences), ..plan::running(settings, most(Test::longest)) };
+    plan::foreseen(source, &running)
+}
+
 /// The runs of a test.
 fn measured_test(model: &Model, test: &Test, arguments: &Arguments, bar: &ProgressBar) -> Result<Figures, Failure> {
     bar.set_length(u64::from(arguments.runs));
@@ -185,7 +201,8 @@ fn measured_test(model: &Model, test: &Test, arguments: &Arguments, bar: &Progre
     Ok(figures)
 }
 
-fn bar(decorated: bool) -> ProgressBar {
+/// A bar of runs; hidden where decoration is not wanted.
+pub fn bar(decorated: bool) -> ProgressBar {
     let target = if decorated { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -10,6 +10,7 @@ use pasture_kernels::Kernels;
 use pasture_model::Source;
 use serde_json::{Value, json};
 
+use super::super::plan::{Foreseen, short};
 use super::measure::{Figures, Test, What, spread};
 use crate::exit::Failure;
 use crate::output::{bytes, count, counted};
@@ -65,6 +66,7 @@ pub struct Told {
     pub load_seconds: f64,
     pub memory_peak: Option<u64>,
     pub measured: Vec<(Test, Figures)>,
+    pub planned: Option<Foreseen>,
 }
 
 impl Told {
@@ -87,23 +89,38 @@ impl Told {
         }
         let names: Vec<String> = self.measured.iter().map(|(test, _)| test.name()).collect();
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max("test".len());
-        let _ =
-            writeln!(text, "\n\n{:<width$}  {:>10}  {:>20}  {:>12}", "test", "tokens/s", "least-most", "first token");
-        for ((_, figures), name) in self.measured.iter().zip(names) {
+        let planned = |what: String| if self.planned.is_some() { format!("  {what:>9}") } else { String::new() };
+        let _ = write!(text, "\n\n{:<width$}  {:>10}  {:>20}", "test", "tokens/s", "least-most");
+        let _ = writeln!(text, "{}  {:>12}", planned("planned".into()), "first token");
+        for ((test, figures), name) in self.measured.iter().zip(names) {
             let rate = spread(&figures.tokens_per_second).unwrap_or_default();
             let first = spread(&figures.first_token_seconds).unwrap_or_default();
             let range = format!("{}-{}", short(rate.1), short(rate.2));
-            let _ = writeln!(text, "{name:<width$}  {:>10}  {range:>20}  {:>10} s", short(rate.0), short(first.0));
+            let foreseen = planned(self.foreseen(test).map_or("-".into(), short));
+            let _ = write!(text, "{name:<width$}  {:>10}  {range:>20}{foreseen}", short(rate.0));
+            let _ = writeln!(text, "  {:>10} s", short(first.0));
         }
         let peak = self.memory_peak.map_or("an unknown amount of memory".to_owned(), bytes);
         let runs = counted(self.runs as usize, "run");
-        let _ = writeln!(text, "\nmedian of {runs}; loaded in {} s; held {peak} at the most", short(self.load_seconds));
+        let foreseen = self.planned.as_ref().map(|planned| format!(" ({} planned)", bytes(planned.memory_bytes())));
+        let (foreseen, loaded) = (foreseen.unwrap_or_default(), short(self.load_seconds));
+        let _ = writeln!(text, "\nmedian of {runs}; loaded in {loaded} s; held {peak} at the most{foreseen}");
         text
+    }
+
+    /// Tokens a second of a test as they are planned.
+    fn foreseen(&self, test: &Test) -> Option<f64> {
+        let planned = self.planned.as_ref()?;
+        match test.what {
+            What::Prefill { tokens } => planned.prefill_rate(tokens, test.depth, self.chunk),
+            What::Decode { tokens, batch } => planned.decode_rate(batch, test.depth + tokens / 2),
+        }
     }
 
     /// For machines.
     pub fn object(&self) -> Value {
-        let tests: Vec<Value> = self.measured.iter().map(|(test, figures)| row(test, figures)).collect();
+        let row = |(test, figures): &(Test, Figures)| row(test, figures, self.foreseen(test));
+        let tests: Vec<Value> = self.measured.iter().map(row).collect();
         json!({
             "name": self.name,
             "format": self.heading.format,
@@ -121,12 +138,13 @@ impl Told {
             "runs": self.runs,
             "load_seconds": self.load_seconds,
             "memory_peak_bytes": self.memory_peak,
+            "memory_planned_bytes": self.planned.as_ref().map(Foreseen::memory_bytes),
             "tests": tests,
         })
     }
 }
 
-fn row(test: &Test, figures: &Figures) -> Value {
+fn row(test: &Test, figures: &Figures, planned: Option<f64>) -> Value {
     let kind = match test.what {
         What::Prefill { .. } => "prefill",
         What::Decode { .. } => "decode",
@@ -141,16 +159,7 @@ fn row(test: &Test, figures: &Figures) -> Value {
         "depth": test.depth,
         "batch": test.sequences(),
         "tokens_per_second": all(&figures.tokens_per_second),
+        "planned_tokens_per_second": planned,
         "first_token_seconds": all(&figures.first_token_seconds),
     })
-}
-
-/// A figure with three digits or all before its point.
-fn short(figure: f64) -> String {
-    match figure {
-        figure if figure >= 100.0 => format!("{figure:.0}"),
-        figure if figure >= 10.0 => format!("{figure:.1}"),
-        figure if figure >= 1.0 => format!("{figure:.2}"),
-        figure => format!("{figure:.4}"),
-    }
 }

@@ -7,17 +7,15 @@ use pasture_files::prompt::Prompt;
 use pasture_model::Source;
 use pasture_model::config::Report;
 use pasture_model::families;
-use pasture_model::spec::{Mask, MixerSpec, Spec};
+use pasture_model::spec::Spec;
 use pasture_store::licence::{Statement, Terms};
+use pasture_tensor::kv::KvFormat;
 use serde_json::{Value, json};
 
 use super::super::lineage;
 use super::{license, model};
 use crate::exit::{Failure, Status};
 use crate::output::{bytes, count};
-
-/// Bytes of a stored key or value: f16.
-const KV_BYTES: u64 = 2;
 
 /// Everything that `show` tells.
 pub struct Facts {
@@ -154,18 +152,7 @@ impl Facts {
 
     /// Bytes of keys and values of a sequence of so many tokens.
     fn kv_bytes(&self, tokens: usize) -> u64 {
-        let layers = self.spec.layers.iter().flatten().filter_map(|branch| match &branch.mixer {
-            MixerSpec::Attention(attention) => Some(attention),
-            _ => None,
-        });
-        let one = |attention: &pasture_model::spec::AttentionSpec| {
-            let kept = match attention.mask {
-                Mask::Window(tokens_seen) | Mask::Chunk(tokens_seen) => tokens.min(tokens_seen),
-                Mask::Causal | Mask::Full => tokens,
-            };
-            2 * KV_BYTES * (attention.kv_heads * attention.head_dim) as u64 * kept as u64
-        };
-        layers.map(one).sum()
+        pasture_model::kv_bytes(&self.spec, tokens, KvFormat::F16)
     }
 
     /// For machines.

@@ -1,0 +1,323 @@
+//! How fast this machine is, by our own kernels: products of each number format with few and many rows, attention, the
+//! reading of memory. Measured once and kept in a file; what was measured on another processor, or by another version,
+//! does not count.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pasture_files::{durable, json};
+use pasture_kernels::linear::{self, Finish, Input, Product, Prologue};
+use pasture_kernels::{Format, Pool};
+use pasture_tensor::kv::{KvFormat, PAGE};
+use pasture_tensor::ops::attend::{AttendPlan, AttendSpan, Attention};
+use pasture_tensor::{Backend, Cpu, Precision, Tensor, Weight};
+use serde::{Deserialize, Serialize};
+
+use super::work::Work;
+use crate::receipt::processor;
+
+/// The version of the program that measures.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Rows with which products are measured.
+pub const ROWS: [usize; 4] = [1, 4, 16, 128];
+
+/// Bytes of weights that do not stay in a processor's caches.
+const FAR_BYTES: usize = 64 << 20;
+/// Bytes of weights that do.
+const NEAR_BYTES: usize = 2 << 20;
+
+/// Shape of the measured weights.
+const OUTPUTS: usize = 4096;
+const INPUTS: usize = 2048;
+/// Many rows are bound by what is computed: fewer outputs say as much.
+const MANY_OUTPUTS: usize = 1024;
+
+/// Seconds that one look at the far weights may take.
+const TIME_MAX: f64 = 0.02;
+
+/// How fast a machine is with some kernels and threads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// The kernels.
+    pub kernels: String,
+    /// Threads.
+    pub threads: usize,
+    /// Bytes a second that all threads together read from memory.
+    pub read_bytes_per_second: f64,
+    /// Products, by the name of the weights' format.
+    pub products: BTreeMap<String, Products>,
+    /// Seconds for a key's one value, of a row alone and of many rows.
+    pub attend_seconds: [f64; 2],
+    /// Seconds of a branch beside its products and attention, whatever its rows.
+    pub branch_seconds: f64,
+    /// Seconds for a value of a row that is neither product nor attention.
+    pub value_seconds: f64,
+}
+
+/// Products with weights of one format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Products {
+    /// Seconds for a weight that lies in a cache, with one row.
+    pub near_seconds: f64,
+    /// Seconds for a weight that is read from memory, with each of [`ROWS`].
+    pub far_seconds: [f64; ROWS.len()],
+}
+
+impl Products {
+    /// Seconds for a weight with so many rows, where all weights have so many bytes.
+    pub fn seconds(&self, rows: f64, bytes: u64) -> f64 {
+        let far = self.far(rows);
+        let far_one = self.far_seconds[0];
+        // In between, by the logarithm of the size.
+        let (near, wide) = ((NEAR_BYTES as f64).log2(), (FAR_BYTES as f64).log2());
+        let share = ((bytes.max(1) as f64).log2() - near) / (wide - near);
+        let saved = (far_one - self.near_seconds).max(0.0) * (1.0 - share.clamp(0.0, 1.0));
+        // What a cache saves is the reading, which many rows share.
+        (far - saved).max(far * self.near_seconds.min(far_one) / far_one)
+    }
+
+    fn far(&self, rows: f64) -> f64 {
+        let points: Vec<(f64, f64)> = ROWS.iter().map(|rows| *rows as f64).zip(self.far_seconds).collect();
+        let (last_rows, last) = points[points.len() - 1];
+        if rows >= last_rows {
+            return last * rows / last_rows;
+        }
+        let between = points.windows(2).find(|pair| rows <= pair[1].0);
+        between.map_or(last, |pair| {
+            let [(low, at_low), (high, at_high)] = [pair[0], pair[1]];
+            at_low + (at_high - at_low) * ((rows - low) / (high - low)).max(0.0)
+        })
+    }
+}
+
+/// What is kept of all measurements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    version: String,
+    processor: String,
+    rates: Vec<Rates>,
+}
+
+impl Kept {
+    /// What is in a file, as far as it is this processor's and this version's.
+    pub fn read(path: &Path) -> Kept {
+        let this = Kept { version: VERSION.into(), processor: processor().unwrap_or_default(), rates: Vec::new() };
+        let read = json::read(path).ok().and_then(|value| serde_json::from_value::<Kept>(value).ok());
+        read.filter(|kept| kept.version == this.version && kept.processor == this.processor).unwrap_or(this)
+    }
+
+    /// The rates with these kernels and so many threads.
+    pub fn rates(&self, kernels: &str, threads: usize) -> Option<&Rates> {
+        self.rates.iter().find(|rates| rates.kernels == kernels && rates.threads == threads)
+    }
+
+    /// Puts rates in the place of those with the same kernels and threads.
+    pub fn put(&mut self, rates: Rates) {
+        self.rates.retain(|other| other.kernels != rates.kernels || other.threads != rates.threads);
+        self.rates.push(rates);
+    }
+
+    /// Writes the file, and its folder where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> pasture_files::Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("names are texts, and times finite");
+        if let Some(folder) = path.parent() {
+            durable::create_folders_on(&durable::Disk, folder)?;
+        }
+        durable::write_file(path, |sink| sink.put(text.as_bytes()))
+    }
+}
+
+impl Rates {
+    /// Measures all but products, which [`Rates::add`] measures as they are needed.
+    pub fn measure(pool: &Arc<Pool>) -> Rates {
+        let cpu = Cpu::new(pool.clone(), Precision::Fast);
+        Rates {
+            kernels: pool.kernels().name().to_owned(),
+            threads: pool.threads(),
+            read_bytes_per_second: read_rate(pool.threads()),
+            products: BTreeMap::new(),
+            attend_seconds: [attend_seconds(&cpu, 1), attend_seconds(&cpu, 64)],
+            branch_seconds: 0.0,
+            value_seconds: 0.0,
+        }
+    }
+
+    /// Whether products of a format were measured.
+    pub fn knows(&self, format: Format) -> bool {
+        self.products.contains_key(format.name())
+    }
+
+    /// Measures the products of a format.
+    pub fn add(&mut self, pool: &Arc<Pool>, format: Format) {
+        let cpu = Cpu::new(pool.clone(), Precision::Fast);
+        self.products.insert(format.name().to_owned(), products(&cpu, format));
+    }
+
+    /// Takes what a measured model needed beyond its products and attention for the rest that every model has: the
+    /// seconds of a new token, and those of a prompt.
+    pub fn calibrate(&mut self, work: &Work, chunk: usize, token: (usize, f64), prompt: (usize, f64)) {
+        (self.branch_seconds, self.value_seconds) = (0.0, 0.0);
+        let (Some(of_token), Some(of_prompt)) =
+            (work.token_seconds(self, 1, token.0), work.prompt_seconds(self, prompt.0, 0, chunk))
+        else {
+            return;
+        };
+        let (token_rest, prompt_rest) = (token.1 - of_token, prompt.1 - of_prompt);
+        let values = work.values_of_row() as f64;
+        let rows = prompt.0.saturating_sub(1).max(1) as f64;
+        self.value_seconds = ((prompt_rest - token_rest) / (rows * values)).max(0.0);
+        self.branch_seconds = ((token_rest - values * self.value_seconds) / work.branches().max(1) as f64).max(0.0);
+    }
+}
+
+/// The middle of some runs' seconds, after one that does not count; of one run where that takes long.
+fn middle(runs: usize, mut run: impl FnMut()) -> f64 {
+    let begun = Instant::now();
+    run();
+    let runs = if begun.elapsed().as_secs_f64() > TIME_MAX { 1 } else { runs };
+    let mut seconds: Vec<f64> = (0..runs)
+        .map(|_| {
+            let begun = Instant::now();
+            run();
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+/// Bytes a second of threads that add up numbers which no cache holds.
+fn read_rate(threads: usize) -> f64 {
+    let numbers: Vec<u64> = vec![1; 256 << 17];
+    let share = numbers.len().div_ceil(threads.max(1));
+    let seconds = middle(3, || {
+        std::thread::scope(|scope| {
+            for part in numbers.chunks(share) {
+                scope.spawn(move || black_box(part.iter().fold(0u64, |sum, number| sum.wrapping_add(*number))));
+            }
+        });
+    });
+    (numbers.len() * 8) as f64 / seconds
+}
+
+/// Some numbers around zero.
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|at| ((at * 7919 + 13) % 1009) as f32 / 504.5 - 1.0).collect()
+}
+
+fn products(cpu: &Cpu, format: Format) -> Products {
+    let mut row = vec![0; format.row_bytes(INPUTS)];
+    if format.can_quantize() {
+        format.quantize(&numbers(INPUTS), None, &mut row);
+    }
+    let weight = |outputs| cpu.weight(format, outputs, INPUTS, &|_| &row[..]);
+    let x = numbers(INPUTS * ROWS[ROWS.len() - 1]);
+    let mut out = vec![0.0; OUTPUTS * ROWS[ROWS.len() - 1]];
+    let mut time = |weights: &[Weight], runs, rows| {
+        let all: usize = weights.iter().map(|weight| weight.rows() * weight.cols()).sum();
+        let seconds = middle(runs, || {
+            for weight in weights {
+                let out = &mut out[..rows * weight.rows()];
+                let input = Input { values: &x[..rows * INPUTS], cols: INPUTS, prologue: Prologue::None };
+                let product = Product { weight: weight.matrix(), bias: None, finish: Finish::Store, out };
+                linear::project(cpu.pool(), linear::Precision::Fast, &input, &mut [product]);
+            }
+        });
+        seconds / all as f64
+    };
+    let near = weight((NEAR_BYTES / row.len()).clamp(16, OUTPUTS));
+    let near_seconds = time(std::slice::from_ref(&near), 9, 1);
+    // A format that is slow to decode reads no memory to speak of: a part says as much as all.
+    let in_time = TIME_MAX / (near_seconds * (OUTPUTS * INPUTS) as f64);
+    let count = FAR_BYTES.div_ceil(row.len() * OUTPUTS).min(in_time as usize).max(1);
+    let far: Vec<Weight> = (0..count).map(|_| weight(OUTPUTS)).collect();
+    let few = weight(MANY_OUTPUTS);
+    let [one, four, sixteen, many] = ROWS;
+    let far_seconds =
+        [time(&far, 5, one), time(&far, 3, four), time(&far, 3, sixteen), time(std::slice::from_ref(&few), 3, many)];
+    Products { near_seconds, far_seconds }
+}
+
+/// Seconds for a value of a key that a row looks at, of so many rows in a batch. As in a model of 8B: four query heads
+/// share one of keys.
+fn attend_seconds(cpu: &Cpu, rows: usize) -> f64 {
+    const KEYS: usize = 2048;
+    const LAYERS: usize = 8;
+    let attention = Attention { heads: 32, kv_heads: 8, head_dim: 64, scale: 0.125, softcap: None, sinks: None };
+    let (wide, narrow) = (attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim);
+    let [q, k, v] = [wide, narrow, narrow].map(|width| Tensor::new(rows, width, numbers(rows * width)));
+    let mut layers: Vec<_> = (0..LAYERS)
+        .map(|_| cpu.kv_layer(attention.kv_heads, attention.head_dim, KvFormat::F16))
+        .filter_map(|mut layer| cpu.kv_resize(&mut layer, KEYS / PAGE).then_some(layer))
+        .collect();
+    let (pages, start): (Vec<u32>, _) = ((0..(KEYS / PAGE) as u32).collect(), KEYS - rows);
+    let visible: Vec<_> = (0..rows).map(|row| 0..start + row + 1).collect();
+    let keys: usize = visible.iter().map(ExactSizeIterator::len).sum();
+    let plan = AttendPlan { spans: vec![AttendSpan { rows: 0..rows, start, pages: &pages }], visible };
+    let count = layers.len().max(1);
+    let seconds = middle(3, || {
+        for layer in &mut layers {
+            black_box(cpu.attend(&q, &k, &v, layer, &plan, &attention));
+        }
+    });
+    seconds / (count * keys * wide) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEASURED: Products = Products { near_seconds: 1.0, far_seconds: [3.0, 4.0, 8.0, 64.0] };
+
+    #[test]
+    fn rows_between_measured_ones_take_times_between_theirs() {
+        let far = 1 << 40;
+        for (rows, seconds) in [(1.0, 3.0), (2.5, 3.5), (4.0, 4.0), (10.0, 6.0), (128.0, 64.0), (512.0, 256.0)] {
+            assert_eq!(MEASURED.seconds(rows, far), seconds, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn a_cache_saves_the_reading_and_no_more() {
+        assert_eq!(MEASURED.seconds(1.0, 1000), 1.0);
+        assert_eq!(MEASURED.seconds(128.0, 1000), 62.0);
+        let between = MEASURED.seconds(1.0, 16 << 20);
+        assert!(1.0 < between && between < 3.0, "{between}");
+    }
+
+    #[test]
+    fn what_another_processor_measured_does_not_count() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("machine.json");
+        let rates = Rates {
+            kernels: "scalar".into(),
+            threads: 2,
+            read_bytes_per_second: 1.0,
+            products: BTreeMap::from([("Q8_0".to_owned(), MEASURED)]),
+            attend_seconds: [1.0, 2.0],
+            branch_seconds: 0.5,
+            value_seconds: 0.25,
+        };
+        let mut kept = Kept::read(&path);
+        assert_eq!(kept.rates("scalar", 2), None, "there is no file yet");
+        kept.put(rates.clone());
+        kept.put(rates.clone());
+        kept.write(&path).expect("it can be written");
+        let kept = Kept::read(&path);
+        assert_eq!((kept.rates("scalar", 2), kept.rates("scalar", 1)), (Some(&rates), None));
+        Kept { processor: "another".into(), ..kept.clone() }.write(&path).expect("it can be written");
+        assert_eq!(Kept::read(&path).rates("scalar", 2), None);
+        std::fs::write(&path, "{").expect("it can be written");
+        assert_eq!(Kept::read(&path).rates("scalar", 2), None, "a broken file is none");
+    }
+}
