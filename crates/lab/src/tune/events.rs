@@ -125,3 +125,16 @@ pub struct Found {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right: Option<f64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_is_read_again_to_its_last_bit() {
+        // The usual fast reading of decimal numbers gives a neighbor of this one.
+        let found = Found { loss: 6.8251953125, stderr: 0.18683474614193601, count: 15, right: None };
+        let text = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Found>(&text).unwrap(), found);
+    }
+}
