@@ -1,7 +1,7 @@
 //! TLS with certificates that change, the audit log, the document of routes, the end on request, connections past the
 //! limit, a thread that breaks, two hundred streams at the end, a thousand slow senders.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -163,8 +163,15 @@ fn whoever_has_the_right_sees_the_state_and_ends_the_server() {
 #[test]
 fn a_connection_past_the_limit_is_closed_and_a_place_that_is_free_is_taken() {
     let host = Host::start(Options { connections: 3, ..local() }, Duration::ZERO);
-    let held: Vec<_> = (0..3).map(|_| connect(host.address)).collect();
-    // Those that are held come in beside each other, so that one more may come before the last of them.
+    // Each is answered before the next comes, so that all three are in.
+    let hold = |_| {
+        let mut stream = connect(host.address);
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(stream);
+        read_to(&mut reader, "200 OK");
+        reader
+    };
+    let held: Vec<_> = (0..3).map(hold).collect();
     host.wait("a full house", |host| raw(host.address, head("GET", "/healthz", &[], 0).as_bytes()).head.is_empty());
     drop(held);
     host.wait("a free place", |host| raw(host.address, head("GET", "/healthz", &[], 0).as_bytes()).status == 200);
