@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::session::{Message, Session};
 
-/// The small model that is part of this library.
-const STARTER: &[u8] = include_bytes!("../../../starter/starter.gguf");
+/// The small model that is part of this library. A constant would be written into the program once for each use.
+static STARTER: &[u8] = include_bytes!("../../../starter/starter.gguf");
 
 /// A processor that several models share: its threads, and the order in which the models take their steps.
 #[derive(Clone)]
