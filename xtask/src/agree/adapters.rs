@@ -21,7 +21,7 @@ pub(super) fn run(tools: &Tools, kit: &Path) -> Result<()> {
     std::fs::write(&data, rows())?;
     for method in ["lora", "rslora", "dora"] {
         let (ours, theirs) = (tools.place(&format!("{method}-ours")), tools.place(&format!("{method}-theirs")));
-        let steps = ["--steps", "12", "--batch", "4", "--rank", "4", "--learning-rate", "1e-2", "--measure", "none"];
+        let steps = ["--steps", "12", "--batch", "4", "--rank", "4", "--learning-rate", "1e-2"];
         tools.ours(&[&["tune", &base, &data, "--method", method, "--out", &ours], &steps[..]].concat())?;
         tools.theirs("peft_adapter.py", &["make", &base, &theirs, method])?;
         for (made_by, folder) in [("pasture", &ours), ("peft", &theirs)] {
