@@ -8,6 +8,7 @@
 mod alias;
 pub mod assistant;
 pub mod bundle;
+mod content;
 mod digest;
 pub mod durable;
 mod environment;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 pub use alias::aliases;
 pub use assistant::Assistant;
+pub use content::Content;
 pub use digest::Digest;
 pub use environment::Environment;
 pub use error::{Error, Result};

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use pasture_store::licence;
 use pasture_store::pull::{Network, Patience};
 use pasture_store::push::{self, Error, File, Push, Visibility};
+use pasture_store::{Content as Bytes, licence};
 use pasture_testhub::{Content, Gate, Hub};
 
 fn network(hub: &Hub, token: Option<&str>) -> Network {
@@ -47,7 +47,7 @@ fn what_is_there_by_its_digest_is_not_sent_again() {
         assert_eq!(repo.gate, Gate::Private);
         assert_eq!(pushed.commit.as_ref(), Some(&repo.commit));
         for file in files() {
-            let push::Content::Bytes(wanted) = file.content else { panic!("all of them are bytes") };
+            let Bytes::Bytes(wanted) = file.content else { panic!("all of them are bytes") };
             assert_eq!(repo.files[&file.path].content.read(0, 20_000), wanted, "{}", file.path);
         }
         let large = repo.files.iter().filter(|(_, file)| file.large).count();

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use clap::Args;
+use pasture_store::Content;
 use pasture_store::licence::Licence;
 use pasture_store::pull::Network;
-use pasture_store::push::{self, Content, File, Push, Pushed, Step, Target, Visibility};
+use pasture_store::push::{self, File, Push, Pushed, Step, Target, Visibility};
 use serde_json::json;
 
 use super::lineage;

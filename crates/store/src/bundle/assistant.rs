@@ -6,7 +6,8 @@ use pasture_files::error::file_name;
 use pasture_files::gguf::Metadata;
 
 use super::collect::{finished, is_works_name, of_path};
-use super::{Content, Gathered, Kind};
+use super::{Gathered, Kind};
+use crate::Content;
 use crate::assistant::{Assistant, FILE};
 use crate::error::Result;
 use crate::lineage::{self, Lineage, Texts};

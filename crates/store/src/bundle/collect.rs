@@ -8,19 +8,11 @@ use pasture_files::folder::{Folder, is_plain};
 use serde_json::{Value, json};
 
 use super::{Kind, Work, is_safe};
+use crate::content::{Content, is_of_training};
 use crate::error::{Error, Result};
 use crate::licence::Terms;
 use crate::lineage::{self, Lineage, Texts};
 use crate::name::is_name;
-
-/// A file to be packed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// One on disk.
-    File(PathBuf),
-    /// One that is made for the bundle.
-    Bytes(Vec<u8>),
-}
 
 /// A work with its files, by their paths in its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +25,6 @@ pub struct Gathered {
 
 /// Weights in containers that are left where safetensors are there too.
 const OTHER_WEIGHTS: [&str; 7] = [".bin", ".pth", ".pt", ".onnx", ".h5", ".msgpack", ".ot"];
-/// Files that say how a training went, which nobody needs to run the result.
-const TRAINING: [&str; 2] = ["events.out.tfevents", "training_args.bin"];
 /// Folders in a model's folder that are part of it.
 const INNER: [&str; 2] = ["1_Pooling", "2_Dense"];
 const RECEIPT: &str = ".receipt.json";
@@ -122,7 +112,7 @@ fn of_file(path: &Path) -> Result<Files> {
 fn of_folder(path: &Path) -> Result<Files> {
     let folder = Folder::open(path)?;
     let mut names = folder.names()?;
-    names.retain(|name| is_plain(name) && is_safe(name) && !TRAINING.iter().any(|begin| name.starts_with(begin)));
+    names.retain(|name| is_plain(name) && is_safe(name) && !is_of_training(name));
     if names.iter().any(|name| name.ends_with(".safetensors")) {
         names.retain(|name| !OTHER_WEIGHTS.iter().any(|ending| name.ends_with(ending)));
     }
@@ -135,7 +125,7 @@ fn of_folder(path: &Path) -> Result<Files> {
             let own = own.filter(|file| inner.path().join(file).is_file());
             files.extend(own.map(|file| (format!("{name}/{file}"), Content::File(inner.path().join(&file)))));
         } else if folder.open_file(name).is_ok_and(|file| file.is_some()) {
-            files.push((name.clone(), Content::File(path.join(name))));
+            files.push((name.clone(), Content::passed_on(path.join(name))?));
         }
     }
     let has = |name: &str| files.iter().any(|(there, _)| there == name);

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::lineage::Lineage;
 
 pub use assistant::{Base, gather_assistant};
-pub use collect::{Content, Gathered, gather};
+pub use collect::{Gathered, gather};
 pub use open::{Bundle, Signature};
 pub use pack::pack;
 pub use unpack::{Unpacked, find, names};

@@ -8,9 +8,10 @@ use pasture_files::durable::{self, Sink};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Content, Gathered, HEAD_BYTES, MAGIC, MANIFEST_BYTES_MAX, Manifest, PIECES_MAX, Piece, SIGNATURE_BYTES, VERSION,
-    aligned, check, start, wrong,
+    Gathered, HEAD_BYTES, MAGIC, MANIFEST_BYTES_MAX, Manifest, PIECES_MAX, Piece, SIGNATURE_BYTES, VERSION, aligned,
+    check, start, wrong,
 };
+use crate::Content;
 use crate::error::Result;
 use crate::trust::Signer;
 
@@ -38,7 +39,7 @@ pub fn pack(
         return Err(wrong(path, format!("{} files, and {PIECES_MAX} are the most of a bundle", files.len())));
     }
     let mut pieces = Vec::new();
-    let total = files.iter().map(|(_, content)| length(content)).sum::<u64>() * 2;
+    let total = files.iter().map(|(_, content)| content.bytes()).sum::<u64>() * 2;
     let mut done = 0;
     for (name, content) in &files {
         let mut hasher = Sha256::new();
@@ -119,13 +120,6 @@ fn signature(signer: Option<&Signer>, head: &[u8], text: &[u8]) -> [u8; SIGNATUR
 
 fn pad(sink: &mut Sink) -> pasture_files::Result<()> {
     sink.pad(pasture_files::size::Size::new(super::ALIGNMENT))
-}
-
-fn length(content: &Content) -> u64 {
-    match content {
-        Content::Bytes(bytes) => bytes.len() as u64,
-        Content::File(path) => path.metadata().map_or(0, |found| found.len()),
-    }
 }
 
 /// Hands the bytes of a file over, part by part, and gives their number.

@@ -9,6 +9,7 @@ mod cases {
     use serde_json::json;
 
     use super::super::*;
+    use crate::Content;
     use crate::lineage::{Lineage, Work as Made};
     use crate::trust::{Keys, Signer};
 

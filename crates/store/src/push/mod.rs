@@ -8,24 +8,16 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
-use crate::Digest;
 use crate::assistant::{Assistant, FILE, Packed, tree};
+use crate::content::is_of_training;
 use crate::error::Result as StoreResult;
 use crate::licence::{Licence, naming_rule};
 use crate::name::Name;
+use crate::{Content, Digest};
 
 pub use error::{Error, Result};
 pub use folder::into_folder;
 pub use hub::{Pushed, to_hub};
-
-/// Where a file's bytes are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// In a file.
-    File(PathBuf),
-    /// Here.
-    Bytes(Vec<u8>),
-}
 
 /// A file that is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +76,10 @@ pub enum Step<'a> {
 const BESIDE: [&str; 5] = ["LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "README.MD"];
 
 impl File {
-    /// A file of this machine.
-    pub fn at(path: impl Into<String>, file: PathBuf, bytes: u64) -> File {
-        File { path: path.into(), bytes, content: Content::File(file) }
+    /// A file of this machine, as others get it.
+    pub fn at(path: impl Into<String>, file: PathBuf) -> StoreResult<File> {
+        let content = Content::passed_on(file)?;
+        Ok(File { path: path.into(), bytes: content.bytes(), content })
     }
 
     /// A file that is made here.
@@ -130,19 +123,21 @@ impl File {
 }
 
 /// The files of a model: all of a folder, or a file with what stands beside it about its terms. Folders of other tools'
-/// notes, checkpoints, and names that begin with a dot stay here.
+/// notes, files of a training, and names that begin with a dot stay here.
 pub fn files_of(path: &Path) -> StoreResult<Vec<File>> {
     if path.is_dir() {
-        let rows = tree(path)?.into_iter().filter(|(name, ..)| !name.starts_with("checkpoint"));
-        return Ok(rows.map(|(name, bytes, file)| File::at(name, file, bytes)).collect());
+        let rows = tree(path)?.into_iter().filter(|(name, ..)| !is_of_training(name));
+        return rows.map(|(name, _, file)| File::at(name, file)).collect();
     }
-    let mut files: Vec<File> = tree(path)?.into_iter().map(|(name, bytes, file)| File::at(name, file, bytes)).collect();
+    let mut files =
+        tree(path)?.into_iter().map(|(name, _, file)| File::at(name, file)).collect::<StoreResult<Vec<_>>>()?;
     let beside = |name: &str| BESIDE.iter().any(|known| name.to_uppercase().starts_with(known));
     // What lies beside a file of a cache belongs to it; beside another file anything may lie.
     let snapshot = path.parent().filter(|folder| folder.parent().is_some_and(|above| above.ends_with("snapshots")));
     if let Some(folder) = snapshot {
-        let rows = tree(folder)?.into_iter().filter(|(name, ..)| beside(name));
-        files.extend(rows.map(|(name, bytes, file)| File::at(name, file, bytes)));
+        for (name, _, file) in tree(folder)?.into_iter().filter(|(name, ..)| beside(name)) {
+            files.push(File::at(name, file)?);
+        }
     }
     Ok(files)
 }
@@ -153,9 +148,8 @@ pub fn files_of_assistant(assistant: &Assistant, base: Vec<File>, single: Option
     let mut files = base;
     let Packed { text, adapters } = assistant.packed(single);
     for (folder, path) in adapters {
-        for (name, bytes, file) in tree(&path)? {
-            let wanted = !name.starts_with("checkpoint") && !name.ends_with(".tfevents");
-            files.extend(wanted.then(|| File::at(format!("{folder}/{name}"), file, bytes)));
+        for (name, _, file) in tree(&path)?.into_iter().filter(|(name, ..)| !is_of_training(name)) {
+            files.push(File::at(format!("{folder}/{name}"), file)?);
         }
     }
     files.retain(|file| file.path != FILE);
