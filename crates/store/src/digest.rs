@@ -9,8 +9,7 @@ use std::path::Path;
 use pasture_files::error::quoted;
 use ring::digest::{Context, SHA256};
 
-/// Bytes that are read at once.
-const PART: usize = 1 << 20;
+use crate::sums::parts;
 
 /// The file beside a model that says what a change did to it.
 const RECEIPT: &str = "receipt.json";
@@ -45,23 +44,10 @@ impl Digest {
     ///
     /// # Errors
     /// Those of the reader, and `Interrupted` when `seen` ended it.
-    pub fn of_reader(mut reader: impl Read, seen: &mut dyn FnMut(u64) -> bool) -> io::Result<Digest> {
-        let (mut context, mut part) = (Context::new(&SHA256), vec![0; PART]);
-        loop {
-            match reader.read(&mut part) {
-                Ok(0) => break,
-                Ok(count) => {
-                    context.update(&part[..count]);
-                    if !seen(count as u64) {
-                        return Err(io::ErrorKind::Interrupted.into());
-                    }
-                }
-                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        let bytes = context.finish();
-        Ok(Digest(bytes.as_ref().try_into().expect("SHA-256 has 32 bytes")))
+    pub fn of_reader(reader: impl Read, seen: &mut dyn FnMut(u64) -> bool) -> io::Result<Digest> {
+        let mut context = Context::new(&SHA256);
+        parts(reader, seen, &mut |part| context.update(part))?;
+        Ok(Digest::from_ring(&context.finish()))
     }
 
     /// The digest of a file, or of a folder: that of the list of its files, sorted by name, each with its own digest;

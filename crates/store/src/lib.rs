@@ -30,6 +30,7 @@ pub mod push;
 pub mod registry;
 pub mod remove;
 mod repository;
+mod sums;
 pub mod trust;
 pub mod usage;
 pub mod verify;
@@ -45,6 +46,7 @@ pub use environment::Environment;
 pub use error::{Error, Result};
 pub use ledger::Ledger;
 use name::Name;
+pub use sums::{Quick, Sums};
 
 /// A model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Seen, Stamp, Work, now};
 use crate::name::Name;
+use crate::sums::Sums;
 use crate::{Found, Origin, lock, resolve_in};
 
 /// The work of that name; none where the ledger has no such name.
@@ -111,7 +112,7 @@ fn digest_of(ledger: &Ledger, path: &Path, seen: &mut dyn FnMut(u64) -> bool) ->
     if let Some(known) = ledger.seen(&real)?.filter(|known| known.stamp == stamp) {
         return Ok(known.digest);
     }
-    let digest = Digest::of_path(&real, seen)?;
-    ledger.put_seen(&Seen { path: real, digest, stamp })?;
-    Ok(digest)
+    let sums = Sums::of_reader(fs::File::open(&real).map_err(fault)?, seen).map_err(fault)?;
+    ledger.put_seen(&Seen { path: real, digest: sums.digest, quick: Some(sums.quick), stamp })?;
+    Ok(sums.digest)
 }

@@ -216,10 +216,10 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
     }
 }
 
-#[test]
-fn a_flipped_byte_costs_one_copy_and_one_piece() {
-    for at in [0, 4 * MIB - 1, 4 * MIB, 9 * MIB] {
-        let bench = Bench::new();
+/// A byte that is flipped once, at each of these places of a file.
+fn check_flipped(weights: &Content, places: &[u64]) {
+    for &at in places {
+        let bench = Bench::with(weights.clone());
         // In the first copy only: the piece that holds it is asked for once before the whole is compared.
         let pieces = 3;
         bench.hub.lie("/large/", Lie::Flip(at), pieces);
@@ -227,8 +227,17 @@ fn a_flipped_byte_costs_one_copy_and_one_piece() {
         bench.check_model(&plan);
         let sent = bench.hub.sent("/large/");
         let total = bench.weights.length();
-        assert!(sent > 2 * total && sent <= 2 * total + 4 * MIB, "{sent} bytes of {total}");
+        assert!(sent > 2 * total && sent <= 2 * total + 4 * MIB, "{sent} bytes of {total}, flipped at {at}");
     }
+}
+
+/// `PULL_FLIPS=100` flips at so many places of a file of 1 GiB.
+#[test]
+fn a_flipped_byte_costs_one_copy_and_one_piece() {
+    check_flipped(&Content::Made { seed: 3, length: 10 * MIB + 17 }, &[0, 4 * MIB - 1, 4 * MIB, 9 * MIB]);
+    let places: u64 = std::env::var("PULL_FLIPS").map_or(0, |text| text.parse().expect("a number"));
+    let spread = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (1024 * MIB);
+    check_flipped(&Content::Zeros(1024 * MIB), &(0..places).map(spread).collect::<Vec<_>>());
 }
 
 #[test]
@@ -237,6 +246,10 @@ fn what_is_here_is_not_asked_for_again() {
     let plan = bench.pull().expect("a good hub");
     bench.check_model(&plan);
     assert_eq!(plan.missing(), plan.bytes());
+    let environment = bench.network(&[]);
+    let found = pasture_store::resolve_in(environment.environment(), &plan.name).expect("it is in the cache");
+    let changed = pasture_store::verify::changed(environment.environment(), &found).expect("a ledger");
+    assert_eq!(changed, [], "its digest was found right, and is not computed again before it is loaded");
     bench.hub.forget();
     let again = bench.pull().expect("a good hub");
     assert_eq!((again.missing(), bench.hub.seen().len()), (0, 1), "the listing only");

@@ -16,6 +16,8 @@ pub enum Content {
         /// How many bytes.
         length: u64,
     },
+    /// So many zeros, which cost nothing to make.
+    Zeros(u64),
 }
 
 /// Bytes that are made at once.
@@ -31,7 +33,7 @@ impl Content {
     pub fn length(&self) -> u64 {
         match self {
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Made { length, .. } => *length,
+            Content::Made { length, .. } | Content::Zeros(length) => *length,
         }
     }
 
@@ -45,6 +47,7 @@ impl Content {
         let end = from.saturating_add(most as u64).min(self.length());
         match self {
             Content::Bytes(bytes) => bytes[from as usize..end as usize].to_vec(),
+            Content::Zeros(_) => vec![0; (end - from) as usize],
             Content::Made { seed, .. } => {
                 let mut made = Vec::with_capacity((end - from) as usize);
                 let mut at = from;

@@ -20,7 +20,7 @@ use pasture_model::spec::{MixerSpec, Spec};
 use pasture_model::{Loaded, Source, UnknownKeys};
 use pasture_store::assistant::{FILE, folder_of};
 use pasture_store::verify::{self, Accept, Verdict};
-use pasture_store::{Assistant, Environment, Origin as Whose, bundle};
+use pasture_store::{Assistant, Environment, Ledger, Origin as Whose, bundle};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Layout, Precision, Weight};
 
@@ -215,8 +215,9 @@ pub fn tell_idle(assistant: Option<&Assistant>) {
     }
 }
 
-/// Files that look otherwise than when their digest was noted are read in full before they are loaded; one that is
-/// damaged is an error. Comparing their looks costs nothing, so that a model that nobody touched loads as fast as ever.
+/// Files that look otherwise than when their digest was noted, and files of caches that nobody has compared with theirs
+/// yet, are read in full before they are loaded; one that is damaged is an error. Comparing their looks costs nothing, so
+/// that a model that nobody touched loads as fast as ever.
 fn unchanged(name: &str, settings: &Settings) -> Result<(), Failure> {
     let environment = Environment::current();
     // What was just unpacked has no name in the store.
@@ -228,6 +229,14 @@ fn unchanged(name: &str, settings: &Settings) -> Result<(), Failure> {
             return Ok(());
         }
     };
+    if targets.is_empty() {
+        return Ok(());
+    }
+    // Without a ledger nothing can be noted, and every start would read everything.
+    if let Err(error) = Ledger::open_in(&environment) {
+        eprintln!("note: files are not compared with their digests: {error}");
+        return Ok(());
+    }
     let verdicts = super::verify::read(&environment, &targets, Accept::No, name, settings)?;
     for (target, verdict) in targets.iter().zip(verdicts) {
         let path = target.path.display();

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use super::{Change, Ledger, now};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::sums::Quick;
 
 /// A work of one's own: a name for files that are somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,9 @@ pub struct Seen {
     pub path: PathBuf,
     /// Of its bytes.
     pub digest: Digest,
-    /// When the digest was computed.
+    /// Its other digest, where that was computed too.
+    pub quick: Option<Quick>,
+    /// How it was when they were computed.
     pub stamp: Stamp,
 }
 
@@ -99,7 +102,9 @@ fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
 
 fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
     let stamp = Stamp { bytes: unsigned(row, 2)?, modified_ns: row.get(3)?, inode: unsigned(row, 4)? };
-    Ok(Seen { path: PathBuf::from(row.get::<_, String>(0)?), digest: digest(row, 1)?, stamp })
+    let quick = row.get::<_, Option<String>>(5)?.map(|digits| Quick::parse(&digits).map_err(|what| strange(5, what)));
+    let path = PathBuf::from(row.get::<_, String>(0)?);
+    Ok(Seen { path, digest: digest(row, 1)?, quick: quick.transpose()?, stamp })
 }
 
 /// A path as the ledger holds it.
@@ -133,7 +138,7 @@ fn run(connection: &Connection, statement: &str, arguments: &[&dyn ToSql]) -> Re
 }
 
 const WORK: &str = "SELECT name, digest, path, format, bytes, origin, revision, license, made FROM work";
-const SEEN: &str = "SELECT path, digest, bytes, modified_ns, inode FROM seen";
+const SEEN: &str = "SELECT path, digest, bytes, modified_ns, inode, quick FROM seen";
 
 /// The verbs stand once, for the ledger (each a change of its own) and for a change of several.
 macro_rules! verbs {
@@ -179,14 +184,15 @@ macro_rules! verbs {
             pub fn put_seen(&self, seen: &Seen) -> Result<()> {
                 run(
                     &self.$connection,
-                    "INSERT OR REPLACE INTO seen (path, digest, bytes, modified_ns, inode, made)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    "INSERT OR REPLACE INTO seen (path, digest, bytes, modified_ns, inode, quick, made)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     params![
                         text(&seen.path)?,
                         seen.digest.to_string(),
                         seen.stamp.bytes.cast_signed(),
                         seen.stamp.modified_ns,
                         seen.stamp.inode.cast_signed(),
+                        seen.quick.map(|quick| quick.to_string()),
                         now()
                     ],
                 )

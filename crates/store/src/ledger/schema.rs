@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// What makes version 1 of version 0, and so on.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE work (
     name TEXT PRIMARY KEY,
     digest TEXT NOT NULL,
@@ -26,7 +27,10 @@ CREATE TABLE seen (
     inode INTEGER NOT NULL,
     made INTEGER NOT NULL
 ) STRICT;
-"];
+",
+    // BLAKE3 as hexadecimal digits, where it was computed too.
+    "ALTER TABLE seen ADD COLUMN quick TEXT;",
+];
 
 /// The version that this program knows.
 pub const VERSION: i64 = STEPS.len() as i64;

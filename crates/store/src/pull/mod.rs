@@ -27,7 +27,9 @@ pub use listing::Listed;
 pub use network::{Network, Patience};
 pub use search::Hit;
 
+use crate::Digest;
 use crate::environment::Environment;
+use crate::ledger::{self, Ledger};
 use crate::licence::Terms;
 use crate::name::Name;
 use beforehand::{Seen, address};
@@ -160,8 +162,10 @@ impl Hub {
         let cached = Cached::new(hub, &plan.repo);
         let (blobs, locks) = (cached.blobs(), cached.locks().to_owned());
         fetch::has_space(&blobs, plan.missing())?;
+        let mut arrived = Vec::new();
         for planned in &plan.files {
             let file = &planned.file;
+            let was_here = blobs.join(file.checksum.digits()).exists();
             let what = format!("{}/{}", plan.repo, file.path);
             let source = Source {
                 url: address(&self.client, &plan.repo, &plan.commit, &file.path),
@@ -172,6 +176,13 @@ impl Hub {
             };
             let room = Room { blobs: &blobs, locks: &locks, name: file.checksum.digits() };
             fetch::file(&self.client, &source, &file.checksum, &room, &mut |step| watch(file, step))?;
+            arrived.extend((!was_here).then(|| found_right(&blobs, &file.checksum)).flatten());
+        }
+        if !arrived.is_empty() {
+            // What is not noted is read once more before it is first loaded, and nothing else comes of it.
+            let _ = Ledger::open_in(&self.client.network.environment).and_then(|mut ledger| {
+                ledger.change(|change| arrived.iter().try_for_each(|seen| change.put_seen(seen)))
+            });
         }
         let links: Vec<(&str, &str)> =
             plan.files.iter().map(|planned| (planned.file.path.as_str(), planned.file.checksum.digits())).collect();
@@ -198,6 +209,15 @@ impl Hub {
         let manifest = images::from_registry(&self.client, &image, root, watch)?;
         Ok((image.name(), manifest))
     }
+}
+
+/// How a file looks whose digest was just found right; none of a small one.
+fn found_right(blobs: &Path, checksum: &fetch::Checksum) -> Option<ledger::Seen> {
+    let fetch::Checksum::Sha256(digits) = checksum else { return None };
+    let path = blobs.join(digits).canonicalize().ok()?;
+    let stamp = ledger::Stamp::of(&path.metadata().ok()?);
+    path.to_str()?;
+    Some(ledger::Seen { path, digest: Digest::parse_hex(digits).ok()?, quick: None, stamp })
 }
 
 /// What a name stands for where it is an alias.

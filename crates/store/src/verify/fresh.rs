@@ -1,29 +1,32 @@
-//! Whether a model's file is as it was when its digest was noted: length, time of change and number in the file system,
-//! which costs nothing. Only a file that differs is worth reading before it is loaded.
+//! Whether a model's file is as it was when its digest was last found right: length, time of change and number in the
+//! file system, which costs nothing. Only a file that differs is worth reading before it is loaded, or one that nobody
+//! has read yet.
 
 use std::fs;
 
-use super::Target;
+use super::{Target, Wanted};
 use crate::Found;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::ledger::{Ledger, Stamp};
 
-/// Files of a model whose digest was noted and that look otherwise now. None where nothing was noted.
+/// Files of a model that look otherwise than when their digest was noted, and files of caches whose name is a digest that
+/// was never compared with them. None of the files about which nothing is known.
 ///
 /// # Errors
 /// When the ledger cannot be read.
 pub fn changed(environment: &Environment, found: &Found) -> Result<Vec<Target>> {
-    let Some(ledger) = Ledger::existing_in(environment)? else { return Ok(Vec::new()) };
-    let mut all = super::Collected { ledger: Some(ledger), known: Default::default(), targets: Vec::new() };
+    let ledger = Ledger::existing_in(environment)?;
+    let mut all = super::Collected { ledger, known: Default::default(), targets: Vec::new() };
     all.model(found)?;
-    let super::Collected { ledger, mut targets, .. } = all;
-    let ledger = ledger.expect("it was put there above");
-    targets.retain(|target| {
-        let real = fs::canonicalize(&target.path).ok();
-        let known = real.as_ref().filter(|real| real.to_str().is_some()).and_then(|real| ledger.seen(real).ok()?);
-        let now = real.and_then(|real| real.metadata().ok()).map(|metadata| Stamp::of(&metadata));
-        known.zip(now).is_some_and(|(known, now)| known.stamp != now)
+    all.targets.retain(|target| {
+        let known = match &target.wanted {
+            Wanted::Sha256(_, None) => return true,
+            Wanted::Sha256(_, Some(known)) | Wanted::Remembered(Some(known)) => known,
+            _ => return false,
+        };
+        let now = fs::canonicalize(&target.path).and_then(|real| real.metadata());
+        now.is_ok_and(|metadata| known.stamp != Stamp::of(&metadata))
     });
-    Ok(targets)
+    Ok(all.targets)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::git::Sha1;
 use crate::ledger::{Ledger, Seen, Stamp};
 use crate::repository::{Repository, below, entries};
+use crate::sums::{Quick, Sums};
 use crate::{Found, Origin, list_in, ollama, resolve_in};
 
 mod fresh;
@@ -34,14 +35,26 @@ pub struct Target {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// By its name.
-    Sha256(Digest),
+    /// By its name, and what the ledger remembers of that file.
+    Sha256(Digest, Option<Seen>),
     /// The name of a small file of the hub: SHA-1 over a header of git's and the content.
     Git(String),
     /// By what the ledger remembers.
     Remembered(Option<Seen>),
     /// A link, reference or manifest that leads nowhere.
     Lost(String),
+}
+
+impl Wanted {
+    /// What the ledger remembers of a file that has the wanted digest, with the digest that is read faster.
+    fn quick(&self) -> Option<(&Seen, Quick)> {
+        let known = match self {
+            Wanted::Sha256(digest, Some(known)) if known.digest == *digest => known,
+            Wanted::Remembered(Some(known)) => known,
+            _ => return None,
+        };
+        known.quick.map(|quick| (known, quick))
+    }
 }
 
 /// What reading a file showed.
@@ -172,16 +185,19 @@ impl Collected {
         if let Ok(digest) = Digest::parse_hex(name.strip_prefix("sha256-").unwrap_or(name))
             && is_blob
         {
-            return Ok(Wanted::Sha256(digest));
+            return Ok(Wanted::Sha256(digest, self.seen(real)?));
         }
         if is_blob && is_git {
             return Ok(Wanted::Git(name.to_owned()));
         }
-        let seen = match &self.ledger {
-            Some(ledger) if real.to_str().is_some() => ledger.seen(real)?,
-            _ => None,
-        };
-        Ok(Wanted::Remembered(seen))
+        Ok(Wanted::Remembered(self.seen(real)?))
+    }
+
+    fn seen(&self, real: &Path) -> Result<Option<Seen>> {
+        match &self.ledger {
+            Some(ledger) if real.to_str().is_some() => ledger.seen(real),
+            _ => Ok(None),
+        }
     }
 
     fn lost(&mut self, model: &str, path: &Path, what: String) {
@@ -265,10 +281,19 @@ fn read(target: &Target, accept: Accept, seen: &(dyn Fn(u64) -> bool + Sync)) ->
         let good = found == *wanted;
         return Ok((if good { Verdict::Good } else { Verdict::Damaged(format!("its digest is {found}")) }, None));
     }
-    let digest = Digest::of_reader(&mut file, &mut |count| seen(count))?;
-    let note = real.to_str().map(|_| Seen { path: real.clone(), digest, stamp });
+    let known = target.wanted.quick();
+    if let Some((known, quick)) = known
+        && Quick::of_reader(&mut file, &mut |count| seen(count))? == quick
+    {
+        return Ok((Verdict::Good, (known.stamp != stamp).then(|| Seen { stamp, ..known.clone() })));
+    }
+    file.rewind()?;
+    // Bytes that are read a second time were counted already.
+    let Sums { digest, quick } =
+        Sums::of_reader(&mut file, &mut |count| seen(if known.is_some() { 0 } else { count }))?;
+    let note = real.to_str().map(|_| Seen { path: real.clone(), digest, quick: Some(quick), stamp });
     Ok(match &target.wanted {
-        Wanted::Sha256(wanted) if *wanted != digest => (Verdict::Damaged(format!("its digest is {digest}")), None),
+        Wanted::Sha256(wanted, _) if *wanted != digest => (Verdict::Damaged(format!("its digest is {digest}")), None),
         Wanted::Remembered(Some(known)) if known.digest != digest => match (known.stamp == stamp, accept) {
             (true, _) => (Verdict::Damaged(format!("its digest is {digest}, and was {}", known.digest)), None),
             (false, Accept::No) => (Verdict::Changed, None),

@@ -1,7 +1,7 @@
 //! The ledger: rows read as they were written, changes happen whole, and what is not ours is refused.
 
 use pasture_store::ledger::{FILE, Seen, Stamp, Work};
-use pasture_store::{Digest, Error, Ledger};
+use pasture_store::{Digest, Error, Ledger, Sums};
 
 /// Does to a ledger's file what no program of ours does.
 fn meddle(ledger: &Ledger, statement: &str) {
@@ -35,7 +35,8 @@ fn what_is_written_is_read_again_by_the_next_process() {
     ledger.put_work(&two).unwrap();
     ledger.put_work(&one).unwrap();
     let stamp = Stamp { bytes: 3, modified_ns: -1, inode: u64::MAX };
-    let seen = Seen { path: "/models/a.gguf".into(), digest: one.digest, stamp };
+    let sums = Sums::of_reader(&b"one"[..], &mut |_| true).unwrap();
+    let seen = Seen { path: "/models/a.gguf".into(), digest: one.digest, quick: Some(sums.quick), stamp };
     ledger.put_seen(&seen).unwrap();
     let next = Ledger::open_at(ledger.path()).unwrap();
     assert_eq!(next.works().unwrap(), [one.clone(), two.clone()]);

@@ -70,6 +70,27 @@ fn what_somebody_wrote_is_told_until_it_is_accepted() {
     assert_eq!(changed(&machine.environment, &found).unwrap(), []);
 }
 
+/// A cache's file that nobody has compared with its name yet is worth a look before it is loaded, and then no more.
+#[test]
+fn what_another_program_fetched_is_read_once() {
+    let machine = Machine::full();
+    let found = resolve_in(&machine.environment, "b/two:x-Q4_0.gguf").unwrap();
+    let look = || changed(&machine.environment, &found).unwrap();
+    let verdicts =
+        |targets: &[verify::Target]| verify::verify(&machine.environment, targets, 1, Accept::No, &|_| true).unwrap();
+    let blob = machine.hub_blob("b--two", b"GGUF four");
+    flip(&blob, 13);
+    let targets = look();
+    assert!(verdicts(&targets).iter().any(|verdict| matches!(verdict, Verdict::Damaged(_))), "{targets:?}");
+    flip(&blob, 13);
+    assert_eq!(verdicts(&look()).iter().filter(|verdict| verdict.is_fault()).count(), 0);
+    assert_eq!(look(), [], "all of it was noted");
+    // The digest that is read faster sees what the other sees, and says the same.
+    flip(&blob, 13);
+    let faults = machine.faults(Some("b/two:x-Q4_0.gguf"));
+    assert!(matches!(faults.as_slice(), [(_, Verdict::Damaged(what))] if what.contains("sha256:")), "{faults:?}");
+}
+
 #[test]
 fn what_leads_nowhere_is_a_fault() {
     let machine = Machine::full();
