@@ -76,7 +76,7 @@ mod tests {
     fn a_description_names_its_base_and_no_folder() {
         let check = |from: &str, to: Option<&str>| assert_eq!(without_folders(from).as_deref(), to, "{from}");
         check(
-            "{\"r\": 16,\n \"base_model_name_or_path\": \"/home/me/base.gguf\", \"x\": 1}\n",
+            "{\"r\": 16,\n \"base_model_name_or_path\": \"/srv/me/base.gguf\", \"x\": 1}\n",
             Some("{\"r\": 16,\n \"base_model_name_or_path\": \"base.gguf\", \"x\": 1}\n"),
         );
         check("{\"base_model_name_or_path\":\"/a \\\"b\\\"/c\"}", Some("{\"base_model_name_or_path\":\"c\"}"));
@@ -99,7 +99,7 @@ mod tests {
     fn only_the_description_is_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        let text = "{\"base_model_name_or_path\": \"/home/me/base\"}";
+        let text = "{\"base_model_name_or_path\": \"/srv/me/base\"}";
         for name in ["adapter_config.json", "config.json"] {
             std::fs::write(path(name), text).expect("written");
         }
