@@ -115,8 +115,8 @@ fn on_a_full_disk(hub: &Hub, home: &Path, call: &str, number: usize) -> Output {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:error=ENOSPC:when={number}")]);
-    command.arg(pull.get_program()).args(pull.get_args()).current_dir(home).env("HOME", home);
-    command.env("HF_ENDPOINT", hub.url()).output().expect("strace runs")
+    command.arg(pull.get_program()).args(pull.get_args()).current_dir(home).env_remove("PASTURE_FULL");
+    command.env("HOME", home).env("HF_ENDPOINT", hub.url()).output().expect("strace runs")
 }
 
 #[test]
