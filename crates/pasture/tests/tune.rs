@@ -45,6 +45,7 @@ fn command(place: &Path, arguments: &[&str]) -> Command {
         .arg("tune")
         .args(arguments)
         .current_dir(place)
+        .env_remove("PASTURE_KILLS")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
@@ -133,7 +134,8 @@ fn kill_at_calls(place: &Path, wanted: &[u8]) {
             let mut strace = Command::new("strace");
             strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
             strace.arg(env!("CARGO_BIN_EXE_pasture")).arg("tune").args(RUN).args(["--out", "traced", "--resume"]);
-            let output = strace.current_dir(place).stdin(Stdio::null()).output().expect("strace runs");
+            strace.current_dir(place).stdin(Stdio::null()).env_remove("PASTURE_KILLS");
+            let output = strace.output().expect("strace runs");
             let through = output.status.success();
             assert!(finish(place, "traced") == *wanted, "{call} number {number}");
             fs::remove_dir_all(place.join("traced")).expect("the folder can be removed");
