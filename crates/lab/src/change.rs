@@ -24,6 +24,14 @@ pub enum Error {
     /// A measure cannot be taken.
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::Error),
+    /// The smallest formats take more bits than are asked for.
+    #[error("{wanted} bits for each weight cannot be reached; the least is {least:.2}")]
+    Bits {
+        /// What is asked for.
+        wanted: f64,
+        /// What can be had.
+        least: f64,
+    },
     /// What is asked for does not exist or fit.
     #[error("{0}")]
     Ask(String),

@@ -118,7 +118,7 @@ impl From<pasture_lab::change::Error> for Failure {
         match error {
             E::Model(error) => error.into(),
             E::File(error) => error.into(),
-            E::Ask(what) => Failure::new(Status::Usage, what),
+            error @ (E::Bits { .. } | E::Ask(_)) => Failure::new(Status::Usage, error.to_string()),
             error => Failure::new(Status::Failed, error.to_string()),
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod importance;
 pub mod mixture;
+pub mod search;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -301,8 +302,7 @@ fn reach(plan: &mut GgufPlan, content: &dyn Content, bits: f64, options: &Option
     let budget = bits * all as f64 / 8.0;
     let mut sum = fixed + steps.iter().map(|step| step.rungs[0].1).sum::<f64>();
     if sum > budget {
-        let least = sum * 8.0 / all as f64;
-        return Err(Error::Ask(format!("{bits} bits for each weight cannot be reached; the least is {least:.2}")));
+        return Err(Error::Bits { wanted: bits, least: sum * 8.0 / all as f64 });
     }
     loop {
         let gain = |step: &Step| -> Option<(f64, usize)> {

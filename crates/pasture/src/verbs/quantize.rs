@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pasture_kernels::Format;
-use pasture_lab::change::{Text, measure};
+use pasture_lab::change::{Error, Text, measure};
 use pasture_lab::export::Form;
 use pasture_lab::quantize::importance::{Importance, calibrate};
-use pasture_lab::quantize::{Options, mixture, quantize};
+use pasture_lab::quantize::search::{Tried, least_bits};
+use pasture_lab::quantize::{Options, Quantized, mixture, quantize};
 use pasture_lab::receipt::{self, Change, Input, Level, Measures, Receipt, Requirements, Unmeasured};
 use pasture_model::Source;
 use pasture_store::lineage::{Kind, Role};
@@ -31,6 +32,7 @@ Examples:
   pasture quantize my-model small.gguf --type Q4_K_M
   pasture quantize my-model small.gguf --type Q4_K_M --calibrate text.txt
   pasture quantize my-model small.gguf --target 4.5bpw --imatrix i.gguf
+  pasture quantize my-model small.gguf --target kl=0.01 --measure text.txt
   pasture quantize my-model small.gguf --type Q5_K_M --tensor \"output*=Q8_0\"
   pasture quantize my-model small.gguf --type Q4_0 --measure text.txt --require kl<0.05")]
 pub struct Arguments {
@@ -41,9 +43,10 @@ pub struct Arguments {
     /// The mixture of formats (default: Q4_K_M)
     #[arg(long = "type", value_name = "TYPE", value_parser = mixture::named)]
     mixture: Option<mixture::Mixture>,
-    /// A size to reach instead, such as 4.5bpw: bits where they take away most of the error
-    #[arg(long, value_name = "SIZE", value_parser = bits)]
-    target: Option<f64>,
+    /// A size to reach instead, such as 4.5bpw: bits where they take away most of the error; or a divergence over the
+    /// text of --measure, such as kl=0.01, with the fewest bits
+    #[arg(long, value_name = "SIZE|kl=NATS", value_parser = goal)]
+    target: Option<Goal>,
     /// A format for the matrices whose GGUF name matches, * for anything (may be repeated)
     #[arg(long = "tensor", value_name = "PATTERN=TYPE", value_parser = tensor)]
     tensors: Vec<(String, Format)>,
@@ -85,11 +88,25 @@ pub fn conditions(text: &str) -> Result<Conditions, String> {
     Ok(Conditions { text: text.to_owned(), require: text.parse()? })
 }
 
-/// `4.5bpw`, or 4.5.
-fn bits(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix("bpw").unwrap_or(text).parse::<f64>().ok();
-    let number = number.filter(|bits| (1.0..=32.0).contains(bits));
-    number.ok_or_else(|| "bits for each weight, such as 4.5bpw".to_owned())
+/// What a file is to reach in place of a mixture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Goal {
+    /// Bits for each weight.
+    Bits(f64),
+    /// Nats of divergence from the model before, at most.
+    Divergence(f64),
+}
+
+/// `4.5bpw`, 4.5, or `kl=0.01`.
+fn goal(text: &str) -> Result<Goal, String> {
+    let number = |text: &str| text.parse::<f64>().ok();
+    let found = match text.strip_prefix("kl=") {
+        Some(nats) => number(nats).filter(|nats| *nats > 0.0 && nats.is_finite()).map(Goal::Divergence),
+        None => {
+            number(text.strip_suffix("bpw").unwrap_or(text)).filter(|bits| (1.0..=32.0).contains(bits)).map(Goal::Bits)
+        }
+    };
+    found.ok_or_else(|| "bits for each weight, such as 4.5bpw, or nats of divergence, such as kl=0.01".to_owned())
 }
 
 fn tensor(text: &str) -> Result<(String, Format), String> {
@@ -109,18 +126,21 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let importance = importance(arguments, &source, threads)?;
     let began = base(&place, &arguments.model)?;
     let record = record(arguments, &place, &began)?;
-    let options = Options {
+    let mut options = Options {
         mixture: arguments.mixture.map_or_else(|| mixture::named("Q4_K_M"), Ok).expect("it is one of the names"),
         tensors: arguments.tensors.clone(),
-        bits: arguments.target,
+        bits: None,
         importance: importance.as_ref(),
         threads,
         history: record.keys(),
     };
-    let bar = model::progress("quantizing", &arguments.model, output::decorated(settings.text("color")));
-    let made = quantize(&source, &arguments.file, &options, &mut |done, total| model::advance(&bar, done, total));
-    bar.finish_and_clear();
-    let made = made?;
+    let decorated = output::decorated(settings.text("color"));
+    options.bits = match arguments.target {
+        None => None,
+        Some(Goal::Bits(bits)) => Some(bits),
+        Some(Goal::Divergence(highest)) => Some(searched(arguments, &source, &mut options, highest, decorated)?),
+    };
+    let made = written(arguments, &source, &arguments.file, &options, decorated)?;
     let mut receipt = Receipt::new(Change::Quantize, vec![began], made.recipe(&options));
     receipt.after.bytes = Some(made.bytes);
     for text in [&arguments.calibrate, &arguments.imatrix].into_iter().flatten() {
@@ -140,10 +160,65 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     })
 }
 
+fn written(
+    arguments: &Arguments,
+    source: &Source,
+    to: &Path,
+    options: &Options<'_>,
+    decorated: bool,
+) -> pasture_lab::change::Result<Quantized> {
+    let bar = model::progress("quantizing", &arguments.model, decorated);
+    let made = quantize(source, to, options, &mut |done, total| model::advance(&bar, done, total));
+    bar.finish_and_clear();
+    made
+}
+
+/// The fewest bits with which the divergence over the text of `--measure` is low enough. Files that are tried stand
+/// beside the result and are removed.
+fn searched(
+    arguments: &Arguments,
+    source: &Source,
+    options: &mut Options<'_>,
+    highest: f64,
+    decorated: bool,
+) -> Result<f64, Failure> {
+    let Some(path) = &arguments.measure else {
+        let what = "a divergence is measured over a text: `--target kl=…` needs `--measure TEXT`";
+        return Err(Failure::new(Status::Usage, what));
+    };
+    let name = pasture_files::error::file_name(path);
+    let text = Text { name, text: text_of(path)?, tokens_max: arguments.tokens as usize };
+    let mut trial = arguments.file.as_os_str().to_owned();
+    trial.push(".trial.gguf");
+    let trial = PathBuf::from(trial);
+    let threads = options.threads;
+    let found = least_bits(highest, &mut |bits| {
+        options.bits = Some(bits);
+        match written(arguments, source, &trial, options, decorated) {
+            Err(Error::Bits { .. }) => return Ok(Tried::TooSmall),
+            made => made?,
+        };
+        let (_, after) = measure(source, &Source::open(&trial)?, &text, threads)?;
+        let divergence = after.divergence.map_or(f64::INFINITY, |found| found.kl);
+        eprintln!("{bits:.2} bits per weight: divergence {divergence:.6}");
+        Ok(Tried::Diverges(divergence))
+    });
+    if trial.is_file() {
+        pasture_files::durable::remove(&trial)?;
+    }
+    found?.map(|least| least.bits).map_err(|least| {
+        let what = format!("a divergence of {highest} cannot be reached over this text; the least is {least:.6}");
+        Failure::new(Status::Failed, what).hint("a larger type has more bits: --type F16".to_owned())
+    })
+}
+
 /// What the file will say of where it comes from.
 fn record(arguments: &Arguments, place: &Place, base: &Input) -> Result<Record, Failure> {
     let asked = json!({
-        "type": arguments.mixture.map_or("Q4_K_M", |mixture| mixture.name), "target": arguments.target,
+        "type": arguments.mixture.map_or("Q4_K_M", |mixture| mixture.name), "target": arguments.target.map(|goal| match goal {
+            Goal::Bits(bits) => json!(bits),
+            Goal::Divergence(nats) => json!({"kl": nats}),
+        }),
         "tensors": arguments.tensors.iter().map(|(pattern, format)| json!([pattern, format.name()])).collect::<Vec<_>>(),
     });
     let parent = Parent { place, digest: base.digest.clone(), role: Role::Base };
@@ -244,8 +319,10 @@ mod tests {
 
     #[test]
     fn sizes_and_patterns_are_read() {
-        assert_eq!(bits("4.5bpw"), Ok(4.5));
-        assert!(bits("0.2bpw").is_err() && bits("kl").is_err());
+        assert_eq!((goal("4.5bpw"), goal("kl=0.01")), (Ok(Goal::Bits(4.5)), Ok(Goal::Divergence(0.01))));
+        for wrong in ["0.2bpw", "kl", "kl=", "kl=0", "kl=nan", "ppl=1"] {
+            assert!(goal(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(tensor("output*=q8_0"), Ok(("output*".to_owned(), Format::Q8_0)));
         assert!(tensor("output").is_err() && tensor("a=IQ2_XXS").is_err());
     }
