@@ -29,9 +29,10 @@ pub struct EngineOptions {
     /// Positions that a sequence may have; the model's own number where absent.
     pub context: Option<usize>,
     /// Pages of keys and values that all sequences may take, of [`PAGE`] tokens each. Memory is taken as it is needed.
-    /// Where absent: enough for four full contexts.
+    /// Where absent: enough for four full contexts, or for all that run at once where `kv_bytes` says how much memory
+    /// there is.
     pub pages: Option<usize>,
-    /// Bytes that keys and values may take, where `pages` says nothing: fewer pages than four full contexts then, and a
+    /// Bytes that keys and values may take, where `pages` says nothing: fewer pages than would be enough then, and a
     /// shorter context where `context` says nothing.
     pub kv_bytes: Option<u64>,
     /// Pages at most that are kept for prompts to come while no answer needs them. Where absent: one full context, and no
@@ -106,7 +107,8 @@ impl Engine {
         if context > forward.context() {
             return Err(pasture_model::Error::Context { wanted: context, limit: forward.context() }.into());
         }
-        let all = context.div_ceil(PAGE).saturating_mul(4);
+        let full = if options.kv_bytes.is_some() { options.running.max(4) } else { 4 };
+        let all = context.div_ceil(PAGE).saturating_mul(full);
         let pages = options.pages.unwrap_or(all.min(fit));
         let limits = Limits {
             pages,

@@ -39,16 +39,16 @@ fn place() -> tempfile::TempDir {
     place
 }
 
-fn command(place: &Path, arguments: &[&str]) -> Command {
+/// The program, which would ask what this test's own variable means.
+fn program(place: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pasture"));
+    command.current_dir(place).env_remove("PASTURE_KILLS");
     command
-        .arg("tune")
-        .args(arguments)
-        .current_dir(place)
-        .env_remove("PASTURE_KILLS")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+}
+
+fn command(place: &Path, arguments: &[&str]) -> Command {
+    let mut command = program(place);
+    command.arg("tune").args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
@@ -170,7 +170,7 @@ fn a_signal_ends_a_run_with_a_checkpoint_and_status_0() {
 fn an_adapter_changes_answers_and_weights_that_were_trained_whole_run() {
     let place = place();
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_pasture")).args(arguments).current_dir(place.path()).output();
+        let output = program(place.path()).args(arguments).output();
         let output = output.expect("the program that was built runs");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
