@@ -305,6 +305,17 @@ fn huggingface_hub_reads_what_was_pulled_and_the_reverse() {
     assert!(hub.seen().is_empty());
     check(&run(&hub, theirs.path(), &["pull", "lab/tiny"]), 0, "lab/tiny", "all of it is here");
     assert_eq!(hub.sent("/large/") + hub.sent("/resolve/"), 0);
+    // What we push to the same hub is theirs to read.
+    let mut push = program(&hub, ours.path(), &["push", "starter", "hf:lab/mine"]);
+    check(&push.env("HF_TOKEN", "hf_test_token").output().expect("it runs"), 0, "lab/mine", "");
+    script(
+        home().path(),
+        "from huggingface_hub import snapshot_download\n\
+         import os\n\
+         folder = snapshot_download('lab/mine', token='hf_test_token')\n\
+         assert sorted(os.listdir(folder)) == ['README.md', 'starter.gguf'], os.listdir(folder)\n\
+         print('fine', os.path.getsize(os.path.join(folder, 'starter.gguf')))",
+    );
 }
 
 /// What a model answers in a conversation of one question.
