@@ -211,7 +211,12 @@ impl From<pasture_store::pull::Error> for Failure {
     fn from(error: pasture_store::pull::Error) -> Failure {
         use pasture_store::pull::Error as E;
         let status = match error {
-            E::File(error) => return error.into(),
+            E::File(error) => {
+                let is_full = |fault: &std::io::Error| fault.kind() == std::io::ErrorKind::StorageFull;
+                let full = matches!(&error, pasture_files::Error::Write { source, .. } if is_full(source));
+                let hint = || "what has arrived is kept: make room, and the same command goes on".to_owned();
+                return Failure::from(error).hint(full.then(hint));
+            }
             E::Store(error) => return error.into(),
             E::Offline { .. } | E::Network { .. } | E::Gated { .. } | E::Token { .. } => Status::Unavailable,
             E::NotThere { .. } => Status::NoInput,
