@@ -88,12 +88,17 @@ impl From<pasture_model::Error> for Failure {
     }
 }
 
+/// Whether there was no room for what was written.
+fn is_full(error: &pasture_files::Error) -> bool {
+    matches!(error, pasture_files::Error::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
+}
+
 fn of_file(error: &pasture_files::Error) -> Status {
     use pasture_files::Error as E;
     match error {
         E::Read { source, .. } => of_io(source),
         // It was made, and then there was no room for all of it.
-        E::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Status::Io,
+        error if is_full(error) => Status::Io,
         E::Write { .. } => Status::CannotCreate,
         E::Missing { .. } => Status::NoInput,
         _ => Status::Data,
@@ -212,8 +217,7 @@ impl From<pasture_store::pull::Error> for Failure {
         use pasture_store::pull::Error as E;
         let status = match error {
             E::File(error) => {
-                let is_full = |fault: &std::io::Error| fault.kind() == std::io::ErrorKind::StorageFull;
-                let full = matches!(&error, pasture_files::Error::Write { source, .. } if is_full(source));
+                let full = is_full(&error);
                 let hint = || "what has arrived is kept: make room, and the same command goes on".to_owned();
                 return Failure::from(error).hint(full.then(hint));
             }

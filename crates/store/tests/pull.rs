@@ -159,6 +159,19 @@ fn a_file_that_never_comes_right_is_an_error_that_says_why() {
 }
 
 #[test]
+fn what_stays_damaged_is_kept_aside_and_both_digests_are_told() {
+    let bench = Bench::new();
+    bench.hub.lie("/large/", Lie::Flip(MIB), EVER);
+    let text = bench.pull().expect_err("every copy is damaged").to_string();
+    let wanted = sha256(&bench.weights);
+    let blobs = bench.home.path().join(".cache/huggingface/hub/models--lab--model/blobs");
+    let bytes = fs::read(blobs.join(format!("{wanted}.bad"))).expect("what arrived is kept");
+    let found = sha256(&Content::of(bytes));
+    assert!(found != wanted && text.contains(&wanted) && text.contains(&found), "{text}");
+    assert!(!blobs.join(wanted).exists());
+}
+
+#[test]
 fn a_host_without_ranges_gives_the_whole() {
     check("/large/", Lie::WholeForRange, EVER, None);
     check("/large/", Lie::OtherEtag, EVER, None);

@@ -7,7 +7,7 @@ use pasture_kernels::Format;
 use pasture_lab::change::{Error, Text, measure};
 use pasture_lab::export::Form;
 use pasture_lab::quantize::importance::{Importance, calibrate};
-use pasture_lab::quantize::search::{Tried, least_bits};
+use pasture_lab::quantize::search::least_bits;
 use pasture_lab::quantize::{Options, Quantized, mixture, quantize};
 use pasture_lab::receipt::{self, Change, Input, Level, Measures, Receipt, Requirements, Unmeasured};
 use pasture_model::Source;
@@ -195,21 +195,23 @@ fn searched(
     let found = least_bits(highest, &mut |bits| {
         options.bits = Some(bits);
         match written(arguments, source, &trial, options, decorated) {
-            Err(Error::Bits { .. }) => return Ok(Tried::TooSmall),
+            Err(Error::Bits { .. }) => return Ok(f64::INFINITY),
             made => made?,
         };
         let (_, after) = measure(source, &Source::open(&trial)?, &text, threads)?;
         let divergence = after.divergence.map_or(f64::INFINITY, |found| found.kl);
         eprintln!("{bits:.2} bits per weight: divergence {divergence:.6}");
-        Ok(Tried::Diverges(divergence))
+        Ok(divergence)
     });
     if trial.is_file() {
         pasture_files::durable::remove(&trial)?;
     }
-    found?.map(|least| least.bits).map_err(|least| {
-        let what = format!("a divergence of {highest} cannot be reached over this text; the least is {least:.6}");
-        Failure::new(Status::Failed, what).hint("a larger type has more bits: --type F16".to_owned())
-    })
+    let (bits, least) = found?;
+    if least > highest {
+        let what = format!("a divergence of {highest} cannot be reached over this text; {bits} bits have {least:.6}");
+        return Err(Failure::new(Status::Failed, what).hint("a larger type has more: --type F16".to_owned()));
+    }
+    Ok(bits)
 }
 
 /// What the file will say of where it comes from.

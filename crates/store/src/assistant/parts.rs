@@ -2,7 +2,6 @@
 //! A blob of a cache whose name is its digest is not read again.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use pasture_files::Error as Fault;
@@ -105,16 +104,8 @@ pub(crate) fn digest_of(path: &Path) -> Result<Digest> {
     if let Some(known) = known {
         return Ok(known);
     }
-    let mut file = File::open(path).map_err(|fault| Fault::read(path, fault))?;
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut piece).map_err(|fault| Fault::read(path, fault))?;
-        if read == 0 {
-            return Ok(Digest::from_ring(&context.finish()));
-        }
-        context.update(&piece[..read]);
-    }
+    let digest = File::open(path).and_then(|file| Digest::of_reader(file, &mut |_| true));
+    Ok(digest.map_err(|fault| Fault::read(path, fault))?)
 }
 
 #[cfg(test)]

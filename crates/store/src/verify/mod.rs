@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::git::Sha1;
 use crate::ledger::{Ledger, Seen, Stamp};
 use crate::repository::{Repository, below, entries};
-use crate::sums::{Quick, Sums};
+use crate::sums::{Quick, Sums, parts};
 use crate::{Found, Origin, list_in, ollama, resolve_in};
 
 mod fresh;
@@ -307,16 +307,6 @@ fn read(target: &Target, accept: Accept, seen: &(dyn Fn(u64) -> bool + Sync)) ->
 /// Git's name for a file's content.
 fn git_digest(file: &mut File, bytes: u64, seen: &(dyn Fn(u64) -> bool + Sync)) -> io::Result<String> {
     let mut sum = Sha1::of_file(bytes);
-    let mut part = vec![0; 1 << 16];
-    loop {
-        let count = file.read(&mut part)?;
-        if count == 0 {
-            break;
-        }
-        sum.update(&part[..count]);
-        if !seen(count as u64) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-    }
+    parts(file, &mut |count| seen(count), &mut |part| sum.update(part))?;
     Ok(sum.digits())
 }
