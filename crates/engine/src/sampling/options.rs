@@ -202,8 +202,8 @@ settings! {
     xtc_probability: f64 = Range::Real(0.0, 1.0), "Chance to cut all but the least probable of the top choices";
     xtc_threshold: f64 = Range::Above(0.0, 1.0), "Probability from which a token is a top choice (default 0.1)";
     repetition_penalty: f64 = Range::Above(0.0, 100.0), "Divides the logits of earlier tokens; 1 has no effect";
-    frequency_penalty: f64 = Range::Real(-100.0, 100.0), "Taken from a logit for each earlier use of its token";
-    presence_penalty: f64 = Range::Real(-100.0, 100.0), "Taken from the logits of earlier tokens";
+    frequency_penalty: f64 = Range::Real(-2.0, 2.0), "Taken from a logit for each earlier use of its token";
+    presence_penalty: f64 = Range::Real(-2.0, 2.0), "Taken from the logits of earlier tokens";
     repeat_last_n: u32 = Range::Whole(0, 1 << 31), "Tokens that the penalties and DRY look back on (default all)";
     no_repeat_ngram_size: u32 = Range::Whole(0, 4096), "Forbids to repeat a run of so many tokens; 0 forbids none";
     dry_multiplier: f64 = Range::Real(0.0, 100.0), "Size of the penalty on repeated runs (DRY); 0 has no effect";
