@@ -101,7 +101,9 @@ fn without_a_model_the_starter_is_served_with_a_page_whose_chats_outlive_it() {
     drop(serving);
     let (_serving, address) = serve(&["--threads", "1"]);
     assert!(get(&address, &path).contains("\"title\":\"kept\""));
-    let (_serving, address) = serve(&["--threads", "1", "--no-page"]);
+    let (_serving, address) = serve(&["gpt-4=starter", "starter", "--threads", "1", "--no-page"]);
+    let models = get(&address, "/v1/models");
+    assert!(models.contains("\"id\":\"gpt-4\"") && models.contains("\"id\":\"starter\""), "{models}");
     assert!(get(&address, "/").contains("leave --no-page out"));
     assert!(get(&address, &path).contains("leave --no-page out"));
 }

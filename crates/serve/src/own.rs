@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use pasture_files::tokenizer::{Shown, Specials};
-use serde_json::json;
+use pasture_files::tokenizer::{Shown, Specials, Tokenizer};
+use serde_json::{Value, json};
 
 use crate::ask::{blocking, ids, tokenizer};
 use crate::fields::Asked;
@@ -45,16 +45,28 @@ pub async fn tokenize(server: &Arc<Server>, asked: &Asked) -> Result<Response, R
     let model = server.model(asked.text("model"))?;
     asked.needed("content")?;
     let text = asked.text("content").unwrap_or_default().to_owned();
-    let (around, parse) = (asked.flag("add_special"), asked.flag("parse_special"));
+    let (around, parse, pieces) = (asked.flag("add_special"), asked.flag("parse_special"), asked.flag("with_pieces"));
     let tokens = blocking(move || {
         let tokenizer = tokenizer(&model.served)?;
         let specials = if parse { Specials::Parse } else { Specials::AsText };
-        Ok(match around {
+        let ids = match around {
             true => tokenizer.encode_with_special(&text, specials)?,
             false => tokenizer.encode(&text, specials)?,
+        };
+        Ok(match pieces {
+            true => ids.iter().map(|id| json!({"id": id, "piece": piece(tokenizer, *id)})).collect(),
+            false => json!(ids),
         })
     });
     Ok(Json(json!({"tokens": tokens.await?})).into_response())
+}
+
+/// A token's text, or its bytes where a character is in several tokens.
+fn piece(tokenizer: &Tokenizer, id: u32) -> Value {
+    match String::from_utf8(tokenizer.token_bytes(id).unwrap_or_default()) {
+        Ok(text) => json!(text),
+        Err(cut) => json!(cut.as_bytes()),
+    }
 }
 
 /// The text of tokens.

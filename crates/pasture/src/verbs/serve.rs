@@ -33,6 +33,7 @@ Examples:
   pasture serve
   pasture serve my-model.gguf
   pasture serve my-model.gguf my-encoder --port 8000 --slots 8
+  pasture serve gpt-4o=my-model.gguf
   pasture serve my-model.gguf --adapter pirate=pirate-folder
   pasture serve --on-demand --memory 12GiB --keep-alive 10m
   PASTURE_API_KEY=... pasture serve my-model.gguf --host 0.0.0.0
@@ -42,7 +43,8 @@ Examples:
   PASTURE_API_KEY=... pasture serve --registry --host 0.0.0.0
   pasture serve --fields")]
 pub struct Arguments {
-    /// Files, folders, or names from a Hugging Face cache or Ollama folder (default: the starter)
+    /// Files, folders, or names from a Hugging Face cache or Ollama folder (default: the starter); NAME=MODEL serves
+    /// one under that name
     models: Vec<String>,
     /// Lend the models of this machine's Hugging Face cache: others pull from here, and push to here
     #[arg(long)]
@@ -203,10 +205,11 @@ fn served(arguments: &Arguments, opener: &served::Opener) -> Result<Vec<Served>,
     let starter = [model::STARTER.to_owned()];
     let alone = arguments.models.is_empty() && !arguments.registry && !arguments.on_demand;
     for name in if alone { &starter } else { arguments.models.as_slice() } {
-        let (model, opened) = opener.open(name, public_name(name))?;
+        let (public, name) = named(name);
+        let (model, opened) = opener.open(name, public)?;
         models.push(opened);
         if served.iter().any(|other| other.name == model.name) {
-            let what = format!("two of the models are called {:?}; give one of their files another name", model.name);
+            let what = format!("two of the models are called {:?}; call one of them NAME=MODEL", model.name);
             return Err(Failure::new(Status::Usage, what));
         }
         served.push(model);
@@ -214,8 +217,7 @@ fn served(arguments: &Arguments, opener: &served::Opener) -> Result<Vec<Served>,
     for text in &arguments.adapters {
         let wrong = |what: &str| Failure::new(Status::Usage, format!("`--adapter` {text:?}: {what}"));
         let (name, path) = text.split_once('=').ok_or_else(|| wrong("a name and = stand before the folder"))?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if name.is_empty() || !name.bytes().all(plain) {
+        if !plain(name) {
             return Err(wrong("names are letters, digits, points, dashes and underscores"));
         }
         if served.iter().any(|other| other.name == name) {
@@ -231,6 +233,18 @@ fn served(arguments: &Arguments, opener: &served::Opener) -> Result<Vec<Served>,
         served.push(Served { name: name.to_owned(), adapter: Some(adapter), ..served[0].clone() });
     }
     Ok(served)
+}
+
+/// `NAME=MODEL`, or a model under a name that is made of its own.
+fn named(text: &str) -> (String, &str) {
+    match text.split_once('=').filter(|(name, _)| plain(name) && !Path::new(text).exists()) {
+        Some((name, model)) => (name.to_owned(), model),
+        None => (public_name(text), text),
+    }
+}
+
+fn plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -246,6 +246,7 @@ const IDLE: &[Field] = &[
     idle("prompt_cache_retention"),
     idle("prediction"),
     idle("cache_prompt"),
+    idle("id_slot"),
 ];
 
 /// Choosing that other servers have.
@@ -451,7 +452,11 @@ const TOKENIZE: &[Field] = &[
     on("content", Kind::Text, "The text"),
     on("add_special", Kind::Flag, "With the special tokens that the model puts around a text (default false)"),
     on("parse_special", Kind::Flag, "Marks in the text become control tokens (default false)"),
-    later("with_pieces", &["false"]),
+    on(
+        "with_pieces",
+        Kind::Flag,
+        "Tells each token's text beside it, or its bytes where they are no text (default false)",
+    ),
 ];
 
 const DETOKENIZE: &[Field] = &[MODEL, on("tokens", Kind::Ids, "The token ids")];

@@ -7,6 +7,8 @@ pub mod logprobs;
 pub mod models;
 pub mod responses;
 
+use std::sync::OnceLock;
+
 use pasture_engine::sampling::FIELDS;
 use pasture_engine::{Finish, Usage};
 use serde_json::{Value, json};
@@ -23,6 +25,12 @@ pub struct Head {
     model: String,
 }
 
+/// What the bits of an answer depend on beside the request and the model: the program and its loops.
+fn fingerprint() -> &'static str {
+    static FINGERPRINT: OnceLock<String> = OnceLock::new();
+    FINGERPRINT.get_or_init(|| format!("b{}-{}", env!("CARGO_PKG_VERSION"), pasture_kernels::Kernels::get().name()))
+}
+
 impl Head {
     fn new(prefix: &str, object: &'static str, model: &str) -> Head {
         Head { id: id(prefix), object, created: since_1970().as_secs(), model: model.to_owned() }
@@ -33,7 +41,7 @@ impl Head {
         let Head { id, object, created, model } = self;
         let mut value = json!({
             "id": id, "object": object, "created": created, "model": model,
-            "choices": choices, "system_fingerprint": null,
+            "choices": choices, "system_fingerprint": fingerprint(),
         });
         if let Some(usage) = usage {
             value["usage"] = usage;

@@ -105,8 +105,16 @@ fn a_conversation_becomes_the_text_that_the_model_is_given() {
     let text = made["prompt"].as_str().unwrap();
     assert!(text.contains("Be brief.") && text.ends_with("<|im_start|>assistant\n"), "{text:?}");
     let tokens = ask("/tokenize", json!({"content": text, "parse_special": true})).json();
+    let pieces = json!({"content": "Hi 🐑", "with_pieces": true});
+    let pieces = ask("/tokenize", pieces).json();
+    let bytes = pieces["tokens"].as_array().unwrap().iter().flat_map(|token| match &token["piece"] {
+        Value::String(text) => text.as_bytes().to_vec(),
+        cut => cut.as_array().unwrap().iter().map(|byte| byte.as_u64().unwrap() as u8).collect(),
+    });
+    assert_eq!(String::from_utf8(bytes.collect()).unwrap(), "Hi 🐑");
     let chat = json!({"messages": messages, "max_tokens": 1, "temperature": 0});
     let chat = ask("/v1/chat/completions", chat).json();
+    assert!(chat["system_fingerprint"].as_str().unwrap().starts_with("b"), "{chat}");
     assert_eq!(chat["usage"]["prompt_tokens"], tokens["tokens"].as_array().unwrap().len());
     for (body, part) in [
         (json!({}), "\"messages\" is missing"),
