@@ -126,7 +126,7 @@ fn main() {
             for threads in [1, 2] {
                 let pool = Pool::new(threads);
                 let weights = Weights::new(&pool, *format, rows, cols);
-                for (tokens, rounds) in [(1, 60), (4, 30), (128, 5)] {
+                for (tokens, rounds) in [(1, 60), (4, 30), (16, 20), (128, 5)] {
                     measure(&pool, &weights, tokens, rounds);
                 }
             }

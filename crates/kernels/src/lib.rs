@@ -8,6 +8,8 @@ pub mod formats;
 pub mod gemm;
 pub mod isa;
 pub mod linear;
+#[cfg(target_arch = "x86_64")]
+mod packed;
 pub mod pool;
 mod scalar;
 #[cfg(target_arch = "x86_64")]

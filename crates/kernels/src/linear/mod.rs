@@ -276,4 +276,6 @@ fn add_bias(values: &mut [f32], bias: Option<&[f32]>) {
 }
 
 #[cfg(test)]
+mod extremes;
+#[cfg(test)]
 mod tests;

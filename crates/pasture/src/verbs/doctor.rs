@@ -60,7 +60,8 @@ fn features() -> Vec<&'static str> {
     macro_rules! found {
         ($($name:tt)*) => { [$(($name, std::is_x86_feature_detected!($name))),*] };
     }
-    let all = found!("avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16");
+    let all =
+        found!("avx2" "fma" "f16c" "avxvnni" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16");
     all.into_iter().filter(|(_, found)| *found).map(|(name, _)| name).collect()
 }
 

@@ -76,14 +76,14 @@ pub(super) fn total(x: __m256) -> f32 {
 
 /// The largest lane.
 #[target_feature(enable = "avx2")]
-fn largest(x: __m256) -> f32 {
+pub(super) fn largest(x: __m256) -> f32 {
     let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
     let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
     _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
 }
 
 #[target_feature(enable = "avx2")]
-fn absolute(x: __m256) -> __m256 {
+pub(super) fn absolute(x: __m256) -> __m256 {
     _mm256_andnot_ps(_mm256_set1_ps(-0.0), x)
 }
 

@@ -4,11 +4,10 @@
 //! leaves this module only through `available`, which has asked the processor.
 
 mod attend;
-mod blocks;
-mod codes;
 mod float;
+mod lanes;
 mod pairs;
-mod super_blocks;
+mod quantize;
 mod vector;
 
 use crate::Format;
@@ -16,15 +15,16 @@ use crate::attend::PageKernels;
 use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
 use crate::linear::{Decode, PackedKernels, Section};
+use crate::packed;
 use crate::scalar;
 
 static KERNELS: Kernels = Kernels {
     name: "avx512",
-    quantize: codes::quantize,
+    quantize: quantize::quantize,
     narrow_pairs: float::narrow_pairs,
     interleave: float::interleave,
     tile_f32: float::tile_f32,
-    packed,
+    packed: packed_kernels,
     pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join, turn: pairs::turn },
     vector: VectorKernels {
         sum: vector::sum,
@@ -52,7 +52,7 @@ pub(crate) fn available() -> Option<&'static Kernels> {
     has.then_some(&KERNELS)
 }
 
-fn packed(format: Format) -> Option<PackedKernels> {
+fn packed_kernels(format: Format) -> Option<PackedKernels> {
     let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
     Some(match format {
         Format::F32 => float(float::tile_f32, scalar::decode_f32 as Decode),
@@ -62,23 +62,6 @@ fn packed(format: Format) -> Option<PackedKernels> {
             exact: Some(float::tile_bf16),
             decode: Some(float::decode_bf16),
         },
-        Format::Q8_0 => quantized::<blocks::Q8_0>(),
-        Format::Q4_0 => quantized::<blocks::Q4_0>(),
-        Format::Q4_1 => quantized::<blocks::Q4_1>(),
-        Format::Q5_0 => quantized::<blocks::Q5_0>(),
-        Format::Q5_1 => quantized::<blocks::Q5_1>(),
-        Format::IQ4_NL => quantized::<blocks::IQ4_NL>(),
-        Format::MXFP4 => quantized::<blocks::MXFP4>(),
-        Format::Q2_K => quantized::<super_blocks::Q2_K>(),
-        Format::Q3_K => quantized::<super_blocks::Q3_K>(),
-        Format::Q4_K => quantized::<super_blocks::Q4_K>(),
-        Format::Q5_K => quantized::<super_blocks::Q5_K>(),
-        Format::Q6_K => quantized::<super_blocks::Q6_K>(),
-        Format::IQ4_XS => quantized::<super_blocks::IQ4_XS>(),
-        _ => return None,
+        _ => return packed::kernels::<lanes::Avx512>(format),
     })
-}
-
-fn quantized<C: codes::Codes>() -> PackedKernels {
-    PackedKernels { fast: (codes::tile::<C>, Section::Codes), exact: None, decode: Some(codes::decode::<C>) }
 }

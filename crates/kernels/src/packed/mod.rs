@@ -1,0 +1,254 @@
+//! Packed block formats times 8-bit activations: the loops and the formats, written once over the vectors of an
+//! instruction set ([`Lanes`]).
+//!
+//! A format says how its codes, scales and minima come out of a packed block ([`Codes`]). Invariant: a (row, token)
+//! pair sums its blocks in order in its own accumulator, at every tile width; so it has the same bits on every set.
+
+mod blocks;
+mod lanes;
+mod operations;
+mod super_blocks;
+
+pub(crate) use lanes::Lanes;
+pub(crate) use operations::{compiled, operations};
+
+use crate::Format;
+use crate::linear::{CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile};
+
+/// How far ahead of the codes at work memory is asked for.
+const AHEAD: usize = 4096;
+
+/// A block of 16 rows, and which of their parts is at work: rows `part · L::ROWS ..`.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<L> {
+    lanes: L,
+    bytes: *const u8,
+    part: usize,
+}
+
+/// 32 columns of some rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<L: Lanes> {
+    /// Unsigned codes: four columns of each row in a vector.
+    codes: [L::Words; 8],
+    /// The factor of the first and the last 16 columns' codes; equal where a format has one for all 32.
+    scales: [L::Floats; 2],
+    /// What is taken away from each value, likewise.
+    minima: [L::Floats; 2],
+}
+
+impl<L: Lanes> Group<L> {
+    /// The codes as products take them. Written out: a loop would go through memory.
+    #[inline(always)]
+    fn ready<C: Codes>(&self, lanes: L) -> [L::Ready; 8] {
+        let [a, b, c, d, e, f, g, h] = self.codes;
+        let (a, b, c, d) = (lanes.ready::<C>(a), lanes.ready::<C>(b), lanes.ready::<C>(c), lanes.ready::<C>(d));
+        [a, b, c, d, lanes.ready::<C>(e), lanes.ready::<C>(f), lanes.ready::<C>(g), lanes.ready::<C>(h)]
+    }
+}
+
+/// A packed format. A value is `scale · (code - zero) - minimum`.
+pub(crate) trait Codes {
+    /// Columns of a block.
+    const COLS: usize;
+    /// Bytes of a block of 16 rows.
+    const BYTES: usize;
+    /// Scales (and minima) belong to 16 columns, not to 32.
+    const HALVES: bool;
+    /// There are minima.
+    const MINIMA: bool;
+    /// The power of two that is the code of zero; none where code zero is zero.
+    const ZERO: Option<u32>;
+    /// The largest code; where zero is 128, how far the farthest code is from it.
+    const LARGEST: usize;
+    /// What all groups of a block need.
+    type Head<L: Lanes>: Copy;
+
+    /// # Safety
+    /// `block` points to [`Codes::BYTES`] readable bytes.
+    unsafe fn head<L: Lanes>(block: Block<L>) -> Self::Head<L>;
+
+    /// Columns `32 · group ..` of the block.
+    ///
+    /// # Safety
+    /// As for [`Codes::head`].
+    unsafe fn group<L: Lanes>(block: Block<L>, head: &Self::Head<L>, group: usize) -> Group<L>;
+}
+
+/// The two loops as an instruction set compiles them.
+pub(crate) trait Compiled {
+    /// A packed panel times the 8-bit section of each record.
+    fn tile<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile);
+    /// A packed panel to `[cols][16]` f32.
+    fn decode<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]);
+}
+
+/// What a set has for a block format.
+pub(crate) fn kernels<S: Compiled>(format: Format) -> Option<PackedKernels> {
+    Some(match format {
+        Format::Q8_0 => of::<S, blocks::Q8_0>(),
+        Format::Q4_0 => of::<S, blocks::Q4_0>(),
+        Format::Q4_1 => of::<S, blocks::Q4_1>(),
+        Format::Q5_0 => of::<S, blocks::Q5_0>(),
+        Format::Q5_1 => of::<S, blocks::Q5_1>(),
+        Format::IQ4_NL => of::<S, blocks::IQ4_NL>(),
+        Format::MXFP4 => of::<S, blocks::MXFP4>(),
+        Format::Q2_K => of::<S, super_blocks::Q2_K>(),
+        Format::Q3_K => of::<S, super_blocks::Q3_K>(),
+        Format::Q4_K => of::<S, super_blocks::Q4_K>(),
+        Format::Q5_K => of::<S, super_blocks::Q5_K>(),
+        Format::Q6_K => of::<S, super_blocks::Q6_K>(),
+        Format::IQ4_XS => of::<S, super_blocks::IQ4_XS>(),
+        _ => return None,
+    })
+}
+
+fn of<S: Compiled, C: Codes>() -> PackedKernels {
+    PackedKernels { fast: (S::tile::<C>, Section::Codes), exact: None, decode: Some(S::decode::<C>) }
+}
+
+/// A packed panel times the 8-bit section of each record. To be inlined where the features of `L` are on.
+#[inline(always)]
+pub(crate) fn tile<L: Lanes, C: Codes>(lanes: L, panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+    match tokens {
+        1 => multiply::<L, C, 1>(lanes, panel, rows, tile),
+        2 => multiply::<L, C, 2>(lanes, panel, rows, tile),
+        3 => multiply::<L, C, 3>(lanes, panel, rows, tile),
+        4 => multiply::<L, C, 4>(lanes, panel, rows, tile),
+        5..=8 => multiply::<L, C, 8>(lanes, panel, rows, tile),
+        _ => multiply::<L, C, 16>(lanes, panel, rows, tile),
+    }
+}
+
+#[inline(always)]
+fn multiply<L: Lanes, C: Codes, const T: usize>(lanes: L, panel: &[u8], rows: &Rows<'_>, tile: &mut Tile) {
+    let (words, stride, cols) = (rows.section(Section::Codes), rows.layout.stride, rows.layout.cols);
+    let (layout, blocks) = (CodeLayout::new(cols), cols / C::COLS);
+    assert!(cols.is_multiple_of(C::COLS) && panel.len() == blocks * C::BYTES, "a panel of {cols} columns");
+    assert!((T - 1) * stride + layout.words <= words.len() && T <= TOKENS, "records of {T} tokens");
+    let bytes = C::BYTES / (C::COLS / 32);
+    // Four parts at most: a vector holds four rows or more.
+    let mut sums = [[lanes.splat(0.0); T]; 4];
+    let parts = &mut sums[..PANEL / L::ROWS];
+    for number in 0..blocks {
+        let start = panel.as_ptr().wrapping_add(number * C::BYTES);
+        let block = |part| Block { lanes, bytes: start, part };
+        // SAFETY: blocks below `blocks` are inside the panel, and a group's codes, scales and sums inside each of the
+        // `T` records, as asserted.
+        unsafe {
+            let mut heads = [C::head(block(0)); 4];
+            for (part, head) in heads[..PANEL / L::ROWS].iter_mut().enumerate().skip(1) {
+                *head = C::head(block(part));
+            }
+            for at in 0..C::COLS / 32 {
+                if T <= 4 {
+                    for line in (0..bytes).step_by(64) {
+                        lanes.prefetch(start.wrapping_add(at * bytes + line + AHEAD));
+                    }
+                }
+                for (part, sums) in parts.iter_mut().enumerate() {
+                    let group = C::group(block(part), &heads[part], at);
+                    let ready = group.ready::<C>(lanes);
+                    for (t, sum) in sums.iter_mut().enumerate() {
+                        let record = words.as_ptr().add(t * stride);
+                        let at = number * (C::COLS / 32) + at;
+                        *sum = add_group::<L, C>(lanes, *sum, &group, &ready, record, &layout, at);
+                    }
+                }
+            }
+        }
+    }
+    for (part, sums) in parts.iter().enumerate() {
+        for (sum, out) in sums.iter().zip(&mut *tile) {
+            lanes.store(&mut out[part * L::ROWS..][..L::ROWS], *sum);
+        }
+    }
+}
+
+/// # Safety
+/// `record` holds the parts of `layout`, with more than `at` blocks.
+#[inline(always)]
+unsafe fn add_group<L: Lanes, C: Codes>(
+    lanes: L,
+    sum: L::Floats,
+    group: &Group<L>,
+    ready: &[L::Ready; 8],
+    record: *const u32,
+    layout: &CodeLayout,
+    at: usize,
+) -> L::Floats {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let float = |at: usize| lanes.splat(record.add(at).cast::<f32>().read());
+        let scale = float(layout.scales + at);
+        let mut sum = sum;
+        if C::HALVES {
+            let halves = record.add(layout.halves + 2 * at);
+            let low = lanes.dot::<C, 4>(start::<L, C>(halves), &ready[..4], record.add(8 * at));
+            let high = lanes.dot::<C, 4>(start::<L, C>(halves.add(1)), &ready[4..], record.add(8 * at + 4));
+            let product = lanes.multiply(lanes.float(low), group.scales[0]);
+            let product = lanes.multiply_add(lanes.float(high), group.scales[1], product);
+            sum = lanes.multiply_add(product, scale, sum);
+        } else {
+            let product = lanes.dot::<C, 8>(start::<L, C>(record.add(layout.sums + at)), ready, record.add(8 * at));
+            let product = lanes.multiply(lanes.float(product), group.scales[0]);
+            sum = lanes.multiply_add(product, scale, sum);
+        }
+        match (C::MINIMA, C::HALVES) {
+            (true, true) => {
+                sum = lanes.multiply_take(group.minima[0], float(layout.float_halves + 2 * at), sum);
+                lanes.multiply_take(group.minima[1], float(layout.float_halves + 2 * at + 1), sum)
+            }
+            (true, false) => lanes.multiply_take(group.minima[0], float(layout.float_sums + at), sum),
+            (false, _) => sum,
+        }
+    }
+}
+
+/// The accumulator's start: what the codes' zero point will add, taken away.
+///
+/// # Safety
+/// `negated` points to the negated sum of the activations' codes.
+#[inline(always)]
+unsafe fn start<L: Lanes, C: Codes>(negated: *const u32) -> u32 {
+    match C::ZERO {
+        Some(7) if L::SIGNED => 0,
+        // SAFETY: the caller's promise.
+        Some(shift) => unsafe { *negated << shift },
+        None => 0,
+    }
+}
+
+/// A packed panel to `[cols][16]` f32: exactly the values that the format's own decoder gives. To be inlined where the
+/// features of `L` are on.
+#[inline(always)]
+pub(crate) fn decode<L: Lanes, C: Codes>(lanes: L, panel: &[u8], cols: usize, out: &mut [f32]) {
+    assert!(cols.is_multiple_of(C::COLS) && panel.len() == cols / C::COLS * C::BYTES, "a panel of {cols} columns");
+    assert_eq!(out.len(), cols * PANEL, "a decoded panel");
+    for (block, out) in panel.chunks_exact(C::BYTES).zip(out.chunks_exact_mut(C::COLS * PANEL)) {
+        for part in 0..PANEL / L::ROWS {
+            decode_part::<L, C>(Block { lanes, bytes: block.as_ptr(), part }, out);
+        }
+    }
+}
+
+#[inline(always)]
+fn decode_part<L: Lanes, C: Codes>(block: Block<L>, out: &mut [f32]) {
+    let lanes = block.lanes;
+    let zero = lanes.splat(C::ZERO.map_or(0.0, |shift| (1_u32 << shift) as f32));
+    // SAFETY: `decode` gives whole blocks.
+    let head = unsafe { C::head(block) };
+    for (at, out) in out.chunks_exact_mut(32 * PANEL).enumerate() {
+        // SAFETY: as above.
+        let group = unsafe { C::group(block, &head, at) };
+        for (col, out) in out.chunks_exact_mut(PANEL).enumerate() {
+            let code = block.lanes.float(block.byte(group.codes[col / 4], col % 4));
+            let half = if C::HALVES { col / 16 } else { 0 };
+            let mut value = lanes.multiply(group.scales[half], lanes.subtract(code, zero));
+            if C::MINIMA {
+                value = lanes.subtract(value, group.minima[half]);
+            }
+            lanes.store(&mut out[block.part * L::ROWS..][..L::ROWS], value);
+        }
+    }
+}

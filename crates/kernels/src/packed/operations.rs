@@ -1,0 +1,42 @@
+//! How an instruction set writes down its vectors' operations.
+
+/// Methods of a type whose values prove that the processor has some features; their bodies may assume these.
+macro_rules! operations {
+    ($features:literal; $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) $(-> $result)? {
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn body($($argument: $type),*) $(-> $result)? $body
+            // SAFETY: a value of this type exists only where the processor has the features.
+            unsafe { body($($argument),*) }
+        }
+    )*};
+}
+
+/// Implements [`Compiled`](super::Compiled) for a type that [`Lanes`](super::Lanes) is implemented for.
+macro_rules! compiled {
+    ($lanes:ty, $features:literal) => {
+        impl crate::packed::Compiled for $lanes {
+            fn tile<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+                #[target_feature(enable = $features)]
+                fn body<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+                    crate::packed::tile::<$lanes, C>(<$lanes>::new(), panel, rows, tokens, tile);
+                }
+                // SAFETY: the table that holds this function is given out only where the processor has the features.
+                unsafe { body::<C>(panel, rows, tokens, tile) }
+            }
+
+            fn decode<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn body<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]) {
+                    crate::packed::decode::<$lanes, C>(<$lanes>::new(), panel, cols, out);
+                }
+                // SAFETY: as above.
+                unsafe { body::<C>(panel, cols, out) }
+            }
+        }
+    };
+}
+
+pub(crate) use {compiled, operations};
