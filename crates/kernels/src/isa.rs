@@ -82,6 +82,8 @@ impl Kernels {
             let mut all = vec![&scalar::KERNELS];
             #[cfg(target_arch = "x86_64")]
             all.extend(crate::x86::available());
+            #[cfg(target_arch = "aarch64")]
+            all.extend(crate::aarch64::available());
             all
         })
     }

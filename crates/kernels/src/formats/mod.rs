@@ -54,7 +54,7 @@ pub use mxfp4::from_pairs as mxfp4_from_pairs;
 /// Values to whole blocks.
 pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use codebook::NONLINEAR;
 
 /// How one number format is stored and converted. One constant per format file.

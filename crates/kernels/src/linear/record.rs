@@ -23,7 +23,10 @@ pub(crate) enum Section {
     Values,
     /// Pairs of bf16 in a word, the earlier column in the lower half.
     Pairs,
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no kernel of this processor reads codes yet"))]
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        allow(dead_code, reason = "no kernel of this processor reads codes")
+    )]
     /// Signed 8-bit codes, one f32 scale for each 32, and the sums of the codes.
     Codes,
 }

@@ -11,10 +11,10 @@ use crate::attend::PageKernels;
 use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use linear::{decode_bf16, decode_f16, decode_f32};
 pub(crate) use linear::{interleave, narrow_pairs, packed, quantize, tile_f32};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use vector::norm_factor;
 
 pub(crate) const VECTOR: VectorKernels = VectorKernels {
