@@ -114,10 +114,14 @@ fn responses(row: &Row) -> Value {
     if row.access != Access::Open {
         responses["401"] = refusal("A key is needed");
         responses["429"] = refusal("Too many requests; Retry-After says when to come back");
+    }
+    if row.access != Access::Open || row.path.contains('{') {
         responses["404"] = refusal("No such model, or no such thing");
     }
-    if row.method() == "POST" {
+    if row.method() == "POST" || queries(row.does).next().is_some() {
         responses["400"] = refusal("A field is wrong, and the message names it");
+    }
+    if row.method() == "POST" {
         responses["408"] = refusal("The body did not arrive in time");
         responses["413"] = refusal("The body is too long");
         responses["415"] = refusal("The body is not JSON, or compressed");
