@@ -3,6 +3,7 @@
 
 mod answer;
 mod compute;
+mod verify;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
@@ -15,6 +16,7 @@ use crate::forward::Forward;
 use crate::request::{Request, Stream};
 use crate::sampling::{Sampler, StopMatcher};
 use crate::scheduler::{Counts, Limits};
+use crate::speculate::{Propose, Speculation, Speculator};
 use crate::text::Text;
 use answer::{Events, Job, Sequence};
 use compute::{Command, Compute};
@@ -38,7 +40,12 @@ pub struct EngineOptions {
     /// Pages at most that are kept for prompts to come while no answer needs them. Where absent: one full context, and no
     /// more than a gigabyte.
     pub cached: Option<usize>,
+    /// Whether tokens are proposed before they are chosen. The answers do not depend on it.
+    pub speculation: Speculation,
 }
+
+/// Rows up to which a step is filled with proposed tokens.
+const PROPOSAL_ROWS: usize = 16;
 
 /// Bytes that kept pages take at most where nothing is said.
 const CACHED_BYTES: usize = 1 << 30;
@@ -60,11 +67,23 @@ pub struct EngineCounts {
     pub cached_tokens: u64,
     /// Sequences that gave up their pages to older ones and start over.
     pub preempted: u64,
+    /// Tokens that were proposed and computed before they were chosen.
+    pub proposed_tokens: u64,
+    /// Of these, tokens that were right.
+    pub accepted_tokens: u64,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { step_tokens: 512, running: 64, context: None, pages: None, kv_bytes: None, cached: None }
+        EngineOptions {
+            step_tokens: 512,
+            running: 64,
+            context: None,
+            pages: None,
+            kv_bytes: None,
+            cached: None,
+            speculation: Speculation::default(),
+        }
     }
 }
 
@@ -90,6 +109,19 @@ impl Engine {
     /// # Errors
     /// When an option cannot be met, or the system gives no thread.
     pub fn start(forward: Box<dyn Forward>, text: Option<Arc<dyn Text>>, options: EngineOptions) -> Result<Engine> {
+        Engine::start_with(forward, None, text, options)
+    }
+
+    /// As [`Engine::start`], with another source of proposals beside the sequences' own texts.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_with(
+        forward: Box<dyn Forward>,
+        draft: Option<Box<dyn Propose>>,
+        text: Option<Arc<dyn Text>>,
+        options: EngineOptions,
+    ) -> Result<Engine> {
         let numbers = [
             ("step_tokens", Some(options.step_tokens)),
             ("running", Some(options.running)),
@@ -117,13 +149,14 @@ impl Engine {
             step_tokens: options.step_tokens,
             running: options.running,
             window: forward.window(),
+            proposal_rows: PROPOSAL_ROWS,
         };
         let (commands, receiver) = channel();
         let counts: Arc<Mutex<EngineCounts>> = Arc::default();
         let (vocab, page_bytes) = (forward.vocab(), forward.page_bytes());
         let shared = Shared { commands, vocab, context, limits, page_bytes, text, counts: counts.clone() };
         let thread = std::thread::Builder::new().name("pasture-compute".to_owned());
-        let compute = Compute::new(forward, limits, receiver, counts);
+        let compute = Compute::new(forward, Speculator::new(options.speculation, draft), limits, receiver, counts);
         thread.spawn(move || compute.run()).map_err(|error| Error::Thread { message: error.to_string() })?;
         Ok(Engine { shared: Arc::new(shared) })
     }

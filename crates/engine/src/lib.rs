@@ -43,6 +43,7 @@ mod request;
 mod runner;
 pub mod sampling;
 pub mod scheduler;
+mod speculate;
 mod text;
 mod turns;
 
@@ -53,5 +54,6 @@ pub use forward::{Forward, RopeRule};
 pub use pasture_tensor::Adapter;
 pub use request::{Answer, Ending, Event, Finish, Opening, Piece, Request, Stream, Usage};
 pub use runner::{Logits, Runner, Scored, logits, logits_with, prompt_logprobs};
+pub use speculate::{Propose, Speculation, Wanted};
 pub use text::{Pieces, Text};
 pub use turns::{Turn, Turns};

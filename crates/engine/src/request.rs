@@ -124,6 +124,10 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// New tokens.
     pub new_tokens: usize,
+    /// Tokens that were proposed and had a row before they were chosen.
+    pub proposed_tokens: usize,
+    /// Of these, tokens that were right, so that no step of their own was needed.
+    pub accepted_tokens: usize,
     /// From the request's first step to its first token.
     pub prompt_time: Duration,
     /// From the first token to the last.

@@ -112,8 +112,8 @@ impl Scheduler {
 
     /// Plans a step: admits whom there is room for, then one row for each sequence that lacks one, then parts of
     /// prompts up to the budget, first of the owner who has had least. When pages run out kept pages are forgotten, then
-    /// the youngest give up theirs.
-    pub fn next_step(&mut self) -> Step {
+    /// the youngest give up theirs. What is left is filled with proposed tokens, of which each sequence has so many.
+    pub fn next_step(&mut self, proposals: &[(Ticket, usize)]) -> Step {
         self.cache.tick();
         let mut step = Step::default();
         while self.cache.idle() > self.limits.cached {
@@ -137,13 +137,29 @@ impl Scheduler {
                 let count = lacking.min(budget).min(together);
                 if self.make_room(ticket, count, &mut step, &mut budget) {
                     let start = self.sequences[&ticket].held;
-                    step.work.push(Work { ticket, start, count, samples: count == lacking });
+                    step.work.push(Work { ticket, start, count, samples: count == lacking, proposed: 0 });
                     budget -= count;
                 }
             }
         }
+        self.add_proposals(proposals, &mut step);
         step.forgotten = self.forgotten();
         step
+    }
+
+    /// Rows of proposed tokens that the next step may have room for.
+    pub fn proposal_rows(&self) -> usize {
+        let lacking = |ticket: &Ticket| self.sequences[ticket].known - self.sequences[ticket].held;
+        let rows = self.running.iter().map(lacking).sum();
+        self.limits.proposal_rows.min(self.limits.step_tokens).saturating_sub(rows)
+    }
+
+    /// Says how many of a step's rows hold tokens that came to be. The others count as never run, but for their owner.
+    pub fn verify(&mut self, work: &mut Work, kept: usize) {
+        assert!(work.count - work.proposed <= kept && kept <= work.count, "only proposals may be wrong");
+        let owner = self.sequences[&work.ticket].arrival.owner;
+        self.shares.take(owner, work.count - kept);
+        (work.count, work.proposed) = (kept, 0);
     }
 
     /// Counts a step's rows as held. Its full pages may be published then, and [`Scheduler::settle`] comes last.
@@ -151,6 +167,7 @@ impl Scheduler {
         for work in &step.work {
             let sequence = self.sequence_mut(work.ticket);
             assert_eq!(sequence.held, work.start, "a step is committed once");
+            assert_eq!(work.proposed, 0, "what is proposed is verified before it counts");
             sequence.held = work.start + work.count;
             let owner = sequence.arrival.owner;
             self.shares.take(owner, work.count);
@@ -417,6 +434,31 @@ impl Scheduler {
         self.free -= more;
         self.sequence_mut(ticket).own += more;
         true
+    }
+
+    /// Fills a step with rows of proposed tokens, when all else has its rows and pages: they take none from anybody, and
+    /// no kept page is forgotten for them.
+    fn add_proposals(&mut self, proposals: &[(Ticket, usize)], step: &mut Step) {
+        let rows: usize = step.work.iter().map(|work| work.count).sum();
+        let mut spare = self.limits.proposal_rows.min(self.limits.step_tokens).saturating_sub(rows);
+        let single = |work: &&mut Work| work.samples && work.count == 1;
+        for work in step.work.iter_mut().filter(single) {
+            let Some((_, proposed)) = proposals.iter().find(|(ticket, _)| *ticket == work.ticket) else { continue };
+            let sequence = &self.sequences[&work.ticket];
+            let end = work.start + 1;
+            // One more token than is proposed may come to be.
+            let longest = sequence.arrival.longest.saturating_sub(sequence.known + 1);
+            let together = sequence.arrival.alone_from.saturating_sub(end);
+            let begin = sequence.named().max(self.limits.released(work.start));
+            let fit = (begin + sequence.own + self.free) * self.limits.page_tokens - end;
+            let count = (*proposed).min(spare).min(longest).min(together).min(fit);
+            let pages = (end + count).div_ceil(self.limits.page_tokens) - begin;
+            let more = pages.saturating_sub(sequence.own);
+            self.free -= more;
+            self.sequence_mut(work.ticket).own += more;
+            (work.count, work.proposed) = (1 + count, count);
+            spare -= count;
+        }
     }
 
     /// Takes a sequence's pages away: it waits and starts over, with those of its pages that are still kept then.

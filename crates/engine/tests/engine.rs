@@ -10,7 +10,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pasture_engine::sampling::SamplingOptions;
-use pasture_engine::{Answer, Engine, EngineOptions, Event, Finish, Forward, Pieces, Request, RopeRule, Stream, Text};
+use pasture_engine::scheduler::Ticket;
+use pasture_engine::{
+    Answer, Engine, EngineOptions, Event, Finish, Forward, Pieces, Propose, Request, RopeRule, Speculation, Stream,
+    Text, Wanted,
+};
 use pasture_kernels::Pool;
 use pasture_model::spec::Mask;
 use pasture_model::{Batch, Kv, KvShape};
@@ -29,6 +33,8 @@ struct Arithmetic {
     delay: Duration,
     /// So many sequences at once find memory.
     crowd_max: usize,
+    /// So many rows at once find memory.
+    rows_max: usize,
 }
 
 impl Arithmetic {
@@ -41,6 +47,7 @@ impl Arithmetic {
             rows: Arc::default(),
             delay: Duration::ZERO,
             crowd_max: usize::MAX,
+            rows_max: usize::MAX,
         }
     }
 }
@@ -73,7 +80,7 @@ impl Forward for Arithmetic {
         std::thread::sleep(self.delay);
         self.rows.fetch_add(batch.ids.len(), Ordering::Relaxed);
         assert!(!batch.ids.contains(&13), "thirteen");
-        let crowd = batch.spans.len() > self.crowd_max;
+        let crowd = batch.spans.len() > self.crowd_max || batch.ids.len() > self.rows_max;
         let mut logits = Vec::new();
         for span in &batch.spans {
             let end = span.start + span.rows.len();
@@ -99,8 +106,8 @@ impl Forward for Arithmetic {
                 self.pages.entry(table[at / PAGE]).or_insert([(0, 0); PAGE])[at % PAGE] = (*id, length);
             }
             let seen: Vec<(u32, usize)> = (0..end).map(|at| self.pages[&table[at / PAGE]][at % PAGE]).collect();
-            if rows.iter().any(|row| span.rows.contains(&(*row as usize))) {
-                let next = after(&seen);
+            for row in rows.iter().map(|row| *row as usize).filter(|row| span.rows.contains(row)) {
+                let next = after(&seen[..=span.start + row - span.rows.start]);
                 logits.extend((0..VOCAB).map(|id| if id == next { 3.0 } else { (id % 7) as f32 * 0.3 }));
             }
         }
@@ -125,6 +132,11 @@ impl Pieces for Letters {
     fn finish(&mut self) -> String {
         String::new()
     }
+}
+
+/// Without proposals, for tests that count rows.
+fn counted() -> EngineOptions {
+    EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() }
 }
 
 fn engine(options: EngineOptions) -> Engine {
@@ -204,7 +216,7 @@ fn a_stream_that_is_polled_gives_the_same_events_and_a_notice_for_each() {
 fn a_conversation_computes_only_what_is_new() {
     let model = Arithmetic::new(RopeRule::Fixed);
     let rows = model.rows.clone();
-    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let engine = Engine::start(Box::new(model), None, counted()).unwrap();
     let mut ids = safe_prompts(50, 1).remove(0);
     let first = answer(&engine, greedy(&ids, 10));
     assert_eq!((first.usage.cached_tokens, rows.load(Ordering::Relaxed)), (0, 59));
@@ -222,7 +234,7 @@ fn a_conversation_computes_only_what_is_new() {
 #[test]
 fn a_stopped_answer_leaves_what_it_computed_to_the_next() {
     let model = Arithmetic { delay: Duration::from_millis(5), ..Arithmetic::new(RopeRule::Fixed) };
-    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let engine = Engine::start(Box::new(model), None, counted()).unwrap();
     let ids = safe_prompts(50, 1).remove(0);
     let mut stream = engine.submit(greedy(&ids, 40)).unwrap();
     assert!(matches!(stream.next(), Some(Ok(Event::Piece(_)))));
@@ -249,7 +261,7 @@ fn what_is_known_is_shared_within_a_scope_only() {
 fn a_beginning_that_many_share_is_computed_once() {
     let model = Arithmetic { delay: Duration::from_millis(1), ..Arithmetic::new(RopeRule::Fixed) };
     let rows = model.rows.clone();
-    let options = EngineOptions { step_tokens: 48, ..EngineOptions::default() };
+    let options = EngineOptions { step_tokens: 48, ..counted() };
     let engine = Engine::start(Box::new(model), None, options).unwrap();
     let common = prompt(2, 320);
     let asks: Vec<Vec<u32>> = (20..84).map(|id| [common.as_slice(), &[id, 5]].concat()).collect();
@@ -265,7 +277,7 @@ fn a_beginning_that_many_share_is_computed_once() {
 fn several_answers_share_the_prompt_and_differ() {
     let model = Arithmetic::new(RopeRule::Fixed);
     let rows = model.rows.clone();
-    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let engine = Engine::start(Box::new(model), None, counted()).unwrap();
     let request = |answers, seed| {
         let sampling =
             SamplingOptions { seed: Some(seed), logit_bias: Some([(13, -100.0)].into()), ..Default::default() };
@@ -324,7 +336,7 @@ fn what_cannot_be_answered_is_refused_with_numbers() {
 fn a_cancelled_request_ends_within_a_step() {
     let model = Arithmetic { delay: Duration::from_millis(5), ..Arithmetic::new(RopeRule::Fixed) };
     let rows = model.rows.clone();
-    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let engine = Engine::start(Box::new(model), None, counted()).unwrap();
     let ids = safe_prompts(5, 1).remove(0);
     let request = greedy(&ids, 300);
     let cancel = request.cancel.clone();
@@ -347,7 +359,7 @@ fn a_cancelled_request_ends_within_a_step() {
 #[test]
 fn where_memory_runs_out_the_youngest_gives_way() {
     let model = Arithmetic { crowd_max: 2, delay: Duration::from_millis(10), ..Arithmetic::new(RopeRule::Fixed) };
-    let engine = Engine::start(Box::new(model), None, EngineOptions::default()).unwrap();
+    let engine = Engine::start(Box::new(model), None, counted()).unwrap();
     let prompts = safe_prompts(10, 3);
     let streams: Vec<Stream> = prompts.iter().map(|ids| engine.submit(greedy(ids, 40)).unwrap()).collect();
     let answers: Vec<_> = streams.into_iter().map(Stream::answer).collect();
@@ -355,6 +367,35 @@ fn where_memory_runs_out_the_youngest_gives_way() {
         assert_eq!(answer.as_ref().unwrap().ids, expected(ids, 40));
     }
     assert!(answers[2].as_ref().unwrap_err().to_string().contains("7 more pages"));
+}
+
+/// Proposes two tokens wherever it is asked, and counts that.
+struct Guesses(Arc<AtomicUsize>);
+
+impl Propose for Guesses {
+    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        wanted.iter().map(|_| vec![1, 2]).collect()
+    }
+
+    fn end(&mut self, _: Ticket) {}
+
+    fn clear(&mut self) {}
+}
+
+#[test]
+fn where_memory_runs_out_for_proposals_nobody_gives_way() {
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let model = Box::new(Arithmetic { rows_max: 2, ..Arithmetic::new(RopeRule::Fixed) });
+    let options = EngineOptions { speculation: Speculation::Always(2), step_tokens: 4, ..EngineOptions::default() };
+    let engine = Engine::start_with(model, Some(Box::new(Guesses(asked.clone()))), None, options).unwrap();
+    let prompts = safe_prompts(1, 2);
+    let streams: Vec<Stream> = prompts.iter().map(|ids| engine.submit(greedy(ids, 40)).unwrap()).collect();
+    for (ids, stream) in prompts.iter().zip(streams) {
+        assert_eq!(stream.answer().unwrap().ids, expected(ids, 40));
+    }
+    assert!((1..5).contains(&asked.load(Ordering::Relaxed)), "it is not asked in every step");
+    assert_eq!(engine.counts().proposed_tokens, 0, "their rows never found memory");
 }
 
 #[test]

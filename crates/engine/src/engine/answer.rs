@@ -12,6 +12,8 @@ use pasture_tensor::Adapter;
 use crate::error::{Error, Result};
 use crate::request::{Ending, Event, Finish, Opening, Piece, Usage};
 use crate::sampling::{Sampler, StopMatcher};
+use crate::speculate::Guess;
+use crate::speculate::pace::Pace;
 use crate::text::{Pieces, Text};
 
 /// Tokens of the prompt that may change how the text after them begins.
@@ -86,6 +88,15 @@ impl Job {
     }
 }
 
+/// A token that was chosen.
+pub(super) struct Chosen {
+    pub(super) piece: Piece,
+    /// Why the answer ends with it, if it does.
+    pub(super) finish: Option<Finish>,
+    /// Whether it is the one that was proposed, so that the row after it counts.
+    pub(super) expected: bool,
+}
+
 /// One answer in the making.
 pub(super) struct Sequence {
     pub(super) job: Arc<Job>,
@@ -98,6 +109,12 @@ pub(super) struct Sequence {
     pub(super) cached: Option<usize>,
     /// What its pages depend on besides the tokens.
     pub(super) root: Arc<[u8]>,
+    /// What is proposed for its next step.
+    pub(super) guess: Guess,
+    /// How often proposals were right.
+    pub(super) pace: Pace,
+    /// Tokens that were proposed, and those that were right.
+    pub(super) speculated: (usize, usize),
     sampler: Sampler,
     /// Samplers of the answers that begin when the prompt has been run.
     others: Vec<Sampler>,
@@ -123,7 +140,29 @@ impl Sequence {
         };
         let pieces = job.text.as_ref().map(|text| text.start(before, &job.shown));
         let (kv, cached, started, first) = (None, None, None, None);
-        Sequence { job, answer, ids, kv, cached, root: Arc::from([]), sampler, others, matcher, pieces, started, first }
+        let (root, guess, pace, speculated) = (Arc::from([]), Guess::default(), Pace::default(), (0, 0));
+        Sequence {
+            job,
+            answer,
+            ids,
+            kv,
+            cached,
+            root,
+            guess,
+            pace,
+            speculated,
+            sampler,
+            others,
+            matcher,
+            pieces,
+            started,
+            first,
+        }
+    }
+
+    /// Whether its next token is its own, and no answer begins with it.
+    pub(super) fn is_single(&self) -> bool {
+        self.others.is_empty()
     }
 
     /// The answers that begin where this one's prompt ends; none after the first call.
@@ -144,11 +183,11 @@ impl Sequence {
         self.started.get_or_insert(now);
     }
 
-    /// Chooses the next token from its logits and sends it. Gives why the answer ends, if it does.
+    /// Chooses the next token from its logits. It is to be sent.
     ///
     /// # Errors
     /// When no token can be chosen.
-    pub(super) fn choose(&mut self, logits: &mut [f32], now: Instant) -> Result<Option<Finish>> {
+    pub(super) fn choose(&mut self, logits: &mut [f32], now: Instant) -> Result<Chosen> {
         let choice = self.sampler.sample(logits, &self.ids)?;
         let id = choice.token;
         self.first.get_or_insert(now);
@@ -160,15 +199,21 @@ impl Sequence {
         };
         let (text, stopped) = self.matcher.push(&raw);
         let piece = Piece { answer: self.answer, id, text, logprob: choice.logprob, top: choice.top };
-        self.send(Event::Piece(piece));
-        Ok(match stopped {
+        let expected = self.guess.compare(id, &mut self.pace);
+        let finish = match stopped {
             _ if ends => Some(Finish::StopId(id)),
             Some(stopped) => Some(Finish::StopString(stopped.stop)),
             None if self.sampler.is_complete() => Some(Finish::Complete),
             None if self.ids.len() < self.job.longest => None,
             None if self.job.fills_context => Some(Finish::ContextFull),
             None => Some(Finish::MaxTokens),
-        })
+        };
+        Ok(Chosen { piece, finish, expected })
+    }
+
+    /// Sends a token.
+    pub(super) fn tell(&self, piece: Piece) {
+        self.send(Event::Piece(piece));
     }
 
     /// Sends the end of the answer.
@@ -193,6 +238,8 @@ impl Sequence {
             prompt_tokens: self.job.prompt,
             cached_tokens: self.cached.unwrap_or(0),
             new_tokens: self.ids.len() - self.job.prompt,
+            proposed_tokens: self.speculated.0,
+            accepted_tokens: self.speculated.1,
             prompt_time: since(self.started, self.first.unwrap_or(now)),
             new_time: since(self.first, now),
         }

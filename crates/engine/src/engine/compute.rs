@@ -11,12 +11,14 @@ use pasture_model::{Batch, KeptPage, Kv};
 
 use super::EngineCounts;
 use super::answer::Sequence;
+use super::verify::{Given, Verified};
 use crate::error::{Error, Result};
 use crate::forward::{Forward, RopeRule};
 use crate::prefix;
 use crate::request::Finish;
 use crate::scheduler::cache::{NodeId, PageName};
 use crate::scheduler::{Admitted, Arrival, Limits, Published, Scheduler, Step, Ticket, TooLong};
+use crate::speculate::Speculator;
 
 /// What the handle asks of the thread.
 pub(super) enum Command {
@@ -26,28 +28,31 @@ pub(super) enum Command {
 /// The thread's state.
 pub(super) struct Compute {
     forward: Box<dyn Forward>,
-    kv: Kv,
-    rope: RopeRule,
+    pub(super) kv: Kv,
+    pub(super) rope: RopeRule,
     limits: Limits,
-    scheduler: Scheduler,
-    sequences: HashMap<Ticket, Sequence>,
+    pub(super) scheduler: Scheduler,
+    pub(super) speculator: Speculator,
+    pub(super) sequences: HashMap<Ticket, Sequence>,
     /// The pages that the scheduler keeps.
     kept: HashMap<NodeId, KeptPage>,
     commands: Receiver<Command>,
-    done: EngineCounts,
+    pub(super) done: EngineCounts,
     counts: Arc<Mutex<EngineCounts>>,
 }
 
 impl Compute {
     pub(super) fn new(
         forward: Box<dyn Forward>,
+        speculator: Speculator,
         limits: Limits,
         commands: Receiver<Command>,
         counts: Arc<Mutex<EngineCounts>>,
     ) -> Compute {
         let (kv, rope, scheduler) = (forward.kv(), forward.rope_rule(), Scheduler::new(limits));
         let (sequences, kept, done) = (HashMap::new(), HashMap::new(), EngineCounts::default());
-        let mut compute = Compute { forward, kv, rope, limits, scheduler, sequences, kept, commands, done, counts };
+        let mut compute =
+            Compute { forward, kv, rope, limits, scheduler, speculator, sequences, kept, commands, done, counts };
         compute.tell();
         compute
     }
@@ -86,6 +91,7 @@ impl Compute {
         self.kept.clear();
         self.scheduler = Scheduler::new(self.limits);
         self.kv = self.forward.kv();
+        self.speculator.clear();
     }
 
     fn submit(&mut self, mut sequence: Sequence) {
@@ -120,7 +126,9 @@ impl Compute {
 
     fn step(&mut self) {
         self.end_cancelled();
-        let step = self.scheduler.next_step();
+        let begun = Instant::now();
+        let proposals = self.propose();
+        let mut step = self.scheduler.next_step(&proposals);
         self.prepare(&step);
         if step.work.is_empty() {
             assert!(self.scheduler.is_idle(), "someone waits, so something runs");
@@ -128,17 +136,22 @@ impl Compute {
             return;
         }
         match self.run_step(&step) {
-            Ok(chosen) => {
+            Ok(mut logits) => {
+                self.done.steps += 1;
+                self.done.rows += step.work.iter().map(|work| work.count as u64).sum::<u64>();
+                self.time(&step, begun);
+                let given = self.verify(&mut step, &mut logits);
                 self.scheduler.commit(&step);
                 self.publish(&step);
                 self.scheduler.settle(&step);
                 self.release(&step);
-                self.done.steps += 1;
-                self.done.rows += step.work.iter().map(|work| work.count as u64).sum::<u64>();
                 // Before the events: who has an answer finds it counted.
                 self.tell();
-                for (ticket, logits) in chosen {
-                    self.choose(ticket, logits);
+                for (ticket, given) in given {
+                    match given {
+                        Given::Logits(logits) => self.choose(ticket, logits),
+                        Given::Verified(verified) => self.say(ticket, verified),
+                    }
                 }
             }
             Err(error) => self.recover(&step, &error),
@@ -158,6 +171,7 @@ impl Compute {
         for ticket in &step.dropped {
             let kv = self.sequences.get_mut(ticket).and_then(|sequence| sequence.kv.take());
             kv.into_iter().for_each(|kv| self.kv.end(kv));
+            self.speculator.end(*ticket);
         }
         for Admitted { ticket, hit, held } in &step.admitted {
             let nodes = hit.nodes.iter().chain(hit.part.as_ref().map(|(node, _)| node));
@@ -235,16 +249,20 @@ impl Compute {
             let kv = kv.filter(|kv| self.kv.len(*kv) > work.start);
             kv.into_iter().for_each(|kv| self.kv.truncate(kv, work.start));
         }
+        let speculated = step.work.iter().any(|work| work.proposed > 0);
         let no_memory = matches!(error, Error::Model(error) if matches!(**error, pasture_model::Error::Memory { .. }));
         match step.work.iter().map(|work| work.ticket).max().filter(|_| no_memory) {
+            // Without the rows of proposals it may do.
+            Some(_) if speculated => self.speculator.pause(),
             Some(youngest) => self.fail(youngest, error),
             None => step.work.iter().for_each(|work| self.fail(work.ticket, error)),
         }
     }
 
-    /// Runs the rows of a step; gives the logits of each sequence that now chooses a token.
-    fn run_step(&mut self, step: &Step) -> Result<Vec<(Ticket, Vec<f32>)>> {
-        let (mut batch, mut tickets, mut rows) = (Batch::default(), Vec::new(), Vec::new());
+    /// Runs the rows of a step; gives the logits that choose tokens: of each sequence that does, the last row of those
+    /// that are known and the rows of its proposals.
+    fn run_step(&mut self, step: &Step) -> Result<Vec<f32>> {
+        let (mut batch, mut rows) = (Batch::default(), Vec::new());
         let now = Instant::now();
         for work in &step.work {
             let sequence = self.sequences.get_mut(&work.ticket).expect("who runs is a sequence");
@@ -252,23 +270,19 @@ impl Compute {
             sequence.cached.get_or_insert(0);
             let kv = *sequence.kv.get_or_insert_with(|| self.kv.start());
             let length = self.rope.length(sequence.job.prompt, sequence.ids.len(), work.start);
-            let ids = &sequence.ids[work.start..work.start + work.count];
-            batch.push(kv, work.start, length, ids, sequence.job.adapter.clone());
+            let known = &sequence.ids[work.start..work.start + work.count - work.proposed];
+            let ids = [known, &sequence.guess.rows()[..work.proposed]].concat();
+            batch.push(kv, work.start, length, &ids, sequence.job.adapter.clone());
             if work.samples {
-                tickets.push(work.ticket);
-                rows.push(batch.ids.len() as u32 - 1);
+                let end = batch.ids.len() as u32;
+                rows.extend(end - 1 - work.proposed as u32..end);
             }
         }
-        let logits = self.forward.logits(&batch, &mut self.kv, &rows)?;
-        Ok(match tickets.as_slice() {
-            // The usual step: a row as long as the vocabulary is not copied.
-            [ticket] => vec![(*ticket, logits.into_values())],
-            _ => tickets.into_iter().enumerate().map(|(at, ticket)| (ticket, logits.row(at).to_vec())).collect(),
-        })
+        Ok(self.forward.logits(&batch, &mut self.kv, &rows)?.into_values())
     }
 
     /// Chooses a sequence's next token, and the first ones of the answers that share its prompt.
-    fn choose(&mut self, ticket: Ticket, mut logits: Vec<f32>) {
+    fn choose(&mut self, ticket: Ticket, logits: &mut [f32]) {
         let Some(sequence) = self.sequences.get_mut(&ticket) else { return };
         let (parent, others) = (sequence.kv, sequence.split());
         for mut other in others {
@@ -277,18 +291,26 @@ impl Compute {
             self.forget(&forgotten);
             other.kv = parent.filter(|_| shares).map(|parent| self.kv.fork(parent));
             self.sequences.insert(fork, other);
-            self.choose_one(fork, &mut logits.clone());
+            self.choose_one(fork, &mut logits.to_vec());
         }
-        self.choose_one(ticket, &mut logits);
+        self.choose_one(ticket, logits);
     }
 
     fn choose_one(&mut self, ticket: Ticket, logits: &mut [f32]) {
         let Some(sequence) = self.sequences.get_mut(&ticket) else { return };
-        match sequence.choose(logits, Instant::now()) {
+        let verified = Verified::of(sequence, std::iter::once(logits));
+        (0..verified.goes_on()).for_each(|_| self.scheduler.grow(ticket));
+        self.say(ticket, verified);
+    }
+
+    /// Sends the tokens that were chosen, and does what follows from the last of them.
+    fn say(&mut self, ticket: Ticket, verified: Verified) {
+        let Some(sequence) = self.sequences.get_mut(&ticket) else { return };
+        verified.pieces.into_iter().for_each(|piece| sequence.tell(piece));
+        match verified.end {
             Ok(Some(finish)) => self.finish(ticket, finish),
             Err(error) => self.fail(ticket, &error),
             Ok(None) => {
-                self.scheduler.grow(ticket);
                 let Some(sequence) = self.sequences.get_mut(&ticket) else { return };
                 if self.rope.restarts(sequence.ids.len()) {
                     self.scheduler.restart(ticket);
@@ -305,6 +327,7 @@ impl Compute {
         let Some(mut sequence) = self.sequences.remove(&ticket) else { return };
         self.publish_rest(ticket, &sequence);
         self.scheduler.end(ticket);
+        self.speculator.end(ticket);
         sequence.kv.take().into_iter().for_each(|kv| self.kv.end(kv));
         self.tell();
         sequence.finish(finish, Instant::now());
@@ -319,6 +342,7 @@ impl Compute {
         for ticket in of_job.collect::<Vec<Ticket>>() {
             let Some(sequence) = self.sequences.remove(&ticket) else { continue };
             self.scheduler.end(ticket);
+            self.speculator.end(ticket);
             sequence.kv.into_iter().for_each(|kv| self.kv.end(kv));
         }
         job.fail(error);

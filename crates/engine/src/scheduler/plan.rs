@@ -22,6 +22,8 @@ pub struct Limits {
     /// Positions that a row sees back at most, its own with them, in every layer: pages that lie wholly before are
     /// given back after each step. None where rows see all.
     pub window: Option<usize>,
+    /// Rows up to which a step may be filled with proposed tokens: so many cost little more than one.
+    pub proposal_rows: usize,
 }
 
 impl Limits {
@@ -67,6 +69,8 @@ pub struct Work {
     pub count: usize,
     /// Whether the last row's logits choose the next token.
     pub samples: bool,
+    /// How many of the last rows are of tokens that are only proposed: the logits before each say whether it is right.
+    pub proposed: usize,
 }
 
 /// A sequence that begins with pages that are kept.

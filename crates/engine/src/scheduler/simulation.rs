@@ -1,5 +1,5 @@
-//! The scheduler under random arrivals, cancels, forks, other adapters and endings: after each step every page is accounted
-//! for and holds what its name says, the budget is held, and everyone who came is served in the end.
+//! The scheduler under random arrivals, cancels, forks, proposals, other adapters and endings: after each step every page is
+//! accounted for and holds what its name says, the budget is held, and everyone who came is served in the end.
 //!
 //! `PASTURE_SEEDS` says how many worlds are lived through, `PASTURE_STEPS` how many steps each.
 
@@ -41,6 +41,7 @@ struct World {
     generation: usize,
     served: usize,
     hits: usize,
+    accepted: usize,
     /// Whether new ones come.
     open: bool,
 }
@@ -58,10 +59,11 @@ impl World {
             step_tokens: pick(1, 24),
             running: pick(1, 10),
             window,
+            proposal_rows: pick(0, 16),
         };
         let scheduler = Scheduler::new(limits);
         let (clients, kept) = (BTreeMap::new(), HashMap::new());
-        Self { scheduler, random, clients, kept, generation: 0, served: 0, hits: 0, open: true }
+        Self { scheduler, random, clients, kept, generation: 0, served: 0, hits: 0, accepted: 0, open: true }
     }
 
     fn pick(&mut self, low: usize, high: usize) -> usize {
@@ -139,8 +141,37 @@ impl World {
         step.forgotten.iter().for_each(|node| drop(self.kept.remove(node)));
     }
 
-    fn compute(&mut self, step: &Step) {
-        for work in &step.work {
+    /// A number of proposals for each who is likely to go on by one row, and for some others.
+    fn propose(&mut self) -> Vec<(Ticket, usize)> {
+        let tickets: Vec<Ticket> = self.clients.keys().copied().collect();
+        let mut proposals: Vec<(Ticket, usize)> = tickets.into_iter().map(|ticket| (ticket, self.pick(0, 9))).collect();
+        proposals.retain(|(_, count)| *count < 7);
+        proposals
+    }
+
+    /// Some of a work's proposals come to be, the others are taken back; the answer may end with any of them.
+    fn verify(&mut self, work: &mut Work) -> bool {
+        let (kept, ends) = (self.pick(1, 1 + work.proposed), self.pick(0, 9) == 0);
+        let client = self.clients.get_mut(&work.ticket).expect("who runs is a client");
+        let tokens = kept - usize::from(ends);
+        assert!(tokens <= client.left, "it stays within what it asked for");
+        client.left -= tokens;
+        for _ in 0..tokens {
+            client.tokens.push(client.tokens.len() as u32 % 5);
+            self.scheduler.grow(work.ticket);
+        }
+        self.accepted += kept - 1;
+        self.scheduler.verify(work, kept);
+        ends
+    }
+
+    fn compute(&mut self, step: &mut Step) -> (Vec<Ticket>, Vec<Ticket>) {
+        let (mut verified, mut ended) = (Vec::new(), Vec::new());
+        for work in &mut step.work {
+            if work.proposed > 0 {
+                verified.push(work.ticket);
+                ended.extend(self.verify(work).then_some(work.ticket));
+            }
             let client = self.clients.get_mut(&work.ticket).expect("who runs is a client");
             assert_eq!(client.held.len(), work.start);
             let rows = (work.start..work.start + work.count)
@@ -162,18 +193,24 @@ impl World {
             }
         }
         self.scheduler.settle(step);
+        (verified, ended)
     }
 
     fn step(&mut self) {
-        let step = self.scheduler.next_step();
+        let proposals = self.propose();
+        let mut step = self.scheduler.next_step(&proposals);
         let limits = self.scheduler.limits();
         let rows: usize = step.work.iter().map(|work| work.count).sum();
         assert!(rows <= limits.step_tokens, "{rows} rows, but the budget is {}", limits.step_tokens);
         assert!(!step.work.is_empty() || self.scheduler.is_idle(), "something runs while someone waits");
         self.prepare(&step);
-        self.compute(&step);
+        let proposed: usize = step.work.iter().map(|work| work.proposed).sum();
+        assert!(proposed == 0 || rows <= limits.proposal_rows, "{rows} rows with {proposed} proposals");
+        let (verified, ended) = self.compute(&mut step);
         self.check();
-        for work in step.work.iter().filter(|work| work.samples) {
+        self.served += ended.len();
+        ended.into_iter().for_each(|ticket| self.end(ticket));
+        for work in step.work.iter().filter(|work| work.samples && !verified.contains(&work.ticket)) {
             let forks = self.open && self.clients.len() < 30 && self.pick(0, 9) == 0;
             let client = self.clients.get_mut(&work.ticket).expect("who runs is a client");
             if client.left == 0 {
@@ -243,7 +280,7 @@ impl World {
     }
 }
 
-fn live(seed: u64, steps: usize) -> usize {
+fn live(seed: u64, steps: usize) -> (usize, usize) {
     let mut world = World::new(seed);
     for _ in 0..steps {
         match world.pick(0, 19) {
@@ -264,7 +301,7 @@ fn live(seed: u64, steps: usize) -> usize {
         assert!(steps < 200_000, "{} clients starve", world.clients.len());
     }
     assert!(world.clients.is_empty() && world.served > 0);
-    world.hits
+    (world.hits, world.accepted)
 }
 
 #[test]
@@ -272,10 +309,11 @@ fn every_page_is_accounted_for_and_everyone_is_served() {
     let number =
         |name: &str, usual: usize| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let (seeds, steps) = (number("PASTURE_SEEDS", 60), number("PASTURE_STEPS", 200));
-    let mut hits = 0;
+    let (mut hits, mut accepted) = (0, 0);
     for seed in 0..seeds as u64 {
         let lived = std::panic::catch_unwind(|| live(seed, steps));
-        hits += lived.unwrap_or_else(|_| panic!("seed {seed}"));
+        let (found, right) = lived.unwrap_or_else(|_| panic!("seed {seed}"));
+        (hits, accepted) = (hits + found, accepted + right);
     }
-    assert!(hits > 0, "kept pages were of use");
+    assert!(hits > 0 && accepted > 0, "kept pages and proposals were of use");
 }

@@ -3,7 +3,15 @@
 use super::*;
 
 fn scheduler(pages: usize, step_tokens: usize) -> Scheduler {
-    Scheduler::new(Limits { pages, cached: pages, page_tokens: 4, step_tokens, running: 8, window: None })
+    Scheduler::new(Limits {
+        pages,
+        cached: pages,
+        page_tokens: 4,
+        step_tokens,
+        running: 8,
+        window: None,
+        proposal_rows: 6,
+    })
 }
 
 fn arrival(known: usize, longest: usize) -> Arrival {
@@ -13,7 +21,7 @@ fn arrival(known: usize, longest: usize) -> Arrival {
 
 /// Runs a step and lets every sequence that samples grow; gives (ticket, start, count) of each part.
 fn run(scheduler: &mut Scheduler) -> Vec<(u64, usize, usize)> {
-    let step = scheduler.next_step();
+    let step = scheduler.next_step(&[]);
     scheduler.commit(&step);
     scheduler.settle(&step);
     step.work.iter().filter(|work| work.samples).for_each(|work| scheduler.grow(work.ticket));
@@ -40,13 +48,39 @@ fn the_youngest_gives_up_its_pages_and_starts_over() {
     let young = scheduler.add(arrival(7, 12)).expect("it fits");
     assert_eq!(run(&mut scheduler), [(0, 0, 7), (1, 0, 7)]);
     assert_eq!(run(&mut scheduler), [(0, 7, 1), (1, 7, 1)]);
-    let step = scheduler.next_step();
+    let step = scheduler.next_step(&[]);
     assert_eq!(step.dropped, [young]);
-    assert_eq!(step.work, [Work { ticket: old, start: 8, count: 1, samples: true }]);
+    assert_eq!(step.work, [Work { ticket: old, start: 8, count: 1, samples: true, proposed: 0 }]);
     scheduler.commit(&step);
     scheduler.settle(&step);
     scheduler.end(old);
-    assert_eq!(scheduler.next_step().work, [Work { ticket: young, start: 0, count: 9, samples: true }]);
+    assert_eq!(scheduler.next_step(&[]).work, [Work { ticket: young, start: 0, count: 9, samples: true, proposed: 0 }]);
+}
+
+#[test]
+fn proposals_fill_a_step_and_take_nothing_from_anybody() {
+    let mut scheduler = scheduler(4, 16);
+    let one = scheduler.add(arrival(5, 16)).expect("it fits");
+    assert_eq!(run(&mut scheduler), [(0, 0, 5)]);
+    assert_eq!(scheduler.proposal_rows(), 5);
+    let other = scheduler.add(arrival(2, 8)).expect("it fits");
+    // Six rows at most: one and its proposals beside two of a prompt.
+    let mut step = scheduler.next_step(&[(one, 9), (other, 9)]);
+    let counts: Vec<_> = step.work.iter().map(|work| (work.ticket, work.count, work.proposed)).collect();
+    assert_eq!(counts, [(one, 4, 3), (other, 2, 0)]);
+    assert_eq!(scheduler.counts().free, 0, "the third page of one is for proposals");
+    // Two of three were wrong: with them their page goes.
+    scheduler.verify(&mut step.work[0], 2);
+    scheduler.grow(one);
+    scheduler.grow(one);
+    scheduler.commit(&step);
+    scheduler.settle(&step);
+    scheduler.grow(other);
+    assert_eq!((scheduler.sequences[&one].held, scheduler.counts().free), (7, 1));
+    // Only the free page is for proposals, and nobody gives up one for them.
+    let step = scheduler.next_step(&[(one, 9), (other, 9)]);
+    let counts: Vec<_> = step.work.iter().map(|work| (work.ticket, work.count, work.proposed)).collect();
+    assert_eq!(counts, [(one, 5, 4), (other, 1, 0)]);
 }
 
 #[test]
@@ -58,7 +92,8 @@ fn a_sequence_that_can_never_fit_is_refused_with_numbers() {
 
 #[test]
 fn a_window_bounds_the_pages_of_a_long_sequence() {
-    let limits = Limits { pages: 6, cached: 6, page_tokens: 4, step_tokens: 8, running: 8, window: Some(6) };
+    let limits =
+        Limits { pages: 6, cached: 6, page_tokens: 4, step_tokens: 8, running: 8, window: Some(6), proposal_rows: 0 };
     let mut scheduler = Scheduler::new(limits);
     // 6 + 8 - 1 positions may lie on 5 pages.
     assert_eq!((limits.pages_for(8), limits.pages_for(1000)), (2, 5));
@@ -119,7 +154,7 @@ fn who_begins_as_another_waits_for_its_pages_and_computes_only_the_rest() {
     let other = scheduler.add(named(3, &[9, 9], 20)).expect("it fits");
     let mut ran = Vec::new();
     for _ in 0..4 {
-        let step = scheduler.next_step();
+        let step = scheduler.next_step(&[]);
         scheduler.commit(&step);
         publish(&mut scheduler, &step, &tokens);
         scheduler.settle(&step);
