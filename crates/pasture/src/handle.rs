@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use pasture_engine::sampling::{SamplingError, SamplingOptions};
-use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Text, Turns};
+use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Speculation, Text, Turns};
 use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
@@ -81,6 +81,8 @@ pub struct LoadOptions {
     pub pages: Option<usize>,
     /// Pages at most that are kept for prompts to come while no answer needs them; the engine's own number where absent.
     pub cached: Option<usize>,
+    /// Whether tokens are proposed before they are chosen. The answers do not depend on it.
+    pub speculation: Speculation,
     /// The processor, where several models share it; `threads` is its number then.
     pub device: Option<Device>,
     /// What to do with keys of the configuration that nobody knows, and the like.
@@ -100,6 +102,7 @@ impl Default for LoadOptions {
             kv_bytes: None,
             pages: None,
             cached: None,
+            speculation: Speculation::default(),
             device: None,
             files,
         }
@@ -231,8 +234,9 @@ impl Model {
         let plain = EngineOptions::default();
         let chunk = options.chunk.unwrap_or(plain.step_tokens);
         let running = options.running.unwrap_or(plain.running);
-        let LoadOptions { context, kv_bytes, pages, cached, .. } = *options;
-        let engine_options = EngineOptions { step_tokens: chunk, running, context, pages, kv_bytes, cached };
+        let LoadOptions { context, kv_bytes, pages, cached, speculation, .. } = *options;
+        let engine_options =
+            EngineOptions { step_tokens: chunk, running, context, pages, kv_bytes, cached, speculation };
         let runner = Runner::new(decoder.clone(), kv).in_turns(device.turns.clone());
         let engine = Engine::start(Box::new(runner), text, engine_options)?;
         let name = name.to_owned();

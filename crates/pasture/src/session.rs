@@ -38,6 +38,10 @@ pub struct Stats {
     pub cached_tokens: usize,
     /// Tokens of the answer.
     pub new_tokens: usize,
+    /// Tokens that were proposed and computed before they were chosen.
+    pub proposed_tokens: usize,
+    /// Of these, tokens that were right.
+    pub accepted_tokens: usize,
     /// Until the first token.
     pub prompt_time: Duration,
     /// From the first token to the last.
@@ -284,12 +288,15 @@ impl Session {
     }
 
     fn note(&mut self, finish: Finish, usage: Usage) {
-        let Usage { prompt_tokens, cached_tokens, new_tokens, prompt_time, new_time } = usage;
+        let Usage { prompt_tokens, cached_tokens, new_tokens, prompt_time, new_time, .. } = usage;
+        let Usage { proposed_tokens, accepted_tokens, .. } = usage;
         let (context_used, context_limit) = (prompt_tokens + new_tokens, self.model.engine().context());
         self.stats = Some(Stats {
             prompt_tokens,
             cached_tokens,
             new_tokens,
+            proposed_tokens,
+            accepted_tokens,
             prompt_time,
             new_time,
             finish,

@@ -37,7 +37,7 @@ impl End {
 /// What is told of an engine: name, kind, help, value.
 type EngineLine = (&'static str, &'static str, &'static str, fn(&EngineCounts) -> u64);
 
-const ENGINE: [EngineLine; 9] = [
+const ENGINE: [EngineLine; 11] = [
     ("pasture_kv_pages_free", "gauge", "Pages of keys and values that hold nothing", |counts| counts.now.free as u64),
     ("pasture_kv_pages_cached", "gauge", "Pages kept for prompts to come", |counts| counts.now.cached as u64),
     ("pasture_kv_pages_held", "gauge", "Pages that sequences hold", |counts| counts.now.held as u64),
@@ -49,6 +49,10 @@ const ENGINE: [EngineLine; 9] = [
         counts.cached_tokens
     }),
     ("pasture_preempted_total", "counter", "Sequences that gave up their pages", |counts| counts.preempted),
+    ("pasture_proposed_tokens_total", "counter", "Tokens that were computed before they were chosen", |counts| {
+        counts.proposed_tokens
+    }),
+    ("pasture_accepted_tokens_total", "counter", "Of these, tokens that were right", |counts| counts.accepted_tokens),
 ];
 
 /// Counters; gauges are read from the doors.

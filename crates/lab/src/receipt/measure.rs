@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pasture_engine::{Engine, EngineOptions, Request, Runner};
+use pasture_engine::{Engine, EngineOptions, Request, Runner, Speculation};
 
 use super::{Divergence, Level, Measures, Perplexity, Receipt, Score, Unmeasured, digest_of};
 use crate::evaluate::statistics::{SEED, bootstrap, mean, mean_stderr};
@@ -261,7 +261,9 @@ fn speed(side: &Side, measures: &mut Measures) -> Result<()> {
     let prompt = WINDOW.min(subject.context().saturating_sub(TIMED_TOKENS)).max(1);
     let vocab = subject.vocab() as u32;
     let runner = Runner::new(subject.decoder().clone(), subject.kv_format());
-    let engine = Engine::start(Box::new(runner), None, EngineOptions::default())?;
+    // Tokens with a step each: how a text of no meaning repeats itself says nothing.
+    let options = EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() };
+    let engine = Engine::start(Box::new(runner), None, options)?;
     let mut request = Request::new((0..prompt as u32).map(|at| at * 7 % vocab).collect());
     request.sampling.temperature = Some(0.0);
     request.max_tokens = Some(TIMED_TOKENS.min(subject.context() - prompt).max(1));

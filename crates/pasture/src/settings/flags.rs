@@ -113,6 +113,7 @@ macro_rules! flags {
 flags! {
     ProgramFlags: Scope::Program, "Everywhere", "Settings of every verb.";
     RunFlags: Scope::Run, "Running", "Settings of verbs that run a model.";
+    AnswerFlags: Scope::Answer, "Running", "Settings of verbs whose model answers.";
     ChatFlags: Scope::Chat, "Conversation", "Settings of conversations.";
     SamplingFlags: Scope::Sampling, "Sampling", "Settings of verbs that choose tokens.";
 }

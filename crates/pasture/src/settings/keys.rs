@@ -13,6 +13,8 @@ pub enum Scope {
     Program,
     /// Verbs that run a model.
     Run,
+    /// Verbs whose model answers.
+    Answer,
     /// Verbs that choose tokens.
     Sampling,
     /// Conversations.
@@ -58,7 +60,7 @@ pub struct Key {
 }
 
 /// Name, scope, values, meaning of the settings that are not sampling.
-const OWN: [(&str, Scope, Kind, &str); 10] = [
+const OWN: [(&str, Scope, Kind, &str); 11] = [
     ("color", Scope::Program, Kind::Word(&["auto", "always", "never"]), "Colors and bars on a terminal"),
     (
         "pull",
@@ -85,6 +87,12 @@ const OWN: [(&str, Scope, Kind, &str); 10] = [
         Scope::Run,
         Kind::Bytes,
         "Keeps a mixture's experts on disk and so many bytes of them in memory, as 2GiB; slow",
+    ),
+    (
+        "speculate",
+        Scope::Answer,
+        Kind::Word(&["auto", "off"]),
+        "Whether tokens are proposed from the text so far where that is faster; the answers are the same (default auto)",
     ),
     ("max_tokens", Scope::Sampling, Kind::Whole(1, 1 << 32), "Makes at most so many new tokens"),
     ("stop", Scope::Sampling, Kind::Texts, "Ends an answer before this text; may be given several times"),

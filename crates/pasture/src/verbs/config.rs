@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{self, ChatFlags, Given, RunFlags, SamplingFlags, Settings, keys};
+use crate::settings::{self, AnswerFlags, ChatFlags, Given, RunFlags, SamplingFlags, Settings, keys};
 
 /// Show the settings in force
 #[derive(Args)]
@@ -32,13 +32,16 @@ pub struct Arguments {
     #[command(flatten)]
     running: RunFlags,
     #[command(flatten)]
+    answering: AnswerFlags,
+    #[command(flatten)]
     chat: ChatFlags,
     #[command(flatten)]
     sampling: SamplingFlags,
 }
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
-    let given = program.clone().and(&arguments.running.0).and(&arguments.chat.0).and(&arguments.sampling.0);
+    let given = program.clone().and(&arguments.running.0).and(&arguments.answering.0);
+    let given = given.and(&arguments.chat.0).and(&arguments.sampling.0);
     let mut settings = Settings::resolve(&given)?;
     if let Some(name) = &arguments.assistant {
         let none =

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::model::{self, Opened};
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{Given, RunFlags, SamplingFlags, Settings};
+use crate::settings::{AnswerFlags, Given, RunFlags, SamplingFlags, Settings};
 
 /// Go on with a text, or with token ids
 #[derive(Args)]
@@ -19,6 +19,7 @@ use crate::settings::{Given, RunFlags, SamplingFlags, Settings};
 Examples:
   pasture generate my-model.gguf \"Once upon a time\" --max-tokens 64
   pasture generate my-model.gguf --file beginning.txt --seed 7 --json
+  pasture generate my-model.gguf --file text-to-correct.txt --speculate off
   pasture generate my-model --ids 1,2,3 --max-tokens 4 --temperature 0 --ignore-eos --json")]
 pub struct Arguments {
     /// A file, a folder, an assistant, or a name from a Hugging Face cache or Ollama folder
@@ -55,6 +56,8 @@ pub struct Arguments {
     #[command(flatten)]
     running: RunFlags,
     #[command(flatten)]
+    answering: AnswerFlags,
+    #[command(flatten)]
     sampling: SamplingFlags,
 }
 
@@ -63,7 +66,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         let hint = "it stands behind the model, in a file with --file FILE, or as token ids with --ids 1,2,3";
         return Err(Failure::new(Status::Usage, "there is no text to go on with").hint(hint.to_owned()));
     }
-    let given = program.clone().and(&arguments.running.0).and(&arguments.sampling.0);
+    let given = program.clone().and(&arguments.running.0).and(&arguments.answering.0).and(&arguments.sampling.0);
     let Opened { model, settings, assistant, .. } =
         model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
     model::tell_idle(assistant.as_ref());
@@ -165,6 +168,8 @@ fn one(model: &Model, answer: &Answer) -> Value {
     object.insert("finish".into(), json!(finish(answer.finish)));
     object.insert("prompt_tokens".into(), json!(usage.prompt_tokens));
     object.insert("new_tokens".into(), json!(usage.new_tokens));
+    object.insert("proposed_tokens".into(), json!(usage.proposed_tokens));
+    object.insert("accepted_tokens".into(), json!(usage.accepted_tokens));
     object.insert("prompt_seconds".into(), json!(usage.prompt_time.as_secs_f64()));
     object.insert("new_seconds".into(), json!(usage.new_time.as_secs_f64()));
     if !answer.logprobs.is_empty() {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pasture::engine::Speculation;
 use pasture::{Device, LoadOptions, Model};
 use pasture_files::Tensors;
 use pasture_files::error::file_name;
@@ -275,6 +276,10 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
         context: settings.whole("context"),
         kv: settings.text("kv_type").map(|kind| if kind == "f32" { KvFormat::F32 } else { KvFormat::F16 }),
         chunk: settings.whole("chunk"),
+        speculation: match settings.text("speculate") {
+            Some("off") => Speculation::Off,
+            _ => Speculation::WhereItPays,
+        },
         files: file_options(strict),
         ..LoadOptions::default()
     }

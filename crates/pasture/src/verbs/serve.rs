@@ -20,7 +20,7 @@ use super::model::{self, Crowd};
 use super::place;
 use crate::exit::{Failure, Status, of_io};
 use crate::output;
-use crate::settings::{Given, RunFlags, Settings};
+use crate::settings::{AnswerFlags, Given, RunFlags, Settings};
 
 /// Serve models over HTTP, as OpenAI's and Ollama's clients ask for them
 #[derive(Args)]
@@ -110,6 +110,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     running: RunFlags,
+    #[command(flatten)]
+    answering: AnswerFlags,
 }
 
 /// What makes a server safe on a network.
@@ -148,7 +150,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     let (mut options, control) = options(&arguments)?;
     let cert = arguments.safety.tls_cert.clone();
     let scheme = if cert.is_some() { "https" } else { "http" };
-    let given = program.clone().and(&arguments.running.0);
+    let given = program.clone().and(&arguments.running.0).and(&arguments.answering.0);
     let opener = opener(&arguments, &given, options.memory)?;
     let served = served(&arguments, &opener)?;
     options.loader = arguments.on_demand.then(|| Arc::new(opener) as Arc<dyn pasture_serve::Loader>);

@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::model::{self, Opened};
 use crate::exit::{Failure, Status};
-use crate::settings::{ChatFlags, Given, RunFlags, SamplingFlags};
+use crate::settings::{AnswerFlags, ChatFlags, Given, RunFlags, SamplingFlags};
 
 /// Talk with a model
 #[derive(Args)]
@@ -47,6 +47,8 @@ pub struct Arguments {
     #[command(flatten)]
     running: RunFlags,
     #[command(flatten)]
+    answering: AnswerFlags,
+    #[command(flatten)]
     sampling: SamplingFlags,
 }
 
@@ -55,7 +57,8 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
         let what = "`--image` is reserved: models that see pictures do not run yet";
         return Err(Failure::new(Status::Unavailable, what));
     }
-    let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0).and(&arguments.sampling.0);
+    let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0);
+    let given = given.and(&arguments.answering.0).and(&arguments.sampling.0);
     let Opened { model, settings, place, .. } =
         model::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
     let model = model::adapted(model, &arguments.adapters)?;

@@ -264,6 +264,10 @@ impl Talk {
                 stats.new_time.as_secs_f64(),
                 speed(rest, stats.new_time)
             ))?;
+            if stats.proposed_tokens > 0 {
+                let proposed = output::counted(stats.proposed_tokens, "token");
+                output::line(&format!("proposed {proposed}, {} of them right", stats.accepted_tokens))?;
+            }
         }
         // What was taken back or forgotten since the last answer counts no more.
         let used = if self.session.messages().is_empty() { 0 } else { self.session.tokens()? };
