@@ -547,7 +547,9 @@ def main():
 
 
 def busy_server(arguments, browser, shots):
-    server = Server(arguments.program, f"{arguments.folder}/busy", "--slots", "1", "--queue", "0")
+    # A text in circles is soon at its end where its tokens are proposed; the slot has to stay taken.
+    flags = ("--slots", "1", "--queue", "0", "--speculate", "off")
+    server = Server(arguments.program, f"{arguments.folder}/busy", *flags)
     try:
         walk = Walk(browser, server, shots)
         too_many(walk, walk.page())
