@@ -16,14 +16,8 @@ at = head.index(key + kind) + len(key + kind)
 head[at:at + 4] = struct.pack("<I", 4096)
 open(sys.argv[2], "wb").write(head)
 EDIT
-"$program" serve "$scratch/model.gguf" --port 0 --json >"$scratch/told.txt" 2>"$scratch/serve.log" &
-server=$!
-trap 'kill -INT $server 2>/dev/null; wait $server 2>/dev/null || true; rm -r "$scratch"' EXIT
-for _ in $(seq 300); do
-    grep -q '"url"' "$scratch/told.txt" && break
-    sleep 0.1
-done
-url=$(sed -n 's/.*"url": *"\([^"]*\)".*/\1/p' "$scratch/told.txt" | head -1)
-test -n "$url" || { cat "$scratch/serve.log"; exit 1; }
+. "$root/tests/clients/started.sh"
+started "$program" "$scratch" "$scratch/model.gguf"
 echo '{}' >"$scratch/ops.json"
 python3 "$kit/tools/run_hostile.py" --set "$kit/hostile" --ops "$scratch/ops.json" --kinds request --url "$url"
+rm -r "$scratch"

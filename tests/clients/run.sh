@@ -16,13 +16,6 @@ if ! "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requiremen
     echo "skipped: the clients cannot be installed from PyPI"
     exit 0
 fi
-"$program" serve starter --port 0 --json >"$scratch/told.txt" 2>"$scratch/serve.log" &
-server=$!
-trap 'kill -INT $server 2>/dev/null; wait $server 2>/dev/null || true' EXIT
-for _ in $(seq 300); do
-    grep -q '"url"' "$scratch/told.txt" && break
-    sleep 0.1
-done
-url=$(sed -n 's/.*"url": *"\([^"]*\)".*/\1/p' "$scratch/told.txt" | head -1)
-test -n "$url" || { cat "$scratch/serve.log"; exit 1; }
+. "$here/started.sh"
+started "$program" "$scratch" starter
 "$venv/bin/python" "$here/drive.py" "$url"

@@ -288,8 +288,8 @@ impl Session {
     }
 
     fn note(&mut self, finish: Finish, usage: Usage) {
-        let Usage { prompt_tokens, cached_tokens, new_tokens, prompt_time, new_time, .. } = usage;
-        let Usage { proposed_tokens, accepted_tokens, .. } = usage;
+        let Usage { prompt_tokens, cached_tokens, new_tokens, proposed_tokens, accepted_tokens, prompt_time, new_time } =
+            usage;
         let (context_used, context_limit) = (prompt_tokens + new_tokens, self.model.engine().context());
         self.stats = Some(Stats {
             prompt_tokens,
