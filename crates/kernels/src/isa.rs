@@ -9,11 +9,8 @@ use crate::Format;
 use crate::attend::PageKernels;
 use crate::elementwise::Activation;
 use crate::gemm::PairKernels;
-use crate::linear::{PackedKernels, Rows, Tile};
+use crate::linear::{PackedKernels, TileKernels};
 use crate::scalar;
-
-/// `tile[token][row] = panel · x` for one panel of 16 rows and up to 16 tokens.
-pub(crate) type TileKernel = fn(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile);
 
 /// The loops of one instruction set.
 pub struct Kernels {
@@ -26,7 +23,7 @@ pub struct Kernels {
     /// 16 rows of f32, each `cols` long, to `[cols][16]`.
     pub(crate) interleave: fn(rows: &[f32], cols: usize, panel: &mut [f32]),
     /// The product of a decoded panel, `[cols][16]` f32.
-    pub(crate) tile_f32: TileKernel,
+    pub(crate) tile_f32: TileKernels,
     /// What this set has for a packed format.
     pub(crate) packed: fn(Format) -> Option<PackedKernels>,
     /// Tiles of bf16 pairs.

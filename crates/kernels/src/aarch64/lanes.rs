@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::linear::{Rows, Tile};
+use crate::linear::{Rows, Tile, TileKernels};
 use crate::packed::{Codes, Lanes, compiled, operations};
 
 /// Proof that the processor has NEON, and its dot products too where `DOT`.

@@ -34,7 +34,7 @@ pub(crate) const SQUARE: usize = PANEL / 2 * PANEL;
 pub(crate) type Tile = [f32; TALL * PANEL];
 
 /// Steps that are summed before results are written.
-const BLOCK: usize = 256;
+const BLOCK: usize = 128;
 
 /// Columns that a worker takes at once: with a block of steps they stay in its cache while all rows pass.
 const STRIPE: usize = 256;
@@ -42,7 +42,7 @@ const STRIPE: usize = 256;
 /// Rows that a worker takes at once where there are few columns.
 const ROWS: usize = 4 * TALL;
 
-/// The rows' side of a tile: words, each a pair of bf16 with the earlier k in its lower half.
+/// The rows' side of a tile: a step is a pair of k, as a set of instructions reads it ([`PairKernels::words`]).
 #[derive(Clone, Copy)]
 pub(crate) struct Side<'a> {
     /// From the tile's first row and step on.
@@ -51,10 +51,16 @@ pub(crate) struct Side<'a> {
     pub(crate) row: usize,
     /// Words from a step to the next.
     pub(crate) step: usize,
+    /// Words from a pair's earlier value to its later one, where they are in words of their own.
+    pub(crate) later: usize,
 }
 
-/// The tile's loops. Panels are `[steps][16]` words.
+/// The tile's loops. Panels are `[steps][16]` words, each a pair of bf16 with the earlier k in its lower half.
 pub(crate) struct PairKernels {
+    /// Words of a step on the rows' side: one, a pair of bf16 like those of the panels; or two, f32 values rounded to bf16.
+    pub(crate) words: usize,
+    /// Values of a row to its words; an odd last value is followed by zero.
+    pub(crate) row: fn(x: &[f32], words: &mut [u32]),
     /// `tile[row][col] = Σ side · panel` for [`WIDE`] rows and [`PANELS`] panels.
     pub(crate) wide: fn(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile),
     /// The same for [`TALL`] rows and one panel.
@@ -127,17 +133,18 @@ pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
     let (outputs, inputs) = (dy.len() / rows, x.len() / rows);
     assert_eq!((dy.len(), x.len(), sum.len()), (rows * outputs, rows * inputs, outputs * inputs), "an outer product");
     let (steps, width) = (rows.div_ceil(2), outputs.next_multiple_of(TALL));
+    let step_words = pool.kernels().pairs.words * width;
     let prepare = |step: usize, words: &mut [u32]| {
         if let Some(low) = dy.get(2 * step * outputs..(2 * step + 1) * outputs) {
             let high = dy.get((2 * step + 1) * outputs..(2 * step + 2) * outputs).unwrap_or(&[]);
-            join(pool.kernels(), low, high, &mut words[..outputs]);
+            pack_step(pool.kernels(), low, high, words);
         }
     };
-    let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: width, adds: Some(1.0) };
+    let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: step_words, later: width, adds: Some(1.0) };
     let mut words = TURNED.take();
     run(
         pool,
-        (reserve(&mut words, steps * width), width),
+        (reserve(&mut words, steps * step_words), step_words),
         prepare,
         &work,
         &Source::Rows { values: x, cols: inputs, rows },
@@ -163,15 +170,15 @@ fn by_rows(
         }
         return;
     }
-    let (rows, steps) = (x.len() / k, k.div_ceil(2));
+    let (rows, steps, pairs) = (x.len() / k, k.div_ceil(2), &pool.kernels().pairs);
     // An odd number of cache lines keeps the rows of a tile out of each other's cache sets.
-    let stride = (steps.div_ceil(PANEL) | 1) * PANEL;
+    let stride = ((pairs.words * steps).div_ceil(PANEL) | 1) * PANEL;
     let prepare = |row: usize, words: &mut [u32]| {
         if let Some(x) = x.get(row * k..(row + 1) * k) {
-            (pool.kernels().narrow_pairs)(x, &mut words[..steps]);
+            (pairs.row)(x, &mut words[..pairs.words * steps]);
         }
     };
-    let work = Work { rows, cols, steps, row: stride, step: 1, adds };
+    let work = Work { rows, cols, steps, row: stride, step: pairs.words, later: 1, adds };
     let len = rows.next_multiple_of(TALL) * stride;
     let is_packed = packed.holds.replace((rows, k)).is_some_and(|held| {
         assert_eq!(held, (rows, k), "what is packed is another product's rows");
@@ -205,6 +212,7 @@ struct Work {
     steps: usize,
     row: usize,
     step: usize,
+    later: usize,
     /// By what results are multiplied before they are added; none where they are written.
     adds: Option<f32>,
 }
@@ -270,6 +278,12 @@ fn with_scratch(work: impl FnOnce(&mut Scratch)) {
 type Put<'p> = &'p mut dyn FnMut(usize, usize, &[f32], Option<f32>);
 
 impl Work {
+    /// From a row and a step on.
+    fn side<'w>(&self, words: &'w [u32], row: usize, step: usize) -> Side<'w> {
+        let words = &words[row * self.row + step * self.step..];
+        Side { words, row: self.row, step: self.step, later: self.later }
+    }
+
     /// Some rows and columns of the result. `cols` begins at a panel.
     fn piece(
         &self,
@@ -300,22 +314,20 @@ impl Work {
             let mut tile: Tile = [0.0; TALL * PANEL];
             if panels == 1 {
                 for row in rows.clone().step_by(TALL) {
-                    let side =
-                        Side { words: &words[row * self.row + block * self.step..], row: self.row, step: self.step };
-                    (kernels.pairs.tall)(side, panel(0), &mut tile);
+                    (kernels.pairs.tall)(self.side(words, row, block), panel(0), &mut tile);
                     for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
                         put(row + at, 0, &values[..cols.len()], adds);
                     }
                 }
                 continue;
             }
-            for row in rows.clone().step_by(WIDE) {
-                let side = Side { words: &words[row * self.row + block * self.step..], row: self.row, step: self.step };
-                for group in (0..panels).step_by(PANELS) {
-                    let four = std::array::from_fn(|at| panel(group + at));
-                    (kernels.pairs.wide)(side, four, &mut tile);
-                    let first = group * PANEL;
-                    let width = (PANELS * PANEL).min(cols.len() - first);
+            // A group's block of steps stays in the first cache while all rows pass.
+            for group in (0..panels).step_by(PANELS) {
+                let four = std::array::from_fn(|at| panel(group + at));
+                let first = group * PANEL;
+                let width = (PANELS * PANEL).min(cols.len() - first);
+                for row in rows.clone().step_by(WIDE) {
+                    (kernels.pairs.wide)(self.side(words, row, block), four, &mut tile);
                     for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.end - row).enumerate() {
                         put(row + at, first, &values[..width], adds);
                     }
@@ -323,6 +335,18 @@ impl Work {
             }
         }
     }
+}
+
+/// A step of rows whose k lie apart, each value of a pair in a row of its own; the later may be missing. `words` are as
+/// many for both values of a pair, where they are in words of their own.
+fn pack_step(kernels: &Kernels, low: &[f32], high: &[f32], words: &mut [u32]) {
+    if kernels.pairs.words == 1 {
+        return join(kernels, low, high, &mut words[..low.len()]);
+    }
+    let (early, late) = words.split_at_mut(words.len() / 2);
+    (kernels.pairs.row)(low, &mut early[..low.len()]);
+    (kernels.pairs.row)(high, &mut late[..high.len()]);
+    late[high.len()..].fill(0);
 }
 
 /// Pairs of two rows; the second may end earlier, or be missing.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{PANEL, PANELS, Side, TALL, Tile, WIDE, join};
+use super::{PANEL, PANELS, Side, TALL, Tile, WIDE, join, pack_step};
 use crate::isa::Kernels;
 
 /// Rows of f32 that lie `stride` apart.
@@ -32,27 +32,29 @@ pub struct Rows {
     rows: usize,
     row: usize,
     step: usize,
+    later: usize,
 }
 
 impl Rows {
     /// The rows of a view; k are its columns.
     pub fn pack(&mut self, kernels: &Kernels, view: View<'_>) {
-        let steps = view.cols.div_ceil(2);
-        (self.rows, self.row, self.step) = (view.rows, steps, 1);
-        self.words.resize(view.rows.next_multiple_of(TALL) * steps, 0);
-        for (row, words) in self.words.chunks_exact_mut(steps.max(1)).take(view.rows).enumerate() {
-            (kernels.narrow_pairs)(view.row(row), words);
+        let (step, len) = (kernels.pairs.words, kernels.pairs.words * view.cols.div_ceil(2));
+        (self.rows, self.row, self.step, self.later) = (view.rows, len, step, 1);
+        self.words.resize(view.rows.next_multiple_of(TALL) * len, 0);
+        for (row, words) in self.words.chunks_exact_mut(len.max(1)).take(view.rows).enumerate() {
+            (kernels.pairs.row)(view.row(row), words);
         }
     }
 
     /// The columns of a view; k are its rows.
     pub fn turn(&mut self, kernels: &Kernels, view: View<'_>) {
         let (steps, width) = (view.rows.div_ceil(2), view.cols.next_multiple_of(TALL));
-        (self.rows, self.row, self.step) = (view.cols, 1, width);
-        self.words.resize(steps * width, 0);
-        for (step, words) in self.words.chunks_exact_mut(width.max(1)).enumerate() {
+        let len = kernels.pairs.words * width;
+        (self.rows, self.row, self.step, self.later) = (view.cols, 1, len, width);
+        self.words.resize(steps * len, 0);
+        for (step, words) in self.words.chunks_exact_mut(len.max(1)).enumerate() {
             let high = if 2 * step + 1 < view.rows { view.row(2 * step + 1) } else { &[] };
-            join(kernels, view.row(2 * step), high, &mut words[..view.cols]);
+            pack_step(kernels, view.row(2 * step), high, words);
         }
     }
 }
@@ -118,7 +120,7 @@ pub fn multiply(
     };
     let mut tile: Tile = [0.0; TALL * PANEL];
     for row in (0..rows.rows).step_by(WIDE) {
-        let side = Side { words: &rows.words[row * rows.row..], row: rows.row, step: rows.step };
+        let side = Side { words: &rows.words[row * rows.row..], row: rows.row, step: rows.step, later: rows.later };
         for col in cols.clone().step_by(PANELS * PANEL) {
             (kernels.pairs.wide)(side, std::array::from_fn(|at| panel(col / PANEL + at)), &mut tile);
             let width = (PANELS * PANEL).min(cols.end - col);

@@ -13,7 +13,7 @@ pub(crate) use layout::packed_block;
 pub use layout::{
     Aligned, Layout, Matrix, PANEL, layout_for, layout_on, pack, packed_bytes, panel_bytes, row_values, unpack_row,
 };
-pub(crate) use panels::{Decode, PackedKernels};
+pub(crate) use panels::{Decode, PackedKernels, TileKernels};
 pub(crate) use record::{CodeLayout, Rows, Section};
 
 use crate::elementwise::Activation;
@@ -31,12 +31,16 @@ pub(crate) const TOKENS: usize = 16;
 /// Results of one panel: `[token][row]`.
 pub(crate) type Tile = [[f32; PANEL]; TOKENS];
 
+/// Results of two panels.
+pub(crate) type Tiles = [Tile; 2];
+
 /// With which numbers the products are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// f32 activations times dequantized weights, summed in f32.
     Exact,
-    /// 8-bit activations for packed quantized weights, bf16 for packed BF16, f32 otherwise.
+    /// 8-bit activations for packed quantized weights; bf16 for packed BF16 where the processor multiplies that faster than
+    /// f32; f32 otherwise.
     Fast,
 }
 
@@ -173,16 +177,19 @@ impl Part<'_> {
         let first = stripe.first();
         let bias = self.bias.map(|bias| &bias[first..first + stripe.cols()]);
         let panels = self.source.open(first, stripe.cols(), &mut scratch.first);
-        let mut tile = [[0.0; PANEL]; TOKENS];
+        let mut tiles: Tiles = [[[0.0; PANEL]; TOKENS]; 2];
         for start in (0..stripe.rows()).step_by(TOKENS) {
             let tokens = TOKENS.min(stripe.rows() - start);
             let rows = records.from(start);
-            for (number, cols) in columns(stripe.cols()) {
-                panels.multiply(number, &rows, tokens, &mut tile);
-                for (token, values) in tile[..tokens].iter_mut().enumerate() {
-                    let values = &mut values[..cols.len()];
-                    add_bias(values, bias.map(|bias| &bias[cols.clone()]));
-                    self.finish(kernels, values, &mut stripe.row(start + token)[cols.clone()]);
+            for first in (0..stripe.cols().div_ceil(PANEL)).step_by(2) {
+                let columns = columns(stripe.cols(), first);
+                panels.multiply(first, columns.len(), &rows, tokens, &mut tiles);
+                for (cols, tile) in columns.zip(&mut tiles) {
+                    for (token, values) in tile[..tokens].iter_mut().enumerate() {
+                        let values = &mut values[..cols.len()];
+                        add_bias(values, bias.map(|bias| &bias[cols.clone()]));
+                        self.finish(kernels, values, &mut stripe.row(start + token)[cols.clone()]);
+                    }
                 }
             }
         }
@@ -239,28 +246,31 @@ impl Pair<'_> {
         let up_bias = self.up_bias.map(|bias| &bias[all.clone()]);
         let gate = self.gate.open(all.start, all.len(), &mut scratch.first);
         let up = self.up.open(all.start, all.len(), &mut scratch.second);
-        let mut tiles = [[[0.0; PANEL]; TOKENS]; 2];
+        let mut tiles: [Tiles; 2] = [[[[0.0; PANEL]; TOKENS]; 2]; 2];
         for start in (0..stripe.rows()).step_by(TOKENS) {
             let tokens = TOKENS.min(stripe.rows() - start);
             let rows = records.from(start);
-            for (number, cols) in columns(all.len()) {
+            for first in (0..all.len().div_ceil(PANEL)).step_by(2) {
                 let [gates, ups] = &mut tiles;
-                gate.multiply(number, &rows, tokens, gates);
-                up.multiply(number, &rows, tokens, ups);
-                for (token, (gates, ups)) in gates.iter_mut().zip(ups).take(tokens).enumerate() {
-                    add_bias(&mut gates[..cols.len()], gate_bias.map(|bias| &bias[cols.clone()]));
-                    add_bias(&mut ups[..cols.len()], up_bias.map(|bias| &bias[cols.clone()]));
-                    kernels.gate(self.activation, gates, ups);
-                    stripe.row(start + token)[cols.clone()].copy_from_slice(&gates[..cols.len()]);
+                let columns = columns(all.len(), first);
+                gate.multiply(first, columns.len(), &rows, tokens, gates);
+                up.multiply(first, columns.len(), &rows, tokens, ups);
+                for (cols, (gates, ups)) in columns.zip(gates.iter_mut().zip(ups)) {
+                    for (token, (gates, ups)) in gates.iter_mut().zip(ups).take(tokens).enumerate() {
+                        add_bias(&mut gates[..cols.len()], gate_bias.map(|bias| &bias[cols.clone()]));
+                        add_bias(&mut ups[..cols.len()], up_bias.map(|bias| &bias[cols.clone()]));
+                        kernels.gate(self.activation, gates, ups);
+                        stripe.row(start + token)[cols.clone()].copy_from_slice(&gates[..cols.len()]);
+                    }
                 }
             }
         }
     }
 }
 
-/// The panels of a stripe: their number and their columns in it.
-fn columns(width: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-    (0..width.div_ceil(PANEL)).map(move |number| (number, number * PANEL..width.min((number + 1) * PANEL)))
+/// The columns of panel `first` of a stripe, and of the next if there is one.
+fn columns(width: usize, first: usize) -> impl ExactSizeIterator<Item = std::ops::Range<usize>> {
+    (first..width.div_ceil(PANEL).min(first + 2)).map(move |number| number * PANEL..width.min((number + 1) * PANEL))
 }
 
 fn check(input: &Input<'_>, weight: &Matrix<'_>, bias: Option<&[f32]>) {

@@ -4,9 +4,9 @@ use std::cell::Cell;
 
 use super::layout::{Layout, Matrix, PANEL, unpack_from_panel};
 use super::record::{Rows, Section};
-use super::{Precision, Tile};
+use super::{Precision, Tile, Tiles};
 use crate::Format;
-use crate::isa::{Kernels, TileKernel};
+use crate::isa::Kernels;
 
 /// Bytes of weights that a worker claims at once: they stay in its L2 cache while all tokens pass.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -14,13 +14,36 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// A packed panel of `cols` columns to `[cols][16]` f32.
 pub(crate) type Decode = fn(panel: &[u8], cols: usize, out: &mut [f32]);
 
+/// `tile[token][row] = panel · x` for one panel of 16 rows and up to 16 tokens.
+type TileKernel = fn(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile);
+
+/// The same for two panels in one pass over the records.
+type PairKernel = fn(panels: [&[u8]; 2], rows: &Rows<'_>, tokens: usize, tiles: &mut Tiles);
+
+/// The fewest tokens for which two panels are taken at once: fewer wait for memory anyway.
+const PAIR: usize = 5;
+
+/// The products of panels. Each result has the same bits by either loop.
+#[derive(Clone, Copy)]
+pub(crate) struct TileKernels {
+    pub(crate) one: TileKernel,
+    /// Where that is faster.
+    pub(crate) two: Option<PairKernel>,
+}
+
+impl TileKernels {
+    pub(crate) const fn one(one: TileKernel) -> TileKernels {
+        TileKernels { one, two: None }
+    }
+}
+
 /// What an instruction set has for a packed format.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedKernels {
     /// The product in [`Precision::Fast`] and the activations it reads.
-    pub(crate) fast: (TileKernel, Section),
+    pub(crate) fast: (TileKernels, Section),
     /// The product with f32 activations straight from the packed panel, where that needs no decoding.
-    pub(crate) exact: Option<TileKernel>,
+    pub(crate) exact: Option<TileKernels>,
     /// A packed panel to `[cols][16]` f32, the values that the format's `dequantize` gives.
     pub(crate) decode: Option<Decode>,
 }
@@ -54,7 +77,7 @@ pub(crate) fn with_panels(work: impl FnOnce(&mut Scratch)) {
 #[derive(Clone, Copy)]
 enum Way {
     /// The kernel reads the packed panel.
-    Direct(TileKernel, Section),
+    Direct(TileKernels, Section),
     /// Panels are decoded to f32, then multiplied.
     Decoded(Option<Decode>),
 }
@@ -102,7 +125,9 @@ impl<'a> Source<'a> {
         };
         let panels = self.matrix.rows.div_ceil(PANEL);
         let share = panels.div_ceil(4 * threads);
-        (CHUNK_BYTES / panel.max(1)).clamp(1, share.max(1)) * PANEL
+        let panels = (CHUNK_BYTES / panel.max(1)).clamp(1, share.max(1));
+        // Pairs stay together.
+        (if panels > 1 { panels / 2 * 2 } else { panels }) * PANEL
     }
 
     /// Makes the panels of `rows` rows from `first` on ready. `first` is the first row of a panel.
@@ -167,12 +192,20 @@ fn grow(values: &mut Vec<f32>, len: usize) {
 pub(crate) struct Panels<'a> {
     bytes: &'a [u8],
     panel: usize,
-    tile: TileKernel,
+    tile: TileKernels,
 }
 
 impl Panels<'_> {
-    /// Multiplies one panel with the first `tokens` records of `rows`.
-    pub(crate) fn multiply(&self, number: usize, rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
-        (self.tile)(&self.bytes[number * self.panel..][..self.panel], rows, tokens, tile);
+    /// Multiplies one panel, or two, from `first` on with the first `tokens` records of `rows`.
+    pub(crate) fn multiply(&self, first: usize, count: usize, rows: &Rows<'_>, tokens: usize, tiles: &mut Tiles) {
+        let panel = |number: usize| &self.bytes[number * self.panel..][..self.panel];
+        match self.tile.two {
+            Some(two) if count == 2 && tokens >= PAIR => two([panel(first), panel(first + 1)], rows, tokens, tiles),
+            _ => {
+                for (at, tile) in tiles[..count].iter_mut().enumerate() {
+                    (self.tile.one)(panel(first + at), rows, tokens, tile);
+                }
+            }
+        }
     }
 }

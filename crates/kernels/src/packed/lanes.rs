@@ -75,6 +75,25 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `N` words can be read.
     unsafe fn dot<C: Codes, const N: usize>(self, start: u32, codes: &[Self::Ready], x: *const u32) -> Self::Words;
+    /// [`Lanes::dot`] for codes of each panel, from vector `first` on.
+    ///
+    /// # Safety
+    /// `N` words can be read.
+    #[inline(always)]
+    unsafe fn dots<C: Codes, const N: usize, const P: usize>(
+        self,
+        start: u32,
+        codes: &[[Self::Ready; 8]; P],
+        first: usize,
+        x: *const u32,
+    ) -> [Self::Words; P] {
+        let mut sums = [self.word(0); P];
+        for (sum, codes) in sums.iter_mut().zip(codes) {
+            // SAFETY: the caller's promise.
+            *sum = unsafe { self.dot::<C, N>(start, &codes[first..], x) };
+        }
+        sums
+    }
 }
 
 impl<L: Lanes> Block<L> {

@@ -13,7 +13,7 @@ pub(crate) use lanes::Lanes;
 pub(crate) use operations::{compiled, operations};
 
 use crate::Format;
-use crate::linear::{CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile};
+use crate::linear::{CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile, TileKernels};
 
 /// How far ahead of the codes at work memory is asked for.
 const AHEAD: usize = 4096;
@@ -75,10 +75,10 @@ pub(crate) trait Codes {
     unsafe fn group<L: Lanes>(block: Block<L>, head: &Self::Head<L>, group: usize) -> Group<L>;
 }
 
-/// The two loops as an instruction set compiles them.
+/// The loops as an instruction set compiles them.
 pub(crate) trait Compiled {
-    /// A packed panel times the 8-bit section of each record.
-    fn tile<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile);
+    /// Packed panels times the 8-bit section of each record.
+    fn tiles<C: Codes>() -> TileKernels;
     /// A packed panel to `[cols][16]` f32.
     fn decode<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]);
 }
@@ -104,104 +104,146 @@ pub(crate) fn kernels<S: Compiled>(format: Format) -> Option<PackedKernels> {
 }
 
 fn of<S: Compiled, C: Codes>() -> PackedKernels {
-    PackedKernels { fast: (S::tile::<C>, Section::Codes), exact: None, decode: Some(S::decode::<C>) }
+    PackedKernels { fast: (S::tiles::<C>(), Section::Codes), exact: None, decode: Some(S::decode::<C>) }
 }
 
 /// A packed panel times the 8-bit section of each record. To be inlined where the features of `L` are on.
 #[inline(always)]
-pub(crate) fn tile<L: Lanes, C: Codes>(lanes: L, panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+pub(crate) fn one<L: Lanes, C: Codes>(lanes: L, panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
     match tokens {
-        1 => multiply::<L, C, 1>(lanes, panel, rows, tile),
-        2 => multiply::<L, C, 2>(lanes, panel, rows, tile),
-        3 => multiply::<L, C, 3>(lanes, panel, rows, tile),
-        4 => multiply::<L, C, 4>(lanes, panel, rows, tile),
-        5..=8 => multiply::<L, C, 8>(lanes, panel, rows, tile),
-        _ => multiply::<L, C, 16>(lanes, panel, rows, tile),
+        1 => multiply::<L, C, 1, 1>(lanes, [panel], rows, [tile]),
+        2 => multiply::<L, C, 2, 1>(lanes, [panel], rows, [tile]),
+        3 => multiply::<L, C, 3, 1>(lanes, [panel], rows, [tile]),
+        4 => multiply::<L, C, 4, 1>(lanes, [panel], rows, [tile]),
+        5..=8 => multiply::<L, C, 8, 1>(lanes, [panel], rows, [tile]),
+        _ => multiply::<L, C, 16, 1>(lanes, [panel], rows, [tile]),
+    }
+}
+
+/// Two packed panels likewise: a word of activations is loaded once for both.
+#[inline(always)]
+pub(crate) fn two<L: Lanes, C: Codes>(
+    lanes: L,
+    panels: [&[u8]; 2],
+    rows: &Rows<'_>,
+    tokens: usize,
+    [first, second]: &mut [Tile; 2],
+) {
+    match tokens {
+        ..=8 => multiply::<L, C, 8, 2>(lanes, panels, rows, [first, second]),
+        9..=12 => multiply::<L, C, 12, 2>(lanes, panels, rows, [first, second]),
+        _ => multiply::<L, C, 16, 2>(lanes, panels, rows, [first, second]),
     }
 }
 
 #[inline(always)]
-fn multiply<L: Lanes, C: Codes, const T: usize>(lanes: L, panel: &[u8], rows: &Rows<'_>, tile: &mut Tile) {
+fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
+    lanes: L,
+    panels: [&[u8]; P],
+    rows: &Rows<'_>,
+    tiles: [&mut Tile; P],
+) {
     let (words, stride, cols) = (rows.section(Section::Codes), rows.layout.stride, rows.layout.cols);
     let (layout, blocks) = (CodeLayout::new(cols), cols / C::COLS);
-    assert!(cols.is_multiple_of(C::COLS) && panel.len() == blocks * C::BYTES, "a panel of {cols} columns");
+    let whole = |panel: &&[u8]| panel.len() == blocks * C::BYTES;
+    assert!(cols.is_multiple_of(C::COLS) && panels.iter().all(whole), "panels of {cols} columns");
     assert!((T - 1) * stride + layout.words <= words.len() && T <= TOKENS, "records of {T} tokens");
     let bytes = C::BYTES / (C::COLS / 32);
     // Four parts at most: a vector holds four rows or more.
-    let mut sums = [[lanes.splat(0.0); T]; 4];
+    let mut sums = [[[lanes.splat(0.0); P]; T]; 4];
     let parts = &mut sums[..PANEL / L::ROWS];
     for number in 0..blocks {
-        let start = panel.as_ptr().wrapping_add(number * C::BYTES);
-        let block = |part| Block { lanes, bytes: start, part };
-        // SAFETY: blocks below `blocks` are inside the panel, and a group's codes, scales and sums inside each of the
+        let starts = panels.map(|panel| panel.as_ptr().wrapping_add(number * C::BYTES));
+        let block = |panel: usize, part| Block { lanes, bytes: starts[panel], part };
+        // SAFETY: blocks below `blocks` are inside each panel, and a group's codes, scales and sums inside each of the
         // `T` records, as asserted.
         unsafe {
-            let mut heads = [C::head(block(0)); 4];
-            for (part, head) in heads[..PANEL / L::ROWS].iter_mut().enumerate().skip(1) {
-                *head = C::head(block(part));
+            let mut heads = [[C::head(block(0, 0)); P]; 4];
+            for (part, heads) in heads[..PANEL / L::ROWS].iter_mut().enumerate() {
+                for (panel, head) in heads.iter_mut().enumerate() {
+                    *head = C::head(block(panel, part));
+                }
             }
             for at in 0..C::COLS / 32 {
                 if T <= 4 {
                     for line in (0..bytes).step_by(64) {
-                        lanes.prefetch(start.wrapping_add(at * bytes + line + AHEAD));
+                        lanes.prefetch(starts[0].wrapping_add(at * bytes + line + AHEAD));
                     }
                 }
                 for (part, sums) in parts.iter_mut().enumerate() {
-                    let group = C::group(block(part), &heads[part], at);
-                    let ready = group.ready::<C>(lanes);
-                    for (t, sum) in sums.iter_mut().enumerate() {
+                    let mut groups = [C::group(block(0, part), &heads[part][0], at); P];
+                    for (panel, group) in groups.iter_mut().enumerate().skip(1) {
+                        *group = C::group(block(panel, part), &heads[part][panel], at);
+                    }
+                    let mut ready = [groups[0].ready::<C>(lanes); P];
+                    for (ready, group) in ready.iter_mut().zip(&groups).skip(1) {
+                        *ready = group.ready::<C>(lanes);
+                    }
+                    for (t, sums) in sums.iter_mut().enumerate() {
                         let record = words.as_ptr().add(t * stride);
                         let at = number * (C::COLS / 32) + at;
-                        *sum = add_group::<L, C>(lanes, *sum, &group, &ready, record, &layout, at);
+                        *sums = add_groups::<L, C, P>(lanes, *sums, &groups, &ready, record, &layout, at);
                     }
                 }
             }
         }
     }
-    for (part, sums) in parts.iter().enumerate() {
-        for (sum, out) in sums.iter().zip(&mut *tile) {
-            lanes.store(&mut out[part * L::ROWS..][..L::ROWS], *sum);
+    for (panel, tile) in tiles.into_iter().enumerate() {
+        for (part, sums) in parts.iter().enumerate() {
+            for (sums, out) in sums.iter().zip(&mut *tile) {
+                lanes.store(&mut out[part * L::ROWS..][..L::ROWS], sums[panel]);
+            }
         }
     }
 }
 
+/// A group of each panel times a group of a token's record.
+///
 /// # Safety
 /// `record` holds the parts of `layout`, with more than `at` blocks.
 #[inline(always)]
-unsafe fn add_group<L: Lanes, C: Codes>(
+unsafe fn add_groups<L: Lanes, C: Codes, const P: usize>(
     lanes: L,
-    sum: L::Floats,
-    group: &Group<L>,
-    ready: &[L::Ready; 8],
+    mut sums: [L::Floats; P],
+    groups: &[Group<L>; P],
+    ready: &[[L::Ready; 8]; P],
     record: *const u32,
     layout: &CodeLayout,
     at: usize,
-) -> L::Floats {
+) -> [L::Floats; P] {
     // SAFETY: the caller's promise.
     unsafe {
         let float = |at: usize| lanes.splat(record.add(at).cast::<f32>().read());
-        let scale = float(layout.scales + at);
-        let mut sum = sum;
+        let (scale, codes) = (float(layout.scales + at), record.add(8 * at));
         if C::HALVES {
             let halves = record.add(layout.halves + 2 * at);
-            let low = lanes.dot::<C, 4>(start::<L, C>(halves), &ready[..4], record.add(8 * at));
-            let high = lanes.dot::<C, 4>(start::<L, C>(halves.add(1)), &ready[4..], record.add(8 * at + 4));
-            let product = lanes.multiply(lanes.float(low), group.scales[0]);
-            let product = lanes.multiply_add(lanes.float(high), group.scales[1], product);
-            sum = lanes.multiply_add(product, scale, sum);
-        } else {
-            let product = lanes.dot::<C, 8>(start::<L, C>(record.add(layout.sums + at)), ready, record.add(8 * at));
-            let product = lanes.multiply(lanes.float(product), group.scales[0]);
-            sum = lanes.multiply_add(product, scale, sum);
-        }
-        match (C::MINIMA, C::HALVES) {
-            (true, true) => {
-                sum = lanes.multiply_take(group.minima[0], float(layout.float_halves + 2 * at), sum);
-                lanes.multiply_take(group.minima[1], float(layout.float_halves + 2 * at + 1), sum)
+            let low = lanes.dots::<C, 4, P>(start::<L, C>(halves), ready, 0, codes);
+            let high = lanes.dots::<C, 4, P>(start::<L, C>(halves.add(1)), ready, 4, codes.add(4));
+            for panel in 0..P {
+                let product = lanes.multiply(lanes.float(low[panel]), groups[panel].scales[0]);
+                let product = lanes.multiply_add(lanes.float(high[panel]), groups[panel].scales[1], product);
+                sums[panel] = lanes.multiply_add(product, scale, sums[panel]);
             }
-            (true, false) => lanes.multiply_take(group.minima[0], float(layout.float_sums + at), sum),
-            (false, _) => sum,
+        } else {
+            let products = lanes.dots::<C, 8, P>(start::<L, C>(record.add(layout.sums + at)), ready, 0, codes);
+            for panel in 0..P {
+                let product = lanes.multiply(lanes.float(products[panel]), groups[panel].scales[0]);
+                sums[panel] = lanes.multiply_add(product, scale, sums[panel]);
+            }
         }
+        if C::MINIMA {
+            let minima = match C::HALVES {
+                true => [float(layout.float_halves + 2 * at), float(layout.float_halves + 2 * at + 1)],
+                false => [float(layout.float_sums + at); 2],
+            };
+            for panel in 0..P {
+                sums[panel] = lanes.multiply_take(groups[panel].minima[0], minima[0], sums[panel]);
+                if C::HALVES {
+                    sums[panel] = lanes.multiply_take(groups[panel].minima[1], minima[1], sums[panel]);
+                }
+            }
+        }
+        sums
     }
 }
 

@@ -14,17 +14,29 @@ macro_rules! operations {
     )*};
 }
 
-/// Implements [`Compiled`](super::Compiled) for a type that [`Lanes`](super::Lanes) is implemented for.
+/// Implements [`Compiled`](super::Compiled) for a type that [`Lanes`](super::Lanes) is implemented for; with loops over
+/// two panels where these are asked for.
 macro_rules! compiled {
-    ($lanes:ty, $features:literal) => {
+    ($lanes:ty, $features:literal $(, $two:ident)?) => {
         impl crate::packed::Compiled for $lanes {
-            fn tile<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
-                #[target_feature(enable = $features)]
-                fn body<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
-                    crate::packed::tile::<$lanes, C>(<$lanes>::new(), panel, rows, tokens, tile);
+            fn tiles<C: Codes>() -> TileKernels {
+                fn one<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+                    #[target_feature(enable = $features)]
+                    fn body<C: Codes>(panel: &[u8], rows: &Rows<'_>, tokens: usize, tile: &mut Tile) {
+                        crate::packed::one::<$lanes, C>(<$lanes>::new(), panel, rows, tokens, tile);
+                    }
+                    // SAFETY: the table that holds this function is given out only where the processor has the features.
+                    unsafe { body::<C>(panel, rows, tokens, tile) }
                 }
-                // SAFETY: the table that holds this function is given out only where the processor has the features.
-                unsafe { body::<C>(panel, rows, tokens, tile) }
+                $(fn $two<C: Codes>(panels: [&[u8]; 2], rows: &Rows<'_>, tokens: usize, tiles: &mut [Tile; 2]) {
+                    #[target_feature(enable = $features)]
+                    fn body<C: Codes>(panels: [&[u8]; 2], rows: &Rows<'_>, tokens: usize, tiles: &mut [Tile; 2]) {
+                        crate::packed::two::<$lanes, C>(<$lanes>::new(), panels, rows, tokens, tiles);
+                    }
+                    // SAFETY: as above.
+                    unsafe { body::<C>(panels, rows, tokens, tiles) }
+                })?
+                TileKernels { $($two: Some($two::<C>),)? ..TileKernels::one(one::<C>) }
             }
 
             fn decode<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]) {

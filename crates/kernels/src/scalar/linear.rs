@@ -3,7 +3,7 @@
 use half::bf16;
 
 use crate::Format;
-use crate::linear::{CodeLayout, Decode, PANEL, PackedKernels, Rows, Section, Tile};
+use crate::linear::{CodeLayout, Decode, PANEL, PackedKernels, Rows, Section, Tile, TileKernels};
 
 /// Signed 8-bit codes with one scale for each 32 values, chosen so that the largest becomes 127.
 pub(crate) fn quantize(x: &[f32], section: &mut [u32]) {
@@ -124,13 +124,18 @@ pub(crate) fn decode_bf16(panel: &[u8], cols: usize, out: &mut [f32]) {
 }
 
 pub(crate) fn packed(format: Format) -> Option<PackedKernels> {
-    let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
+    let float = |tile, decode| {
+        let tile = TileKernels::one(tile);
+        PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) }
+    };
     Some(match format {
         Format::F32 => float(tile_f32, decode_f32 as Decode),
         Format::F16 => float(tile_f16, decode_f16),
-        Format::BF16 => {
-            PackedKernels { fast: (tile_bf16_pairs, Section::Pairs), exact: Some(tile_bf16), decode: Some(decode_bf16) }
-        }
+        Format::BF16 => PackedKernels {
+            fast: (TileKernels::one(tile_bf16_pairs), Section::Pairs),
+            exact: Some(TileKernels::one(tile_bf16)),
+            decode: Some(decode_bf16),
+        },
         _ => return None,
     })
 }

@@ -33,15 +33,21 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
 pub(crate) const PAGE: PageKernels =
     PageKernels { scores: attend::scores, mix: attend::mix, widen: attend::widen, narrow: attend::narrow };
 
-pub(crate) const PAIRS: PairKernels =
-    PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join, turn: pairs::turn };
+pub(crate) const PAIRS: PairKernels = PairKernels {
+    words: 1,
+    row: narrow_pairs,
+    wide: pairs::wide,
+    tall: pairs::tall,
+    join: pairs::join,
+    turn: pairs::turn,
+};
 
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "scalar",
     quantize,
     narrow_pairs,
     interleave,
-    tile_f32,
+    tile_f32: crate::linear::TileKernels::one(tile_f32),
     packed,
     pairs: PAIRS,
     vector: VECTOR,

@@ -7,5 +7,5 @@ use crate::isa::Kernels;
 
 /// The tables that this processor can run, slowest first.
 pub(crate) fn available() -> Vec<&'static Kernels> {
-    avx2::available().into_iter().chain([avx512::available()]).flatten().collect()
+    avx2::available().into_iter().chain(avx512::available()).flatten().collect()
 }

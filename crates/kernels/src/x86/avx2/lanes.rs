@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::linear::{Rows, Tile};
+use crate::linear::{Rows, Tile, TileKernels};
 use crate::packed::{Codes, Lanes, compiled, operations};
 
 /// Proof that the processor has AVX2 with FMA and F16C, and AVX-VNNI too where `VNNI`.

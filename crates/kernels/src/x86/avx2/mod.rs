@@ -14,7 +14,7 @@ use crate::Format;
 use crate::attend::PageKernels;
 use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
-use crate::linear::{Decode, PackedKernels, Section};
+use crate::linear::{Decode, PackedKernels, Section, TileKernels};
 use crate::packed::{self, Compiled};
 use crate::scalar;
 
@@ -23,7 +23,7 @@ const KERNELS: Kernels = Kernels {
     quantize: quantize::quantize,
     narrow_pairs: scalar::narrow_pairs,
     interleave: scalar::interleave,
-    tile_f32: float::tile_f32,
+    tile_f32: TileKernels::one(float::tile_f32),
     packed: packed_kernels::<lanes::Avx2<false>>,
     pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, ..scalar::PAIRS },
     vector: VectorKernels {
@@ -51,7 +51,10 @@ pub(crate) fn available() -> [Option<&'static Kernels>; 2] {
 }
 
 fn packed_kernels<S: Compiled>(format: Format) -> Option<PackedKernels> {
-    let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
+    let float = |tile, decode| {
+        let tile = TileKernels::one(tile);
+        PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) }
+    };
     Some(match format {
         Format::F32 => float(float::tile_f32, scalar::decode_f32 as Decode),
         Format::F16 => float(float::tile_f16, scalar::decode_f16),

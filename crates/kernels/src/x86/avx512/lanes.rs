@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::linear::{Rows, Tile};
+use crate::linear::{Rows, Tile, TileKernels};
 use crate::packed::{Codes, Lanes, compiled, operations};
 
 /// Proof that the processor has AVX-512 with VNNI.
@@ -17,7 +17,7 @@ impl Avx512 {
     }
 }
 
-compiled!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni");
+compiled!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni", two);
 
 impl Lanes for Avx512 {
     const ROWS: usize = 16;
@@ -95,13 +95,41 @@ impl Lanes for Avx512 {
         codes
     }
 
+    /// Two chains: one would wait for each sum.
     #[inline(always)]
     unsafe fn dot<C: Codes, const N: usize>(self, start: u32, codes: &[__m512i], x: *const u32) -> __m512i {
-        let mut sum = self.word(start);
+        let mut sums = [self.word(start), self.word(0)];
         for (at, codes) in codes[..N].iter().enumerate() {
+            let sum = &mut sums[at % 2];
             // SAFETY: the caller's promise of `N` words; a value of this type is proof of the features.
-            sum = unsafe { _mm512_dpbusd_epi32(sum, *codes, _mm512_set1_epi32((*x.add(at)).cast_signed())) };
+            *sum = unsafe { _mm512_dpbusd_epi32(*sum, *codes, _mm512_set1_epi32((*x.add(at)).cast_signed())) };
         }
-        sum
+        // SAFETY: a value of this type is proof of the features.
+        unsafe { _mm512_add_epi32(sums[0], sums[1]) }
+    }
+
+    /// Side by side, so that a word goes from memory to all lanes once for all panels.
+    #[inline(always)]
+    unsafe fn dots<C: Codes, const N: usize, const P: usize>(
+        self,
+        start: u32,
+        codes: &[[__m512i; 8]; P],
+        first: usize,
+        x: *const u32,
+    ) -> [__m512i; P] {
+        // SAFETY: the caller's promise of `N` words; a value of this type is proof of the features.
+        unsafe {
+            if P == 1 {
+                return [self.dot::<C, N>(start, &codes[0][first..], x); P];
+            }
+            let mut sums = [self.word(start); P];
+            for at in 0..N {
+                let word = _mm512_set1_epi32((*x.add(at)).cast_signed());
+                for (sum, codes) in sums.iter_mut().zip(codes) {
+                    *sum = _mm512_dpbusd_epi32(*sum, codes[first + at], word);
+                }
+            }
+            sums
+        }
     }
 }

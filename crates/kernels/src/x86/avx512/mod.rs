@@ -1,31 +1,34 @@
-//! AVX-512 with VNNI and BF16 (Zen 4 and later, Cooper Lake, Sapphire Rapids and later).
+//! AVX-512 with VNNI (Ice Lake, Zen 4 and later).
 //!
-//! Each kernel is a safe wrapper that checks lengths around a body that may assume the features. Invariant: `KERNELS`
+//! A second table is for processors that multiply bf16 besides (Zen 4, Cooper Lake, Sapphire Rapids and later). Intel's do
+//! so at half the rate of f32, which multiplies pairs at their full worth, so there it comes before the first in the order of
+//! speed. Each kernel is a safe wrapper that checks lengths around a body that may assume the features. Invariant: a table
 //! leaves this module only through `available`, which has asked the processor.
 
 mod attend;
+mod bf16;
 mod float;
 mod lanes;
 mod pairs;
+mod panels;
 mod quantize;
 mod vector;
 
 use crate::Format;
 use crate::attend::PageKernels;
-use crate::gemm::PairKernels;
 use crate::isa::{Kernels, VectorKernels};
-use crate::linear::{Decode, PackedKernels, Section};
+use crate::linear::{Decode, PackedKernels, Section, TileKernels};
 use crate::packed;
 use crate::scalar;
 
-static KERNELS: Kernels = Kernels {
+const KERNELS: Kernels = Kernels {
     name: "avx512",
     quantize: quantize::quantize,
-    narrow_pairs: float::narrow_pairs,
-    interleave: float::interleave,
-    tile_f32: float::tile_f32,
-    packed: packed_kernels,
-    pairs: PairKernels { wide: pairs::wide, tall: pairs::tall, join: pairs::join, turn: pairs::turn },
+    narrow_pairs: pairs::narrow_pairs,
+    interleave: panels::interleave,
+    tile_f32: float::TILES_F32,
+    packed: packed_kernels::<false>,
+    pairs: pairs::BY_FLOATS,
     vector: VectorKernels {
         sum: vector::sum,
         sum_squares: vector::sum_squares,
@@ -41,27 +44,37 @@ static KERNELS: Kernels = Kernels {
     page: PageKernels { scores: attend::scores, mix: attend::mix, widen: attend::widen, narrow: attend::narrow },
 };
 
-/// The table, where this processor has every feature that its kernels are compiled for.
-pub(crate) fn available() -> Option<&'static Kernels> {
+static AVX512: Kernels = KERNELS;
+static AVX512_BF16: Kernels =
+    Kernels { name: "avx512bf16", packed: packed_kernels::<true>, pairs: pairs::BY_PAIRS, ..KERNELS };
+
+/// The tables, where this processor has every feature that their kernels are compiled for; slowest first.
+pub(crate) fn available() -> [Option<&'static Kernels>; 2] {
     let has = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bf16");
-    has.then_some(&KERNELS)
+        && is_x86_feature_detected!("avx512vnni");
+    let (floats, pairs) =
+        (has.then_some(&AVX512), (has && is_x86_feature_detected!("avx512bf16")).then_some(&AVX512_BF16));
+    if is_intel() { [pairs, floats] } else { [floats, pairs] }
 }
 
-fn packed_kernels(format: Format) -> Option<PackedKernels> {
+fn is_intel() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
+fn packed_kernels<const PAIRS: bool>(format: Format) -> Option<PackedKernels> {
     let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
     Some(match format {
-        Format::F32 => float(float::tile_f32, scalar::decode_f32 as Decode),
-        Format::F16 => float(float::tile_f16, scalar::decode_f16),
-        Format::BF16 => PackedKernels {
-            fast: (float::tile_bf16_pairs, Section::Pairs),
-            exact: Some(float::tile_bf16),
-            decode: Some(float::decode_bf16),
+        Format::F32 => float(float::TILES_F32, scalar::decode_f32 as Decode),
+        Format::F16 => float(float::TILES_F16, scalar::decode_f16),
+        Format::BF16 if PAIRS => PackedKernels {
+            fast: (TileKernels::one(bf16::tile), Section::Pairs),
+            ..float(float::TILES_BF16, panels::decode_bf16)
         },
+        Format::BF16 => float(float::TILES_BF16, panels::decode_bf16),
         _ => return packed::kernels::<lanes::Avx512>(format),
     })
 }

@@ -1,38 +1,60 @@
 //! Tiles of bf16 pairs: 24 sums in registers, each step four panels against six rows or one panel against 24.
 //!
-//! Invariant: each result is one chain of `vdpbf16ps` over its steps, in both tiles.
+//! Invariant: each result is one chain of products over its steps, in both tiles.
 
 use std::arch::x86_64::*;
 
-use super::vector;
-use crate::gemm::{PANEL, PANELS, SQUARE, Side, TALL, Tile, WIDE};
+use super::float::widen;
+use super::{bf16, vector};
+use crate::gemm::{PANEL, PANELS, PairKernels, SQUARE, Side, TALL, Tile, WIDE};
+
+/// With products of f32: what processors without bf16 products have, and those that make them at less than half the rate.
+pub(super) const BY_FLOATS: PairKernels =
+    PairKernels { words: 2, row: round, wide: wide::<false>, tall: tall::<false>, join, turn };
+
+/// With products of bf16.
+pub(super) const BY_PAIRS: PairKernels =
+    PairKernels { words: 1, row: narrow_pairs, wide: wide::<true>, tall: tall::<true>, join, turn };
 
 /// [`WIDE`] rows of [`PANELS`] panels.
-pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
-    // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
-    unsafe { multiply::<WIDE, PANELS>(side, panels, tile) }
+fn wide<const BF16: bool>(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
+    // SAFETY: this table is given out only where the processor has the features; the bodies check the lengths.
+    unsafe {
+        match BF16 {
+            true => by_pairs::<WIDE, PANELS>(side, panels, tile),
+            false => by_floats::<WIDE, PANELS>(side, panels, tile),
+        }
+    }
 }
 
 /// [`TALL`] rows of one panel.
-pub(super) fn tall(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
-    // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
-    unsafe { multiply::<TALL, 1>(side, [panel], tile) }
+fn tall<const BF16: bool>(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
+    // SAFETY: this table is given out only where the processor has the features; the bodies check the lengths.
+    unsafe {
+        match BF16 {
+            true => by_pairs::<TALL, 1>(side, [panel], tile),
+            false => by_floats::<TALL, 1>(side, [panel], tile),
+        }
+    }
+}
+
+/// Checks that all steps of `R` rows and `P` panels can be read, and gives their number.
+fn steps_of<const R: usize, const P: usize>(side: &Side<'_>, panels: &[&[u32]; P], later: usize) -> usize {
+    let steps = panels[0].len() / PANEL;
+    assert!(panels.iter().all(|panel| panel.len() == steps * PANEL) && R * P == TALL, "panels of one length");
+    let last = (R - 1) * side.row + steps.saturating_sub(1) * side.step + later;
+    assert!(steps == 0 || last < side.words.len(), "words of {R} rows and {steps} steps");
+    steps
 }
 
 /// # Safety
 /// The processor has the features.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn multiply<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], tile: &mut Tile) {
-    let steps = panels[0].len() / PANEL;
-    assert!(panels.iter().all(|panel| panel.len() == steps * PANEL) && R * P == TALL, "panels of one length");
-    if steps == 0 {
-        return tile.fill(0.0);
-    }
-    assert!((R - 1) * side.row + (steps - 1) * side.step < side.words.len(), "words of {R} rows and {steps} steps");
+unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], tile: &mut Tile) {
+    let steps = steps_of::<R, P>(&side, &panels, 0);
     let words = side.words.as_ptr();
     let mut sums = [[_mm512_setzero_ps(); P]; R];
-    // SAFETY: steps below `steps` are inside the panels, and row and step inside the words, as asserted; vectors of
-    // words and of bf16 pairs are both 64 bytes of plain numbers.
+    // SAFETY: `steps_of` has checked that these steps are inside the panels, and row and step inside the words.
     unsafe {
         for step in 0..steps {
             let mut columns = [_mm512_setzero_si512(); P];
@@ -40,27 +62,54 @@ unsafe fn multiply<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
                 *column = _mm512_loadu_si512(panel.as_ptr().add(step * PANEL).cast());
             }
             for (row, sums) in sums.iter_mut().enumerate() {
-                let word = _mm512_set1_epi32((*words.add(row * side.row + step * side.step)).cast_signed());
+                let word = *words.add(row * side.row + step * side.step);
                 for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = _mm512_dpbf16_ps(*sum, pair(column), pair(word));
+                    *sum = bf16::add(*sum, column, word);
                 }
             }
         }
     }
+    store(sums, tile);
+}
+
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx512f")]
+unsafe fn by_floats<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], tile: &mut Tile) {
+    let steps = steps_of::<R, P>(&side, &panels, side.later);
+    let words = side.words.as_ptr();
+    let mut sums = [[_mm512_setzero_ps(); P]; R];
+    // SAFETY: as in `by_pairs`; a pair's later value is inside the words as well.
+    unsafe {
+        for step in 0..steps {
+            let (mut early, mut late) = ([_mm512_setzero_ps(); P], [_mm512_setzero_ps(); P]);
+            for (panel, (early, late)) in panels.iter().zip(early.iter_mut().zip(&mut late)) {
+                let words = _mm512_loadu_si512(panel.as_ptr().add(step * PANEL).cast());
+                (*early, *late) = (widen(words, 0), widen(words, 1));
+            }
+            let words = words.add(step * side.step);
+            for (half, columns) in [early, late].into_iter().enumerate() {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(f32::from_bits(*words.add(row * side.row + half * side.later)));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = _mm512_fmadd_ps(column, x, *sum);
+                    }
+                }
+            }
+        }
+    }
+    store(sums, tile);
+}
+
+#[target_feature(enable = "avx512f")]
+fn store<const R: usize, const P: usize>(sums: [[__m512; P]; R], tile: &mut Tile) {
     for (out, sum) in tile.chunks_exact_mut(PANEL).zip(sums.into_iter().flatten()) {
         vector::store(out, sum);
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn pair(x: __m512i) -> __m512bh {
-    // SAFETY: both are 64 bytes of plain numbers.
-    unsafe { std::mem::transmute::<__m512i, __m512bh>(x) }
-}
-
 /// Pairs of two rows.
-pub(super) fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
+fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
     assert!(low.len() == high.len() && low.len() == out.len(), "rows of one length");
     let rows = low.chunks(PANEL).zip(high.chunks(PANEL));
     for ((low, high), out) in rows.zip(out.chunks_mut(PANEL)) {
@@ -69,17 +118,62 @@ pub(super) fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f")]
 fn join_16(low: &[f32], high: &[f32], out: &mut [u32]) {
-    // SAFETY: both are 32 bytes of plain numbers.
-    let narrow = |x: &[f32]| unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(vector::load(x))) };
-    let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow(high)));
-    let words = _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(low)), high);
+    let high = _mm512_slli_epi32::<16>(narrow(vector::load(high)));
+    let words = _mm512_or_si512(narrow(vector::load(low)), high);
     vector::store(bytemuck::cast_slice_mut(out), _mm512_castsi512_ps(words));
 }
 
+/// Values rounded to bf16, ties to even, in the lower halves of words; a NaN stays one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn narrow(x: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    _mm512_srli_epi32::<16>(_mm512_mask_blend_epi32(is_nan, rounded, quiet))
+}
+
+/// Values rounded to bf16, as f32; a word more, if there is one, is zero.
+fn round(x: &[f32], words: &mut [u32]) {
+    let (values, rest) = words.split_at_mut(x.len());
+    for (x, out) in x.chunks(PANEL).zip(values.chunks_mut(PANEL)) {
+        // SAFETY: this table is given out only where the processor has the features.
+        unsafe { round_16(x, out) };
+    }
+    rest.fill(0);
+}
+
+#[target_feature(enable = "avx512f")]
+fn round_16(x: &[f32], out: &mut [u32]) {
+    let rounded = _mm512_slli_epi32::<16>(narrow(vector::load(x)));
+    vector::store(bytemuck::cast_slice_mut(out), _mm512_castsi512_ps(rounded));
+}
+
+/// Pairs of bf16, the earlier value in the lower half.
+pub(super) fn narrow_pairs(x: &[f32], pairs: &mut [u32]) {
+    let whole = x.len() / 32 * 32;
+    let (head, tail) = pairs.split_at_mut(whole / 2);
+    for (x, pairs) in x.chunks_exact(32).zip(head.chunks_exact_mut(16)) {
+        // SAFETY: this table is given out only where the processor has the features.
+        unsafe { narrow_32(x, pairs) };
+    }
+    crate::scalar::narrow_pairs(&x[whole..], tail);
+}
+
+#[target_feature(enable = "avx512f")]
+fn narrow_32(x: &[f32], pairs: &mut [u32]) {
+    let halves = [&x[..16], &x[16..]].map(|x| _mm512_cvtepi32_epi16(narrow(vector::load(x))));
+    // SAFETY: both are 64 bytes of plain numbers.
+    let words: [u32; 16] = unsafe { std::mem::transmute(halves) };
+    pairs.copy_from_slice(&words);
+}
+
 /// A square of bf16 values turned.
-pub(super) fn turn(square: &[u32; SQUARE], out: &mut [u32; SQUARE]) {
+fn turn(square: &[u32; SQUARE], out: &mut [u32; SQUARE]) {
     // SAFETY: this table is given out only where the processor has the features.
     unsafe { turn_square(square, out) };
 }
