@@ -17,7 +17,7 @@ usage: cargo xtask <chore>
                                    our GGUF files in llama.cpp (a Python with llama-cpp-python), or adapters in peft
   bench [ARGUMENTS]                the benchmarks
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
-  soak [--release | --program PATH] [--seconds N] [--requests N] [PART]
+  soak [--release | --program PATH] [--seconds N] [--requests N] [--probes N] [PART]
                                    a server under too many clients, and clients that leave, send slowly, do not read
 ";
 

@@ -44,6 +44,9 @@ pub struct EngineOptions {
     pub speculation: Speculation,
 }
 
+/// Rows of prompts that a step gathers: weights are read once for so many, and more are not computed faster.
+const PROMPT_ROWS: usize = 128;
+
 /// Rows up to which a step is filled with proposed tokens.
 const PROPOSAL_ROWS: usize = 16;
 
@@ -147,6 +150,7 @@ impl Engine {
             cached: options.cached.unwrap_or_else(|| cached(context, forward.page_bytes())),
             page_tokens: PAGE,
             step_tokens: options.step_tokens,
+            prompt_tokens: PROMPT_ROWS,
             running: options.running,
             window: forward.window(),
             proposal_rows: PROPOSAL_ROWS,

@@ -60,6 +60,7 @@ impl Scheduler {
     /// When a limit is zero.
     pub fn new(limits: Limits) -> Self {
         assert!(limits.pages > 0 && limits.page_tokens > 0 && limits.step_tokens > 0 && limits.running > 0);
+        assert!(limits.prompt_tokens > 0);
         let limits = Limits { running: limits.running.min(limits.step_tokens), ..limits };
         Self {
             limits,
@@ -111,7 +112,7 @@ impl Scheduler {
     }
 
     /// Plans a step: admits whom there is room for, then one row for each sequence that lacks one, then parts of
-    /// prompts up to the budget, first of the owner who has had least. When pages run out kept pages are forgotten, then
+    /// prompts up to their budget, first of the owner who has had least. When pages run out kept pages are forgotten, then
     /// the youngest give up theirs. What is left is filled with proposed tokens, of which each sequence has so many.
     pub fn next_step(&mut self, proposals: &[(Ticket, usize)]) -> Step {
         self.cache.tick();
@@ -120,25 +121,30 @@ impl Scheduler {
             self.forget();
         }
         self.admit(&mut step);
-        let mut budget = self.limits.step_tokens;
+        let (mut budget, mut prompts) = (self.limits.step_tokens, 0);
         for decode in [true, false] {
             let mut order: Vec<Ticket> = self.running.iter().copied().collect();
             if !decode {
                 order.sort_by_key(|ticket| (self.shares.rows(self.sequences[ticket].arrival.owner), *ticket));
             }
+            let is_alone = step.work.is_empty();
             for ticket in order {
                 let sequence = &self.sequences[&ticket];
                 let lacking = sequence.known - sequence.held;
-                if !self.running.contains(&ticket) || lacking == 0 || (lacking == 1) != decode || budget == 0 {
+                let of_prompts = if decode { usize::MAX } else { self.limits.prompt_tokens.saturating_sub(prompts) };
+                let is_next = self.running.contains(&ticket) && lacking > 0 && (lacking == 1) == decode;
+                if !is_next || budget == 0 || of_prompts == 0 {
                     continue;
                 }
                 let alone = sequence.arrival.alone_from;
                 let together = if sequence.held < alone { alone - sequence.held } else { 1 };
-                let count = lacking.min(budget).min(together);
+                let most = if is_alone && prompts == 0 { budget } else { of_prompts.min(budget) };
+                let count = lacking.min(most).min(together);
                 if self.make_room(ticket, count, &mut step, &mut budget) {
                     let start = self.sequences[&ticket].held;
                     step.work.push(Work { ticket, start, count, samples: count == lacking, proposed: 0 });
                     budget -= count;
+                    prompts += if decode { 0 } else { count };
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! `cargo xtask soak`: a server under load for minutes, beside what it must keep: too many clients, clients that leave,
-//! that send slowly, that do not read. By hand; prints figures, and fails where one is worse than it may be.
+//! that send slowly, that do not read, that ask what others asked. By hand; prints figures, and fails where one is worse than it may be.
 
 mod client;
+mod isolation;
 mod parts;
 mod server;
 
@@ -16,21 +17,24 @@ pub struct Size {
     pub seconds: u64,
     /// Requests of which many are cut.
     pub requests: usize,
+    /// Prompts that two keys ask.
+    pub probes: usize,
 }
 
 type Part = (&'static str, fn(&Serving, &Size) -> Result<()>, &'static [&'static str]);
 
 /// Names, what is done, and the server's options.
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("overload", parts::overload, &["--slots", "4", "--queue", "12"]),
     ("disconnects", parts::disconnects, &["--slots", "16", "--queue", "64"]),
     ("slow-senders", parts::slow_senders, &["--slots", "4"]),
     ("slow-readers", parts::slow_readers, &["--slots", "32"]),
+    ("isolation", isolation::isolation, &["--slots", "4"]),
 ];
 
 /// Runs one part or all, each with a server of its own.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let mut size = Size { seconds: 60, requests: 10_000 };
+    let mut size = Size { seconds: 60, requests: 10_000, probes: 1000 };
     let (mut only, mut release, mut program) = (None, false, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -45,6 +49,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         match argument.as_str() {
             "--seconds" => size.seconds = number()?,
             "--requests" => size.requests = number()? as usize,
+            "--probes" => size.probes = number()? as usize,
             "--release" => release = true,
             name if only.is_none() && PARTS.iter().any(|part| part.0 == name) => only = Some(name.to_owned()),
             other => bail!("{other:?} is none of {}", PARTS.map(|part| part.0).join(", ")),

@@ -1,7 +1,7 @@
 //! A server that does not outlive its soak, and what the system and its own metrics say of it.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -12,8 +12,15 @@ use crate::root;
 /// A server of the starter.
 pub struct Serving {
     child: Child,
+    /// The program.
+    pub program: PathBuf,
     /// Host and port.
     pub address: String,
+}
+
+/// The data folder of all servers under soak.
+pub fn home() -> PathBuf {
+    root().join("target/soak")
 }
 
 impl Drop for Serving {
@@ -26,8 +33,14 @@ impl Drop for Serving {
 impl Serving {
     /// Starts one on a free port, with a data folder of its own.
     pub fn start(program: &Path, options: &[&str]) -> Result<Serving> {
-        let home = root().join("target/soak");
+        let home = home();
         std::fs::create_dir_all(&home)?;
+        // Keys of an earlier run would be asked of everybody.
+        if let Err(error) = std::fs::remove_file(home.join("keys.sqlite"))
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error).context("cannot remove the keys of an earlier run");
+        }
         let mut command = Command::new(program);
         command.args(["serve", "starter", "--port", "0", "--json", "--threads", "1"]).args(options);
         command.env("PASTURE_HOME", &home).env("XDG_RUNTIME_DIR", &home).env_remove("PASTURE_API_KEY");
@@ -38,7 +51,7 @@ impl Serving {
         let told: serde_json::Value = serde_json::from_str(&line).context("the server did not begin")?;
         let url = told["url"].as_str().context("the server told no address")?;
         let address = url.strip_prefix("http://").context("the server told no address")?.to_owned();
-        Ok(Serving { child, address })
+        Ok(Serving { child, program: program.to_owned(), address })
     }
 
     /// A gauge or counter, or all whose names begin so, added.

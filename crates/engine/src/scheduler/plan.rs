@@ -17,6 +17,10 @@ pub struct Limits {
     pub page_tokens: usize,
     /// Rows of one step.
     pub step_tokens: usize,
+    /// Rows of prompts with which a step is about as efficient as with more. No further prompt joins a step that has so
+    /// many: the first tokens come one after the other then, not all at the end. Nor has it more where others wait for their
+    /// next token; one prompt alone may fill the step.
+    pub prompt_tokens: usize,
     /// Sequences that run at once; at most `step_tokens`, so that each has a row in every step.
     pub running: usize,
     /// Positions that a row sees back at most, its own with them, in every layer: pages that lie wholly before are

@@ -57,6 +57,7 @@ impl World {
             cached: pick(0, pages as u64),
             page_tokens: pick(1, 8),
             step_tokens: pick(1, 24),
+            prompt_tokens: pick(1, 24),
             running: pick(1, 10),
             window,
             proposal_rows: pick(0, 16),

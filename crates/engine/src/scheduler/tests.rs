@@ -8,6 +8,7 @@ fn scheduler(pages: usize, step_tokens: usize) -> Scheduler {
         cached: pages,
         page_tokens: 4,
         step_tokens,
+        prompt_tokens: step_tokens,
         running: 8,
         window: None,
         proposal_rows: 6,
@@ -91,9 +92,23 @@ fn a_sequence_that_can_never_fit_is_refused_with_numbers() {
 }
 
 #[test]
+fn prompts_come_one_after_the_other_and_leave_others_their_pace() {
+    let limits = Limits { prompt_tokens: 4, ..scheduler(20, 32).limits() };
+    let mut scheduler = Scheduler::new(limits);
+    for known in [6, 6, 2, 2, 2] {
+        scheduler.add(arrival(known, 20)).expect("it fits");
+    }
+    // One alone may have more than is gathered; no other joins it.
+    assert_eq!(run(&mut scheduler), [(0, 0, 6)]);
+    assert_eq!(run(&mut scheduler), [(0, 6, 1), (1, 0, 4)]);
+    // Short ones are gathered.
+    assert_eq!(run(&mut scheduler), [(0, 7, 1), (1, 4, 2), (2, 0, 2)]);
+    assert_eq!(run(&mut scheduler), [(0, 8, 1), (1, 6, 1), (2, 2, 1), (3, 0, 2), (4, 0, 2)]);
+}
+
+#[test]
 fn a_window_bounds_the_pages_of_a_long_sequence() {
-    let limits =
-        Limits { pages: 6, cached: 6, page_tokens: 4, step_tokens: 8, running: 8, window: Some(6), proposal_rows: 0 };
+    let limits = Limits { pages: 6, cached: 6, window: Some(6), proposal_rows: 0, ..scheduler(6, 8).limits() };
     let mut scheduler = Scheduler::new(limits);
     // 6 + 8 - 1 positions may lie on 5 pages.
     assert_eq!((limits.pages_for(8), limits.pages_for(1000)), (2, 5));
