@@ -10,11 +10,21 @@ use std::sync::Arc;
 
 use pasture_engine::sampling::SamplingOptions;
 use pasture_engine::{Answer, Engine, EngineOptions, Request, Runner, Stream, logits};
+use pasture_files::gguf::Gguf;
+use pasture_files::tokenizer::{Specials, Tokenizer};
 use pasture_kernels::Pool;
 use pasture_model::{Decoder, LoadOptions, Source, load};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
+
+/// Formats of keys and values that take less than f32.
+const SMALLER: [(Precision, KvFormat); 4] = [
+    (Precision::Fast, KvFormat::F16),
+    (Precision::Fast, KvFormat::BF16),
+    (Precision::Fast, KvFormat::Q8_0),
+    (Precision::Fast, KvFormat::Q4_0),
+];
 
 fn decoder(path: &Path) -> Arc<Decoder> {
     decoder_with(path, Precision::Exact, 1)
@@ -133,7 +143,7 @@ fn answers_that_share_a_prompt_are_those_of_a_prompt_each() {
 fn no_bit_of_a_logit_depends_on_parts_or_threads() {
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
     let ids: Vec<u32> = (0..70).map(|at| 300 + at * 7 % 60).collect();
-    for (precision, format) in [(Precision::Exact, KvFormat::F32), (Precision::Fast, KvFormat::F16)] {
+    for (precision, format) in [(Precision::Exact, KvFormat::F32)].into_iter().chain(SMALLER) {
         let one = decoder_with(&starter, precision, 1);
         let whole = logits(&one, format, &ids, 512, &[0, 2]).unwrap();
         assert_eq!((whole.rows.rows(), whole.outputs.len()), (70, 2));
@@ -142,7 +152,7 @@ fn no_bit_of_a_logit_depends_on_parts_or_threads() {
             let parts = logits(&decoder, format, &ids, chunk, &[0, 2]).unwrap();
             let same = |one: &Tensor, other: &Tensor| {
                 let differs = one.values().iter().zip(other.values()).position(|(one, other)| one != other);
-                assert_eq!(differs, None, "{precision:?} in parts of {chunk} on {threads} threads");
+                assert_eq!(differs, None, "{precision:?}, {format:?} in parts of {chunk} on {threads} threads");
             };
             same(&whole.rows, &parts.rows);
             whole.outputs.iter().zip(&parts.outputs).for_each(|((_, one), (_, other))| same(one, other));
@@ -159,16 +169,19 @@ fn answers_beside_strangers_are_those_of_a_prompt_alone() {
         let prompt = (0..5 + seed as u32 * 9).map(|at| 300 + (at * 7 + seed as u32) % 90).collect();
         Request { sampling, max_tokens: Some(40), ..Request::new(prompt) }
     };
-    let engine = |options: EngineOptions| {
-        Engine::start(Box::new(Runner::new(decoder.clone(), KvFormat::F16)), None, options).unwrap()
+    let engine = |format: KvFormat, options: EngineOptions| {
+        Engine::start(Box::new(Runner::new(decoder.clone(), format)), None, options).unwrap()
     };
-    let alone: Vec<Answer> =
-        (0..6).map(|seed| engine(EngineOptions::default()).submit(request(seed)).unwrap().answer().unwrap()).collect();
-    for (step_tokens, pages) in [(512, None), (16, None), (64, Some(4))] {
-        let engine = engine(EngineOptions { step_tokens, pages, ..Default::default() });
+    let formats = [(KvFormat::F16, (512, None)), (KvFormat::F16, (16, None)), (KvFormat::F16, (64, Some(4)))];
+    let blocks = [(KvFormat::Q8_0, (64, Some(4))), (KvFormat::Q4_0, (16, None))];
+    for (format, (step_tokens, pages)) in formats.into_iter().chain(blocks) {
+        let alone = |seed| engine(format, EngineOptions::default()).submit(request(seed)).unwrap().answer().unwrap();
+        let alone: Vec<Answer> = (0..6).map(alone).collect();
+        let engine = engine(format, EngineOptions { step_tokens, pages, ..Default::default() });
         let streams: Vec<Stream> = (0..6).map(|seed| engine.submit(request(seed)).unwrap()).collect();
         for (stream, alone) in streams.into_iter().zip(&alone) {
-            assert_eq!(stream.answer().unwrap().ids, alone.ids, "in steps of {step_tokens}, {pages:?} pages");
+            let what = format!("{format:?} in steps of {step_tokens}, {pages:?} pages");
+            assert_eq!(stream.answer().unwrap().ids, alone.ids, "{what}");
         }
     }
 }
@@ -176,7 +189,7 @@ fn answers_beside_strangers_are_those_of_a_prompt_alone() {
 #[test]
 fn a_cached_prefix_changes_no_bit_of_a_logit() {
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
-    for (precision, format) in [(Precision::Exact, KvFormat::F32), (Precision::Fast, KvFormat::F16)] {
+    for (precision, format) in [(Precision::Exact, KvFormat::F32)].into_iter().chain(SMALLER) {
         let decoder = decoder_with(&starter, precision, 2);
         let start =
             || Engine::start(Box::new(Runner::new(decoder.clone(), format)), None, EngineOptions::default()).unwrap();
@@ -195,7 +208,7 @@ fn a_cached_prefix_changes_no_bit_of_a_logit() {
             let bits = |answer: &Answer| -> Vec<u32> {
                 answer.top.iter().flatten().flat_map(|(id, logprob)| [*id, logprob.to_bits()]).collect()
             };
-            assert!(cold.ids == cached.ids && bits(&cold) == bits(&cached), "{precision:?}, {len} tokens");
+            assert!(cold.ids == cached.ids && bits(&cold) == bits(&cached), "{precision:?}, {format:?}, {len} tokens");
             assert_eq!(bits(&cold).len(), 2 * 12 * 20);
         }
     }
@@ -219,4 +232,74 @@ fn a_prompt_gives_the_same_tokens_alone_and_among_63_strangers() {
     let counts = engine.counts();
     assert!(counts.preempted > 0, "pages ran out: {counts:?}");
     assert_eq!((counts.now.held, counts.now.waiting, counts.now.running), (0, 0, 0));
+}
+
+/// The root of the mean square of what logits differ by from those with keys and values in f32, as a part of theirs.
+fn differs(decoder: &Decoder, format: KvFormat, ids: &[u32]) -> f32 {
+    let [full, small] = [KvFormat::F32, format].map(|format| logits(decoder, format, ids, 512, &[]).unwrap().rows);
+    let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
+    let difference = squares(&mut full.values().iter().zip(small.values()).map(|(full, small)| full - small));
+    (difference / squares(&mut full.values().iter().copied())).sqrt()
+}
+
+#[test]
+fn smaller_keys_and_values_change_logits_little() {
+    let Some(kit) = kit::folder("golden/text") else { return };
+    // Those whose heads are whole blocks. Their weights are random: a trained model's logits change less.
+    for name in ["gemma1", "llama31_rope", "llama_bias_headdim", "llama_rope_yarn", "qwen3"] {
+        let decoder = decoder(&kit.join(name));
+        let golden: Value =
+            serde_json::from_slice(&std::fs::read(kit.join(name).join("golden.json")).unwrap()).unwrap();
+        let prompts = golden["prompts"].as_array().unwrap().iter().map(|prompt| ids(&prompt["ids"]));
+        let longest = prompts.max_by_key(Vec::len).unwrap();
+        // f16 keeps a value within a 2048th of itself, bf16 within a 256th, a byte within a 254th of the largest of its
+        // 32, four bits within a 16th: each has its share of what f16 does, and twice that.
+        for (format, most) in
+            [(KvFormat::F16, 2e-3), (KvFormat::BF16, 1.6e-2), (KvFormat::Q8_0, 4e-2), (KvFormat::Q4_0, 0.6)]
+        {
+            let found = differs(&decoder, format, &longest);
+            println!("{name} {format:?}: {found:.1e}");
+            assert!(found > 0.0 && found < most, "{name} in {format:?}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_trained_model_says_nearly_the_same_with_smaller_keys_and_values() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let decoder = decoder(&root.join("starter/starter.gguf"));
+    let bytes = pasture_files::Bytes::from(std::fs::read(root.join("starter/starter.gguf")).unwrap());
+    let tokenizer = Tokenizer::from_gguf(&Gguf::parse(&bytes, "starter.gguf").unwrap().metadata).unwrap().unwrap();
+    // Questions with their answers, as the model was trained on.
+    let rows = std::fs::read_to_string(root.join("starter/recipe/questions.jsonl")).unwrap();
+    let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text: String =
+        rows.flat_map(|row| ["prompt", "answer"].map(|key| row[key].as_str().unwrap_or("").to_owned())).collect();
+    let mut ids = tokenizer.encode(&text, Specials::Parse).unwrap();
+    ids.truncate(400);
+    let full = logits(&decoder, KvFormat::F32, &ids, 512, &[]).unwrap().rows;
+    let best = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+    let logs = |row: &[f32]| {
+        let largest = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
+        let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
+        row.iter().map(|logit| f64::from(*logit) - largest - sum.ln()).collect::<Vec<f64>>()
+    };
+    // The mean KL divergence in nats, and the part of places at which the most probable token is the same.
+    for (format, most, least) in [
+        (KvFormat::F16, 1e-6, 0.999),
+        (KvFormat::BF16, 5e-5, 0.99),
+        (KvFormat::Q8_0, 3e-4, 0.99),
+        (KvFormat::Q4_0, 0.05, 0.94),
+    ] {
+        let small = logits(&decoder, format, &ids, 512, &[]).unwrap().rows;
+        let (mut divergence, mut same) = (0.0, 0);
+        for at in 0..ids.len() {
+            let (full, small) = (full.row(at), small.row(at));
+            same += usize::from(best(full) == best(small));
+            divergence += logs(full).iter().zip(logs(small)).map(|(one, other)| one.exp() * (one - other)).sum::<f64>();
+        }
+        let (divergence, same) = (divergence / ids.len() as f64, same as f64 / ids.len() as f64);
+        println!("{format:?}: KL {divergence:.2e}, the same token {same:.4} of {}", ids.len());
+        assert!(divergence < most && same >= least, "{format:?}: KL {divergence}, the same token {same}");
+    }
 }

@@ -299,7 +299,7 @@ fn windows_chunks_angles_and_experts_change_nothing() {
         ("qwen3_moe", 1),
     ];
     for (name, least) in models {
-        for (precision, format) in [(Precision::Exact, KvFormat::F32), (Precision::Fast, KvFormat::F16)] {
+        for (precision, format) in [(Precision::Exact, KvFormat::F32), (Precision::Fast, KvFormat::BF16)] {
             let bench = Bench { decoder: decoder(&kit.join(name), precision), format, text: None };
             let requests: Vec<Request> = (0..4)
                 .map(|seed| {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use half::f16;
 
+use crate::Format;
 use crate::isa::Kernels;
 
 /// Slots come in groups of this many: a page holds a multiple.
@@ -22,6 +23,8 @@ pub(crate) struct PageKernels {
     pub(crate) widen: fn(x: &[f16], out: &mut [f32]),
     /// f32 to f16, to nearest.
     pub(crate) narrow: fn(x: &[f32], out: &mut [f16]),
+    /// Whole blocks to f32.
+    pub(crate) decode: fn(format: Format, blocks: &[u8], out: &mut [f32]),
 }
 
 impl Kernels {
@@ -63,5 +66,35 @@ impl Kernels {
     pub fn narrow(&self, x: &[f32], out: &mut [f16]) {
         assert_eq!(x.len(), out.len(), "one value for each");
         (self.page.narrow)(x, out);
+    }
+
+    /// Whole blocks of a format to f32: what [`Format::dequantize`] gives, bit for bit.
+    pub fn decode(&self, format: Format, blocks: &[u8], out: &mut [f32]) {
+        assert_eq!(blocks.len(), format.row_bytes(out.len()), "bytes of {} values", out.len());
+        (self.page.decode)(format, blocks, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_decodes_blocks_to_the_same_bits() {
+        let mut bytes: Vec<u8> =
+            (0u32..34 * 18 * 2 * 5).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for (format, block) in [(Format::Q8_0, 34), (Format::Q4_0, 18), (Format::BF16, 64)] {
+            let count = bytes.len() / block * block / format.block_bytes() * format.block();
+            // A scale is a number: its exponent is not all ones.
+            bytes.chunks_exact_mut(2).for_each(|pair| pair[1] &= 0xbf);
+            let stored = &bytes[..format.row_bytes(count)];
+            let (mut wanted, mut found) = (vec![0.0; count], vec![0.0; count]);
+            format.dequantize(stored, &mut wanted);
+            for kernels in Kernels::all() {
+                kernels.decode(format, stored, &mut found);
+                let same = wanted.iter().zip(&found).all(|(one, other)| one.to_bits() == other.to_bits());
+                assert!(same, "{} on {}", format.name(), kernels.name());
+            }
+        }
     }
 }

@@ -135,6 +135,20 @@ pub enum Error {
         /// Positions that there are.
         limit: usize,
     },
+    /// Heads that are not whole blocks of the format in which keys and values are to be kept.
+    #[error(
+        "keys and values cannot be kept in {format}: its blocks have {block} values, and a head of this model has {head_dim}; {choices} have no blocks"
+    )]
+    KvBlocks {
+        /// The format.
+        format: &'static str,
+        /// Values in a block.
+        block: usize,
+        /// Values of a head.
+        head_dim: usize,
+        /// Formats that fit any head.
+        choices: String,
+    },
     /// Memory for keys and values cannot be had.
     #[error("no memory for the keys and values of {pages} more pages; ask for a shorter context")]
     Memory {

@@ -158,7 +158,7 @@ impl Kv {
 
     /// Bytes that one page takes, in all layers together.
     pub fn page_bytes(&self, format: KvFormat) -> usize {
-        self.layers.iter().map(|layer| 2 * layer.page_len() * format.bytes()).sum()
+        self.layers.iter().map(|layer| 2 * format.bytes(layer.page_len())).sum()
     }
 
     /// Positions that a sequence holds.
@@ -283,7 +283,7 @@ impl Kv {
     /// Bytes that the pages take.
     pub fn bytes(&self, format: KvFormat) -> usize {
         let pages = |layer: usize| self.groups[self.group_of[layer]].holders.len();
-        let layer_bytes = |(at, layer): (usize, &KvLayer)| 2 * pages(at) * layer.page_len() * format.bytes();
+        let layer_bytes = |(at, layer): (usize, &KvLayer)| 2 * pages(at) * format.bytes(layer.page_len());
         self.layers.iter().enumerate().map(layer_bytes).sum()
     }
 

@@ -34,7 +34,7 @@ pub use kv::{KeptPage, Kv, KvShape, PageCount, SequenceId};
 pub use load::{
     LoadOptions, Loaded, Slot, Source, Survey, UnknownKeys, Unused, build, build_quantized, load, parameters, survey,
 };
-pub use need::{Need, Running, kv_bytes};
+pub use need::{Need, Running, check_kv, kv_bytes};
 pub use pool::{EmbedRules, Pooling, normalize};
 pub use rope::{RopeSpec, Scaling};
 pub use sites::{Kind, Module, Parameter, Sites};

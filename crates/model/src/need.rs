@@ -5,6 +5,7 @@ use pasture_kernels::linear::{self, Layout};
 use pasture_kernels::{Format, Kernels};
 use pasture_tensor::kv::{KvFormat, PAGE};
 
+use crate::error::{Error, Result};
 use crate::kv::pages_held;
 use crate::load::Slot;
 use crate::spec::{AttentionSpec, Mask, MixerSpec, Spec};
@@ -22,7 +23,7 @@ pub struct Running {
     pub sequences: usize,
     /// Rows of a step.
     pub chunk: usize,
-    /// How keys and values are stored.
+    /// How keys and values are stored: a format that [`check_kv`] allows.
     pub kv: KvFormat,
 }
 
@@ -90,10 +91,28 @@ fn kept(mask: Mask, tokens: usize) -> usize {
     }
 }
 
-/// Bytes of keys and values of a sequence of so many tokens.
+/// Whether keys and values can be kept in a format.
+///
+/// # Errors
+/// When some layer's heads are not whole blocks of it.
+pub fn check_kv(spec: &Spec, format: KvFormat) -> Result<()> {
+    let wrong = attentions(spec).find(|attention| !format.fits(attention.head_dim));
+    wrong.map_or(Ok(()), |attention| {
+        let whole: Vec<&str> =
+            KvFormat::ALL.into_iter().filter(|it| it.format().block() == 1).map(KvFormat::name).collect();
+        Err(Error::KvBlocks {
+            format: format.name(),
+            block: format.format().block(),
+            head_dim: attention.head_dim,
+            choices: whole.join(", "),
+        })
+    })
+}
+
+/// Bytes of keys and values of a sequence of so many tokens, in a format that [`check_kv`] allows.
 pub fn kv_bytes(spec: &Spec, tokens: usize, format: KvFormat) -> u64 {
-    let one = |it: &AttentionSpec| 2 * (it.kv_heads * it.head_dim * kept(it.mask, tokens)) as u64;
-    attentions(spec).map(one).sum::<u64>() * format.bytes() as u64
+    let one = |it: &AttentionSpec| 2 * format.bytes(it.kv_heads * it.head_dim * kept(it.mask, tokens)) as u64;
+    attentions(spec).map(one).sum()
 }
 
 /// Bytes of the pages that are there when all sequences are at their longest.
@@ -105,9 +124,9 @@ fn pages_bytes(spec: &Spec, running: &Running) -> u64 {
             seen => running.context.min(seen + running.chunk + PAGE),
         };
         let pages = pages_held(running.sequences * seen.div_ceil(PAGE));
-        2 * (it.kv_heads * it.head_dim * PAGE * pages) as u64
+        2 * running.kv.bytes(it.kv_heads * it.head_dim * PAGE * pages) as u64
     };
-    attentions(spec).map(one).sum::<u64>() * running.kv.bytes() as u64
+    attentions(spec).map(one).sum()
 }
 
 /// Bytes of what the largest step computes in, by what is alive at once in the layers' loop.
@@ -152,23 +171,40 @@ mod tests {
         let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::new(1)), Precision::Fast));
         let loaded = load(&source, &backend, &LoadOptions::default(), &mut |_, _| {});
         let mut decoder = loaded.expect("it loads").decoder;
-        let need = |context| {
+        let need_in = |context, kv| {
             let kernels = Kernels::get();
-            let running = Running { kernels, threads: 1, context, sequences: 2, chunk: 64, kv: KvFormat::F16 };
+            let running = Running { kernels, threads: 1, context, sequences: 2, chunk: 64, kv };
             Need::of(&found.spec, &found.slots, &|slot| slot.format, &running)
         };
-        for context in [1, 100, 1000] {
-            let mut kv = decoder.kv(&*backend, KvFormat::F16);
+        let need = |context| need_in(context, KvFormat::F16);
+        for (context, format) in KvFormat::ALL.into_iter().flat_map(|format| [1, 100, 1000].map(|it| (it, format))) {
+            let mut kv = decoder.kv(&*backend, format);
             for _ in 0..2 {
                 let sequence = kv.start();
                 kv.extend(&*backend, sequence, 0, context).expect("memory for some pages");
             }
-            assert_eq!(need(context).keys_and_values, kv.bytes(KvFormat::F16) as u64, "{context} tokens");
+            let reckoned = need_in(context, format).keys_and_values;
+            assert_eq!(reckoned, kv.bytes(format) as u64, "{context} tokens in {}", format.name());
         }
         let (matrices, vectors) = decoder.weights();
         let matrices: usize = matrices.values().map(|weight| weight.bytes().len()).sum();
         let vectors: usize = vectors.values().map(|vector| 4 * vector.values().len()).sum();
         assert_eq!(need(1).weights, (matrices + vectors) as u64);
         assert!(need(1000).most() > need(1).most() && need(1).most() > need(1).weights);
+    }
+
+    #[test]
+    fn heads_that_are_no_whole_blocks_are_refused_by_name() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/starter.gguf");
+        let mut spec = survey(&Source::open(Path::new(file)).expect("the starter's file")).expect("its slots").spec;
+        KvFormat::ALL.into_iter().for_each(|format| check_kv(&spec, format).expect("heads of 32"));
+        for branch in spec.layers.iter_mut().flatten() {
+            if let MixerSpec::Attention(attention) = &mut branch.mixer {
+                attention.head_dim = 80;
+            }
+        }
+        check_kv(&spec, KvFormat::BF16).expect("it has no blocks");
+        let error = check_kv(&spec, KvFormat::Q4_0).expect_err("80 values are two and a half blocks").to_string();
+        assert!(["q4_0", "32", "80", "f32, f16, bf16"].iter().all(|part| error.contains(part)), "{error}");
     }
 }

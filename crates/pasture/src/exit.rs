@@ -111,7 +111,7 @@ fn of_model(error: &pasture_model::Error) -> Status {
         E::File(error) => of_file(error),
         E::Missing { .. } => Status::NoInput,
         E::Memory { .. } | E::ExpertMemory { .. } => Status::Unavailable,
-        E::ExpertCache { .. } => Status::Usage,
+        E::ExpertCache { .. } | E::KvBlocks { .. } => Status::Usage,
         E::Token { .. } | E::Context { .. } | E::NoHead => Status::Usage,
         _ => Status::Data,
     }

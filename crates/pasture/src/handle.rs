@@ -227,6 +227,7 @@ impl Model {
             Precision::Exact | Precision::Bf16 => KvFormat::F32,
             Precision::Fast => KvFormat::F16,
         });
+        pasture_model::check_kv(decoder.spec(), kv)?;
         let prompt = prompt_of(source, family)?;
         let embedding = EmbedRules::of(source, decoder.spec().hidden).map_err(|error| error.to_string());
         let defaults = sampling(prompt.defaults())?;

@@ -3,26 +3,66 @@
 use std::any::Any;
 
 use half::f16;
+use pasture_kernels::Format;
 
 /// Tokens in a page.
 pub const PAGE: usize = 32;
 
 /// How keys and values are stored.
+#[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvFormat {
     /// Four bytes a value: nothing is lost.
     F32,
     /// Two bytes a value.
     F16,
+    /// Two bytes a value, with the range of f32.
+    BF16,
+    /// 34 bytes for 32 values of a head.
+    Q8_0,
+    /// 18 bytes for 32 values of a head.
+    Q4_0,
 }
 
 impl KvFormat {
-    /// Bytes of one stored value.
-    pub fn bytes(self) -> usize {
+    /// Every format, the largest first.
+    pub const ALL: [KvFormat; 5] = [KvFormat::F32, KvFormat::F16, KvFormat::BF16, KvFormat::Q8_0, KvFormat::Q4_0];
+
+    /// The number format of stored values.
+    pub fn format(self) -> Format {
         match self {
-            KvFormat::F32 => 4,
-            KvFormat::F16 => 2,
+            KvFormat::F32 => Format::F32,
+            KvFormat::F16 => Format::F16,
+            KvFormat::BF16 => Format::BF16,
+            KvFormat::Q8_0 => Format::Q8_0,
+            KvFormat::Q4_0 => Format::Q4_0,
         }
+    }
+
+    /// The name that settings use.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvFormat::F32 => "f32",
+            KvFormat::F16 => "f16",
+            KvFormat::BF16 => "bf16",
+            KvFormat::Q8_0 => "q8_0",
+            KvFormat::Q4_0 => "q4_0",
+        }
+    }
+
+    /// The format of that name.
+    pub fn from_name(name: &str) -> Option<KvFormat> {
+        KvFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Whether heads of so many values are whole blocks.
+    pub fn fits(self, head_dim: usize) -> bool {
+        head_dim.is_multiple_of(self.format().block())
+    }
+
+    /// Bytes of so many values of whole heads, which are whole blocks.
+    pub fn bytes(self, values: usize) -> usize {
+        self.format().row_bytes(values)
     }
 }
 
@@ -52,16 +92,29 @@ pub enum KvStorage {
         /// Values.
         values: Vec<f16>,
     },
+    /// Each head's values as blocks of a number format.
+    Blocks {
+        /// The number format.
+        format: Format,
+        /// Keys.
+        keys: Vec<u8>,
+        /// Values.
+        values: Vec<u8>,
+    },
     /// In the memory of a device.
     Device(Box<dyn Any + Send + Sync>),
 }
 
 impl KvLayer {
-    /// A layer without pages in the host's memory.
+    /// A layer without pages in the host's memory. Asserts that heads are whole blocks.
     pub fn new(kv_heads: usize, head_dim: usize, format: KvFormat) -> KvLayer {
+        assert!(format.fits(head_dim), "heads of {head_dim} are no blocks of {}", format.name());
         let storage = match format {
             KvFormat::F32 => KvStorage::F32 { keys: Vec::new(), values: Vec::new() },
             KvFormat::F16 => KvStorage::F16 { keys: Vec::new(), values: Vec::new() },
+            KvFormat::BF16 | KvFormat::Q8_0 | KvFormat::Q4_0 => {
+                KvStorage::Blocks { format: format.format(), keys: Vec::new(), values: Vec::new() }
+            }
         };
         KvLayer { kv_heads, head_dim, storage }
     }
@@ -82,6 +135,10 @@ impl KvLayer {
         match &mut self.storage {
             KvStorage::F32 { keys, values } => grow(keys, len, 0.0) && grow(values, len, 0.0),
             KvStorage::F16 { keys, values } => grow(keys, len, f16::ZERO) && grow(values, len, f16::ZERO),
+            KvStorage::Blocks { format, keys, values } => {
+                let bytes = format.row_bytes(len);
+                grow(keys, bytes, 0) && grow(values, bytes, 0)
+            }
             KvStorage::Device(_) => panic!("a device's pages are resized through its backend"),
         }
     }
@@ -96,6 +153,11 @@ impl KvLayer {
                 values.copy_within(from..from + len, to);
             }
             KvStorage::F16 { keys, values } => {
+                keys.copy_within(from..from + len, to);
+                values.copy_within(from..from + len, to);
+            }
+            KvStorage::Blocks { format, keys, values } => {
+                let [from, to, len] = [from, to, len].map(|values| format.row_bytes(values));
                 keys.copy_within(from..from + len, to);
                 values.copy_within(from..from + len, to);
             }
@@ -115,6 +177,11 @@ impl KvLayer {
                 narrow(key, &mut keys[at..at + key.len()]);
                 narrow(value, &mut values[at..at + value.len()]);
             }
+            KvStorage::Blocks { format, keys, values } => {
+                let (at, bytes) = (format.row_bytes(at), format.row_bytes(key.len()));
+                format.quantize(key, None, &mut keys[at..at + bytes]);
+                format.quantize(value, None, &mut values[at..at + bytes]);
+            }
             KvStorage::Device(_) => panic!("a device's pages are written through its backend"),
         }
     }
@@ -131,6 +198,11 @@ impl KvLayer {
             KvStorage::F16 { keys, values } => {
                 widen(&keys[at..at + len], key);
                 widen(&values[at..at + len], value);
+            }
+            KvStorage::Blocks { format, keys, values } => {
+                let (at, bytes) = (format.row_bytes(at), format.row_bytes(len));
+                format.dequantize(&keys[at..at + bytes], key);
+                format.dequantize(&values[at..at + bytes], value);
             }
             KvStorage::Device(_) => panic!("a device's pages are read through its backend"),
         }

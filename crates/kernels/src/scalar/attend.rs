@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use crate::Format;
+
 pub(crate) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
     for (query, scores) in queries.chunks_exact(dim).zip(scores.chunks_mut(stride.max(1))) {
         for (key, score) in keys.chunks_exact(dim).zip(scores) {
@@ -24,4 +26,8 @@ pub(crate) fn widen(x: &[f16], out: &mut [f32]) {
 
 pub(crate) fn narrow(x: &[f32], out: &mut [f16]) {
     x.iter().zip(out).for_each(|(x, out)| *out = f16::from_f32(*x));
+}
+
+pub(crate) fn decode(format: Format, blocks: &[u8], out: &mut [f32]) {
+    format.dequantize(blocks, out);
 }

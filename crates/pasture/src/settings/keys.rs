@@ -73,8 +73,8 @@ const OWN: [(&str, Scope, Kind, &str); 11] = [
     (
         "kv_type",
         Scope::Run,
-        Kind::Word(&["f16", "f32"]),
-        "How keys and values are kept (default f16; f32 with --exact)",
+        Kind::Word(&["f16", "bf16", "f32", "q8_0", "q4_0"]),
+        "How keys and values are kept: q8_0 and q4_0 take half and a quarter of f16 (default f16; f32 with --exact)",
     ),
     (
         "chunk",
@@ -274,7 +274,7 @@ mod tests {
         check_parse("temperature", "0.7", Ok(json!(0.7)));
         check_parse("temperature", "-1", Err("from 0 to 100"));
         check_parse("kv_type", "f16", Ok(json!("f16")));
-        check_parse("kv_type", "f17", Err("f16, f32"));
+        check_parse("kv_type", "f17", Err("f16, bf16, f32, q8_0, q4_0"));
         check_parse("logit_bias", "7:-100, 12:0.5", Ok(json!({"7": -100, "12": 0.5})));
         check_parse("logit_bias", "7", Err("ID:NUMBER"));
         check_parse("samplers", "top_k;temperature", Ok(json!("top_k;temperature")));

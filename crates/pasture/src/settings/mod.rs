@@ -13,6 +13,7 @@ use etcetera::BaseStrategy;
 use pasture_engine::sampling::SamplingOptions;
 use pasture_files::nearest::{likely, nearest};
 use pasture_store::Assistant;
+use pasture_tensor::kv::KvFormat;
 use serde_json::Value;
 
 use crate::exit::{Failure, Status};
@@ -113,6 +114,11 @@ impl Settings {
     /// A number of bytes.
     pub fn bytes(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(|(value, _)| keys::bytes(value))
+    }
+
+    /// How keys and values are kept, where that is set.
+    pub fn kv_type(&self) -> Option<KvFormat> {
+        self.text("kv_type").and_then(KvFormat::from_name)
     }
 
     /// A text.

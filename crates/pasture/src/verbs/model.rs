@@ -22,7 +22,6 @@ use pasture_model::{Loaded, Source, UnknownKeys};
 use pasture_store::assistant::{FILE, folder_of};
 use pasture_store::verify::{self, Accept, Verdict};
 use pasture_store::{Assistant, Environment, Ledger, Origin as Whose, bundle};
-use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Layout, Precision, Weight};
 
 use crate::exit::{Failure, Status, of_io};
@@ -274,7 +273,7 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
         threads: settings.whole("threads"),
         precision: if exact { Precision::Exact } else { Precision::Fast },
         context: settings.whole("context"),
-        kv: settings.text("kv_type").map(|kind| if kind == "f32" { KvFormat::F32 } else { KvFormat::F16 }),
+        kv: settings.kv_type(),
         chunk: settings.whole("chunk"),
         speculation: match settings.text("speculate") {
             Some("off") => Speculation::Off,

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use half::f16;
-use pasture_kernels::{Kernels, Pool};
+use pasture_kernels::{Format, Kernels, Pool};
 
 use crate::Tensor;
 use crate::kv::{KvLayer, KvStorage, PAGE};
@@ -50,6 +50,7 @@ pub(super) fn write(kernels: &Kernels, k: &Tensor, v: &Tensor, layer: &mut KvLay
                         kernels.narrow(key, &mut keys[at..at + dim]);
                         kernels.narrow(value, &mut values[at..at + dim]);
                     }
+                    KvStorage::Blocks { .. } => layer.write(page, head, slot, key, value),
                     KvStorage::Device(_) => panic!("a device's pages are written through its backend"),
                 }
             }
@@ -180,6 +181,8 @@ impl Work<'_> {
             (KvStorage::F32 { values, .. }, Kind::Values) => &values[range],
             (KvStorage::F16 { keys, .. }, Kind::Keys) => self.widen(&keys[range], scratch),
             (KvStorage::F16 { values, .. }, Kind::Values) => self.widen(&values[range], scratch),
+            (KvStorage::Blocks { format, keys, .. }, Kind::Keys) => self.decode(*format, keys, range, scratch),
+            (KvStorage::Blocks { format, values, .. }, Kind::Values) => self.decode(*format, values, range, scratch),
             (KvStorage::Device(_), _) => panic!("a device's pages are read through its backend"),
         }
     }
@@ -187,6 +190,13 @@ impl Work<'_> {
     fn widen<'s>(&self, page: &[f16], scratch: &'s mut Vec<f32>) -> &'s [f32] {
         scratch.resize(page.len(), 0.0);
         self.kernels.widen(page, scratch);
+        scratch
+    }
+
+    /// The values of that range.
+    fn decode<'s>(&self, format: Format, stored: &[u8], range: Range<usize>, scratch: &'s mut Vec<f32>) -> &'s [f32] {
+        scratch.resize(range.len(), 0.0);
+        self.kernels.decode(format, &stored[format.row_bytes(range.start)..format.row_bytes(range.end)], scratch);
         scratch
     }
 }

@@ -247,6 +247,8 @@ impl Case {
         match &mut layer.storage {
             crate::kv::KvStorage::F32 { keys, values } => [keys, values].map(|all| all.fill(f32::NAN)),
             crate::kv::KvStorage::F16 { keys, values } => [keys, values].map(|all| all.fill(half::f16::NAN)),
+            // Every byte of a page of blocks 0xff: scales that are no numbers.
+            crate::kv::KvStorage::Blocks { keys, values, .. } => [keys, values].map(|all| all.fill(0xff)),
             crate::kv::KvStorage::Device(_) => unreachable!("the processor's pages are in the host's memory"),
         };
         layer
@@ -282,8 +284,8 @@ impl Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (heads, kv_heads, head_dim) in [(4, 4, 16), (8, 2, 64), (6, 1, 20), (3, 3, 80), (4, 1, 128)] {
-        for format in [KvFormat::F32, KvFormat::F16] {
+    for (heads, kv_heads, head_dim) in [(4, 4, 16), (8, 2, 64), (6, 1, 20), (3, 3, 80), (2, 2, 96), (4, 1, 128)] {
+        for format in KvFormat::ALL.into_iter().filter(|format| format.fits(head_dim)) {
             for (softcap, sinks, window) in [(None, false, None), (Some(0.8), true, Some(9)), (None, true, Some(40))] {
                 let sinks = sinks.then(|| Vector::new(numbers(77, heads)));
                 let attention = Attention { heads, kv_heads, head_dim, scale: 0.3, softcap, sinks };

@@ -65,6 +65,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let sources = sources(name)?;
     let context = context(&settings, &sources[0].1)?;
     let running = running(&settings, context);
+    pasture_model::check_kv(&families::blueprint(&sources[0].1.config)?.spec, running.kv)?;
     let mut rows = Vec::new();
     for (label, source) in &sources {
         rows.push((label.clone(), plan::as_it_is(&survey(source)?, &running)));
@@ -154,7 +155,7 @@ pub fn running(settings: &Settings, context: usize) -> Running {
         context,
         sequences: 1,
         chunk: settings.whole("chunk").unwrap_or(CHUNK),
-        kv: if settings.text("kv_type") == Some("f32") { KvFormat::F32 } else { KvFormat::F16 },
+        kv: settings.kv_type().unwrap_or(KvFormat::F16),
     }
 }
 
@@ -201,6 +202,7 @@ impl Foreseen {
 
 /// What a plan says of a model as it is; none where the machine, or a number format of it, was not measured yet.
 pub fn foreseen(source: &Source, running: &Running) -> Result<Option<Foreseen>, Failure> {
+    pasture_model::check_kv(&families::blueprint(&source.config)?.spec, running.kv)?;
     let Some(rates) = known(running.threads) else { return Ok(None) };
     let candidate = plan::as_it_is(&survey(source)?, running);
     if !candidate.work.formats().all(|format| rates.knows(format)) {

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use pasture::lab::plan::{Candidate, Choice, ENOUGH, Rates, Reason};
 use pasture::lab::receipt::Machine;
 use pasture_model::Running;
-use pasture_tensor::kv::KvFormat;
 use serde_json::{Value, json};
 
 use super::PROMPT;
@@ -79,7 +78,7 @@ impl Told {
     /// For people.
     pub fn text(&self) -> String {
         let Told { name, running, rates, .. } = self;
-        let kv = if running.kv == KvFormat::F32 { "f32" } else { "f16" };
+        let kv = running.kv.name();
         let free = self.free.map_or("an unknown amount".to_owned(), bytes);
         let first = &self.rows[0];
         let mut text = format!(
@@ -156,7 +155,7 @@ impl Told {
             "machine": Machine::this(),
             "kernels": self.rates.kernels,
             "threads": self.rates.threads,
-            "kv_type": if self.running.kv == KvFormat::F32 { "f32" } else { "f16" },
+            "kv_type": self.running.kv.name(),
             "context_tokens": self.running.context,
             "chunk": self.running.chunk,
             "memory_free_bytes": self.free,

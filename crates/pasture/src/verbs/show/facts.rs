@@ -27,6 +27,8 @@ pub struct Facts {
     pub spec: Spec,
     /// How the publisher's program quantized the weights, with what the numbers are.
     quantization: Option<String>,
+    /// How keys and values would be kept.
+    kv: KvFormat,
     report: Report,
     parameters: u64,
     weights: u64,
@@ -142,6 +144,7 @@ impl Facts {
             experts,
             spec,
             quantization: quantization.map(|quantization| quantization.describe()),
+            kv: KvFormat::F16,
             report,
             parameters,
             weights,
@@ -152,7 +155,12 @@ impl Facts {
 
     /// Bytes of keys and values of a sequence of so many tokens.
     fn kv_bytes(&self, tokens: usize) -> u64 {
-        pasture_model::kv_bytes(&self.spec, tokens, KvFormat::F16)
+        pasture_model::kv_bytes(&self.spec, tokens, self.kv)
+    }
+
+    /// Keys and values are kept in that format, if one is set and the model can.
+    pub fn keep_in(&mut self, kv: Option<KvFormat>) {
+        self.kv = kv.filter(|kv| pasture_model::check_kv(&self.spec, *kv).is_ok()).unwrap_or(self.kv);
     }
 
     /// For machines.
@@ -178,6 +186,7 @@ impl Facts {
             "context_tokens": self.spec.context,
             "memory": {
                 "weights_bytes": self.weights,
+                "kv_type": self.kv.name(),
                 "kv_bytes_per_1000_tokens": self.kv_bytes(1000),
                 "kv_bytes_full_context": self.kv_bytes(self.spec.context),
             },
@@ -227,7 +236,7 @@ impl Facts {
         line("context", format!("{} tokens", spec.context));
         let (some, full) = (self.kv_bytes(1000), self.kv_bytes(spec.context));
         let kv = format!("{} for each 1000 tokens, {} for a full context", bytes(some), bytes(full));
-        line("memory", format!("{} of weights; keys and values: {kv}", bytes(self.weights)));
+        line("memory", format!("{} of weights; keys and values in {}: {kv}", bytes(self.weights), self.kv.name()));
         match &self.experts {
             Some(Ok(experts)) => line("experts", experts.text()),
             Some(Err(why)) => line("experts", why.clone()),

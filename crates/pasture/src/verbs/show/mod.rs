@@ -48,8 +48,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
-    // Settings have no part in it, but a wrong file of settings is told here as everywhere.
-    Settings::resolve(program)?;
+    let settings = Settings::resolve(program)?;
     if arguments.tensors {
         return list(&model::tensors(arguments.model.as_deref())?, arguments.json);
     }
@@ -74,6 +73,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         _ => failure,
     })?;
     let mut facts = Facts::gather(name, &source, arguments.strict, arguments.time_disk)?;
+    facts.keep_in(settings.kv_type());
     if let Some(made) = &made {
         facts.terms = super::lineage::terms_of_assistant(made)?;
     }
