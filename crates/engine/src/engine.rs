@@ -121,7 +121,7 @@ impl Engine {
     /// As [`Engine::start`].
     pub fn start_with(
         forward: Box<dyn Forward>,
-        draft: Option<Box<dyn Propose>>,
+        mut draft: Option<Box<dyn Propose>>,
         text: Option<Arc<dyn Text>>,
         options: EngineOptions,
     ) -> Result<Engine> {
@@ -134,7 +134,8 @@ impl Engine {
         if let Some((name, _)) = numbers.iter().find(|(_, number)| *number == Some(0)) {
             return Err(Error::Zero { name });
         }
-        let fit = options.kv_bytes.map(|bytes| bytes / forward.page_bytes().max(1) as u64);
+        let page_bytes = forward.page_bytes() + draft.as_ref().map_or(0, |draft| draft.page_bytes());
+        let fit = options.kv_bytes.map(|bytes| bytes / page_bytes.max(1) as u64);
         let fit = fit.map_or(usize::MAX, |pages| usize::try_from(pages).unwrap_or(usize::MAX).max(1));
         // Where rows see all, a sequence can be no longer than the memory for its keys and values.
         let holds = if forward.window().is_none() { fit.saturating_mul(PAGE) } else { usize::MAX };
@@ -147,7 +148,7 @@ impl Engine {
         let pages = options.pages.unwrap_or(all.min(fit));
         let limits = Limits {
             pages,
-            cached: options.cached.unwrap_or_else(|| cached(context, forward.page_bytes())),
+            cached: options.cached.unwrap_or_else(|| cached(context, page_bytes)),
             page_tokens: PAGE,
             step_tokens: options.step_tokens,
             prompt_tokens: PROMPT_ROWS,
@@ -157,7 +158,8 @@ impl Engine {
         };
         let (commands, receiver) = channel();
         let counts: Arc<Mutex<EngineCounts>> = Arc::default();
-        let (vocab, page_bytes) = (forward.vocab(), forward.page_bytes());
+        let vocab = forward.vocab();
+        draft.iter_mut().for_each(|draft| draft.limit(pages));
         let shared = Shared { commands, vocab, context, limits, page_bytes, text, counts: counts.clone() };
         let thread = std::thread::Builder::new().name("pasture-compute".to_owned());
         let compute = Compute::new(forward, Speculator::new(options.speculation, draft), limits, receiver, counts);

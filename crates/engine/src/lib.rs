@@ -54,6 +54,7 @@ pub use forward::{Forward, RopeRule};
 pub use pasture_tensor::Adapter;
 pub use request::{Answer, Ending, Event, Finish, Opening, Piece, Request, Stream, Usage};
 pub use runner::{Logits, Runner, Scored, logits, logits_with, prompt_logprobs};
+pub use speculate::draft::Draft as ModelDraft;
 pub use speculate::{Propose, Speculation, Wanted};
 pub use text::{Pieces, Text};
 pub use turns::{Turn, Turns};

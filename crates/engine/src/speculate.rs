@@ -4,8 +4,11 @@
 //! Invariant: proposals change how many steps an answer takes, never a token of it. Whatever is measured here, time as
 //! well, decides about rows alone.
 
+pub(crate) mod draft;
 pub(crate) mod lookup;
 pub(crate) mod pace;
+
+use std::sync::Arc;
 
 use crate::scheduler::Ticket;
 use lookup::Found;
@@ -31,12 +34,29 @@ pub struct Wanted<'a> {
     pub ids: &'a [u32],
     /// How many at most.
     pub count: usize,
+    /// Who may use what was read of it.
+    pub scope: &'a Arc<str>,
+    /// Seconds that reading what was not read of it yet may take.
+    pub seconds: f64,
 }
 
 /// Proposes tokens by other means than the sequence's own text: a smaller model is one, tests have others.
 pub trait Propose: Send {
     /// What may follow each of these; fewer tokens, or none, where it has none.
     fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>>;
+
+    /// Seconds that one more token for each of so many sequences takes, divided by their number; 0 where that is not known.
+    fn token_seconds(&self, _sequences: usize) -> f64 {
+        0.0
+    }
+
+    /// Bytes of keys and values of one page of tokens.
+    fn page_bytes(&self) -> usize {
+        0
+    }
+
+    /// All sequences together may take so many pages.
+    fn limit(&mut self, _pages: usize) {}
 
     /// A sequence for which nothing more is wanted.
     fn end(&mut self, sequence: Ticket);
@@ -77,9 +97,17 @@ pub(crate) struct Ready<'a> {
     pub(crate) sequence: Ticket,
     pub(crate) ids: &'a [u32],
     pub(crate) pace: &'a Pace,
+    pub(crate) scope: &'a Arc<str>,
+    /// Tokens that were made for it.
+    pub(crate) made: usize,
     /// Proposals at most.
     pub(crate) most: usize,
 }
+
+/// The part of an answer's time, beside that of its first tokens, that a draft may take to read what stands before it.
+const READING: f64 = 0.25;
+/// These first tokens.
+const READING_FIRST: usize = 32;
 
 /// Steps without proposals after one for which memory ran out.
 const PAUSE: usize = 64;
@@ -110,43 +138,53 @@ impl Speculator {
 
     /// What is proposed for each of these, which run in one step.
     pub(crate) fn guess(&mut self, ready: &[Ready]) -> Vec<Guess> {
-        let cost = self.costs.of(ready.len());
-        let rows = |kind: Kind, ready: &Ready, running: usize| match self.how {
+        let (running, how) = (ready.len(), self.how);
+        let (cost, plain) = (self.costs.of(running), self.costs.plain(running));
+        // A draft's token costs its own time as well as its row.
+        let token = self.draft.as_ref().map_or(0.0, |draft| draft.token_seconds(running));
+        let drafted = cost + plain.map_or(0.0, |plain| token / plain) as f32;
+        let rows = |kind: Kind, ready: &Ready| match how {
             Speculation::Off => 0,
-            Speculation::WhereItPays => ready.pace.count(kind, cost, running, ready.most),
+            Speculation::WhereItPays => {
+                let cost = if kind == Kind::Draft { drafted } else { cost };
+                ready.pace.count(kind, cost, running, ready.most)
+            }
             Speculation::Always(count) => count.min(ready.most),
         };
-        let look = |ready: &Ready, others: usize| {
+        let look = |ready: &Ready| {
             let found = lookup::find(ready.ids)?;
-            let (kind, rows) = (found.kind(), rows(found.kind(), ready, others));
+            let (kind, rows) = (found.kind(), rows(found.kind(), ready));
             // One token more shows for nothing whether proposals would have been right.
             let tokens = Found::tokens(&found, ready.ids, rows.max(1));
             Some(Guess { tokens, kind: Some(kind), rows, compared: 0 })
         };
         let Some(draft) = &mut self.draft else {
-            return ready.iter().map(|one| look(one, ready.len()).unwrap_or_default()).collect();
+            return ready.iter().map(|one| look(one).unwrap_or_default()).collect();
         };
         // A long text that comes again needs no model.
-        let own = |one: &Ready| look(one, ready.len()).filter(|guess| guess.kind == Some(Kind::Long) && guess.rows > 0);
+        let own = |one: &Ready| look(one).filter(|guess| guess.kind == Some(Kind::Long) && guess.rows > 0);
         let mut guesses: Vec<Option<Guess>> = ready.iter().map(own).collect();
-        let left = || ready.iter().enumerate();
-        let wanted: Vec<(usize, Wanted)> = left()
-            .filter(|(at, _)| guesses[*at].is_none())
-            .map(|(at, one)| {
-                let count = rows(Kind::Draft, one, ready.len());
-                (at, Wanted { sequence: one.sequence, ids: one.ids, count })
-            })
-            .filter(|(_, wanted)| wanted.count > 0)
-            .collect();
-        let (places, wanted): (Vec<usize>, Vec<Wanted>) = wanted.into_iter().unzip();
+        let left = ready.iter().enumerate().filter(|(at, _)| guesses[*at].is_none());
+        let wanted = left.map(|(at, one)| {
+            let seconds = match (how, plain) {
+                (Speculation::Always(_), _) | (_, None) => f64::INFINITY,
+                (_, Some(plain)) => READING * plain * (READING_FIRST + one.made) as f64 / running as f64,
+            };
+            let Ready { sequence, ids, scope, .. } = *one;
+            (at, Wanted { sequence, ids, count: rows(Kind::Draft, one), scope, seconds })
+        });
+        let (places, wanted): (Vec<usize>, Vec<Wanted>) = wanted.filter(|(_, wanted)| wanted.count > 0).unzip();
         if !wanted.is_empty() {
             let proposed = draft.propose(&wanted);
             for ((at, wanted), mut tokens) in places.into_iter().zip(&wanted).zip(proposed) {
                 tokens.truncate(wanted.count);
-                guesses[at] = Some(Guess { rows: tokens.len(), tokens, kind: Some(Kind::Draft), compared: 0 });
+                let found = Guess { rows: tokens.len(), tokens, kind: Some(Kind::Draft), compared: 0 };
+                guesses[at] = Some(found).filter(|guess| guess.rows > 0);
             }
         }
-        guesses.into_iter().map(Option::unwrap_or_default).collect()
+        // Where the draft says nothing, a short text that comes again may do.
+        let guesses = ready.iter().zip(guesses);
+        guesses.map(|(one, guess)| guess.or_else(|| look(one)).unwrap_or_default()).collect()
     }
 
     /// Learns what a step of so many sequences took, with so many proposed tokens.

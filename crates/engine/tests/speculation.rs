@@ -6,6 +6,7 @@
 mod kit;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pasture_engine::grammar::{Grammars, Shape};
@@ -13,14 +14,60 @@ use pasture_engine::sampling::SamplingOptions;
 use pasture_engine::sampling::random::Random;
 use pasture_engine::scheduler::Ticket;
 use pasture_engine::{
-    Engine, EngineCounts, EngineOptions, Event, Finish, Opening, Propose, Request, Runner, Speculation, Text, Wanted,
+    Engine, EngineCounts, EngineOptions, Event, Finish, Forward, ModelDraft, Opening, Propose, Request, RopeRule,
+    Runner, Speculation, Text, Wanted,
 };
 use pasture_files::gguf::Gguf;
 use pasture_files::tokenizer::{Shown, Tokenizer};
 use pasture_kernels::Pool;
-use pasture_model::{Decoder, LoadOptions, Source, load};
+use pasture_model::{Batch, Decoder, Kv, LoadOptions, Source, load};
 use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Precision};
+use pasture_tensor::{Backend, Cpu, Precision, Tensor};
+
+/// A model that counts its rows, and is sure of something else at some positions.
+struct Shaken {
+    inner: Runner,
+    every: usize,
+    rows: Arc<AtomicU64>,
+}
+
+impl Forward for Shaken {
+    fn vocab(&self) -> usize {
+        self.inner.vocab()
+    }
+
+    fn context(&self) -> usize {
+        self.inner.context()
+    }
+
+    fn rope_rule(&self) -> RopeRule {
+        self.inner.rope_rule()
+    }
+
+    fn window(&self) -> Option<usize> {
+        self.inner.window()
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.inner.page_bytes()
+    }
+
+    fn kv(&self) -> Kv {
+        self.inner.kv()
+    }
+
+    fn logits(&mut self, batch: &Batch, kv: &mut Kv, rows: &[u32]) -> pasture_model::Result<Tensor> {
+        self.rows.fetch_add(batch.ids.len() as u64, Ordering::Relaxed);
+        let (vocab, mut values) = (self.vocab(), self.inner.logits(batch, kv, rows)?.into_values());
+        for (row, values) in rows.iter().zip(values.chunks_mut(vocab)) {
+            let row = *row as usize;
+            let span = batch.spans.iter().find(|span| span.rows.contains(&row)).unwrap();
+            let position = span.start + row - span.rows.start;
+            values[position * 7 % vocab] += if position.is_multiple_of(self.every) { 1e4 } else { 0.0 };
+        }
+        Ok(Tensor::new(rows.len(), vocab, values))
+    }
+}
 
 /// Answers that are known, of which some tokens are told wrong.
 struct HalfRight {
@@ -82,10 +129,9 @@ impl Bench {
     fn run(
         &self,
         requests: &[Request],
-        draft: Option<HalfRight>,
+        draft: Option<Box<dyn Propose>>,
         options: EngineOptions,
     ) -> (Vec<Vec<String>>, EngineCounts) {
-        let draft = draft.map(|draft| Box::new(draft) as Box<dyn Propose>);
         let runner = Runner::new(self.decoder.clone(), self.format);
         let engine = Engine::start_with(Box::new(runner), draft, self.text.clone(), options).unwrap();
         let streams: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
@@ -128,21 +174,35 @@ impl Bench {
         known
     }
 
-    /// The same events however tokens are proposed; tokens that were proposed and accepted by lookup and by the other.
-    fn check(&self, name: &str, requests: &[Request], options: EngineOptions) -> [u64; 4] {
+    /// The model itself as a draft, which is wrong now and then.
+    fn draft(&self) -> Box<dyn Propose> {
+        self.draft_with(3, Arc::default())
+    }
+
+    fn draft_with(&self, every: usize, rows: Arc<AtomicU64>) -> Box<dyn Propose> {
+        let inner = Runner::new(self.decoder.clone(), self.format);
+        Box::new(ModelDraft::new(Box::new(Shaken { inner, every, rows }), self.decoder.spec().vocab))
+    }
+
+    /// The same events however tokens are proposed; tokens that were proposed and accepted by lookup, by one who knows
+    /// the answers, and by a draft.
+    fn check(&self, name: &str, requests: &[Request], options: EngineOptions) -> [u64; 6] {
         let off = EngineOptions { speculation: Speculation::Off, ..options };
         let (plain, counts) = self.run(requests, None, off);
         assert_eq!((counts.proposed_tokens, counts.accepted_tokens), (0, 0));
         let known = Arc::new(Mutex::new(self.ids(requests, &plain)));
-        let mut sums = [0; 4];
-        let (looked, told) = (0, 2);
+        let mut sums = [0; 6];
+        let (looked, told, drafted) = (0, 2, 4);
         for (at, speculation) in [
             (looked, Speculation::Always(9)),
             (looked, Speculation::WhereItPays),
             (told, Speculation::Always(3)),
             (told, Speculation::Always(9)),
+            (drafted, Speculation::Always(4)),
         ] {
-            let draft = (at == told).then(|| HalfRight { known: known.clone(), random: Random::new(7) });
+            let knows = || HalfRight { known: known.clone(), random: Random::new(7) };
+            let draft = (at == drafted).then(|| self.draft());
+            let draft = draft.or_else(|| (at == told).then(|| Box::new(knows()) as Box<dyn Propose>));
             let (told, counts) = self.run(requests, draft, EngineOptions { speculation, ..options });
             for (request, (one, other)) in plain.iter().zip(&told).enumerate() {
                 let differs = one.iter().zip(other).find(|(one, other)| one != other);
@@ -201,8 +261,9 @@ fn every_way_to_choose_gives_the_same_answers() {
     let bench = Bench::starter();
     for (name, sampling) in ways() {
         let requests: Vec<Request> = (0..3).map(|seed| request(seed, 30 + 17 * seed, 60, sampling.clone())).collect();
-        let [looked, _, proposed, accepted] = bench.check(name, &requests, EngineOptions::default());
+        let [looked, _, proposed, accepted, drafted, right] = bench.check(name, &requests, EngineOptions::default());
         assert!(looked > 0 && proposed > accepted && accepted > 0, "{name}: {looked} {proposed} {accepted}");
+        assert!(drafted > right && right > 0, "{name}: {drafted} {right}");
     }
 }
 
@@ -262,7 +323,7 @@ fn answers_of_a_given_shape_are_the_same() {
                 Request { grammar: Some(grammar.clone()), stop_ids: ends.to_vec(), answers: 2, ..request }
             })
             .collect();
-        let [.., accepted] = bench.check(&format!("shape {at}"), &requests, EngineOptions::default());
+        let [.., accepted, _, _] = bench.check(&format!("shape {at}"), &requests, EngineOptions::default());
         assert!(accepted > 0, "shape {at}");
     }
 }
@@ -311,7 +372,7 @@ fn windows_chunks_angles_and_experts_change_nothing() {
             for (step_tokens, pages) in [(512, None), (16, Some(8))] {
                 let options = EngineOptions { step_tokens, pages, ..EngineOptions::default() };
                 let what = format!("{name}, {precision:?}, {step_tokens} rows, {pages:?} pages");
-                let [.., accepted] = bench.check(&what, &requests, options);
+                let [.., accepted, _, _] = bench.check(&what, &requests, options);
                 assert!(accepted >= least, "{what}: {accepted} proposals were right");
             }
         }
@@ -381,4 +442,27 @@ fn a_cancelled_answer_ends_and_gives_everything_back() {
     let next = engine.submit(request(2, 100, 10, SamplingOptions::default())).unwrap().answer().unwrap();
     assert_eq!(next.usage.cached_tokens, 99);
     assert_eq!((engine.counts().now.held, engine.counts().now.running), (0, 0));
+}
+
+#[test]
+fn a_draft_that_is_the_model_is_right_and_reads_each_token_once() {
+    let bench = Bench::starter();
+    let rows = Arc::new(AtomicU64::new(0));
+    let draft = bench.draft_with(usize::MAX, rows.clone());
+    let runner = Runner::new(bench.decoder.clone(), bench.format);
+    let options = EngineOptions { speculation: Speculation::Always(4), ..EngineOptions::default() };
+    let engine = Engine::start_with(Box::new(runner), Some(draft), None, options).unwrap();
+    let greedy = SamplingOptions { temperature: Some(0.0), ..Default::default() };
+    let mut ids: Vec<u32> = (0..400).map(|at| 20 + at * at % 900).collect();
+    for turn in 0..2 {
+        let request = Request { ids: ids.clone(), ..request(0, 1, 60, greedy.clone()) };
+        let answer = engine.submit(request).unwrap().answer().unwrap();
+        let (proposed, right) = (answer.usage.proposed_tokens, answer.usage.accepted_tokens);
+        assert!(right * 10 >= proposed * 9 && right > 0, "turn {turn}: {right} of {proposed}");
+        ids.extend(answer.ids);
+        ids.extend(prompt(turn, 12));
+    }
+    // Both prompts are read, the second from where the first answer ended; what is proposed and wrong is read again.
+    let read = rows.load(Ordering::Relaxed);
+    assert!(read < 400 + 12 + 2 * 60 * 2, "{read} rows");
 }

@@ -42,6 +42,16 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// A draft whose tokens are not the model's.
+    #[error("{draft:?} cannot propose tokens for {name:?}: {what}; a draft needs the same tokenizer")]
+    Draft {
+        /// The draft.
+        draft: String,
+        /// The model.
+        name: String,
+        /// How they differ.
+        what: String,
+    },
     /// A message of a role that no template knows.
     #[error("{role:?} is no role; known are system, developer, user, assistant and tool")]
     Role {

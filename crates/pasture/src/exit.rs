@@ -290,6 +290,7 @@ impl From<pasture::Error> for Failure {
             E::TextTooLong { .. } => {
                 Failure::new(Status::Usage, error.to_string()).hint("--truncate cuts it at the end".to_owned())
             }
+            E::Draft { .. } => Failure::new(Status::Usage, error.to_string()),
             E::Embedding(what) => Failure::new(Status::Data, what),
             E::Changed { .. } => Failure::new(Status::Data, error.to_string()),
             _ => Failure::new(Status::Failed, error.to_string()),

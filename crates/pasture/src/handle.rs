@@ -12,7 +12,7 @@ use pasture_files::tokenizer::Tokenizer;
 use pasture_kernels::Pool;
 use pasture_lab::evaluate::Subject;
 use pasture_model::config::Report;
-use pasture_model::families::Family;
+use pasture_model::families::{self, Family};
 use pasture_model::{Decoder, EmbedRules, Loaded, Source, Unused};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Adapter, Backend, Cpu, Precision, Tensor};
@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::assistant::Manner;
 use crate::completion::Completion;
+use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::session::{Message, Session};
@@ -39,6 +40,14 @@ impl Device {
     pub fn new(threads: Option<usize>) -> Device {
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         Device { pool: Arc::new(Pool::new(threads)), turns: Turns::default() }
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 }
 
@@ -83,6 +92,8 @@ pub struct LoadOptions {
     pub cached: Option<usize>,
     /// Whether tokens are proposed before they are chosen. The answers do not depend on it.
     pub speculation: Speculation,
+    /// A smaller model with the same tokenizer that proposes tokens, unless nothing is proposed.
+    pub draft: Option<Draft>,
     /// The processor, where several models share it; `threads` is its number then.
     pub device: Option<Device>,
     /// What to do with keys of the configuration that nobody knows, and the like.
@@ -103,6 +114,7 @@ impl Default for LoadOptions {
             pages: None,
             cached: None,
             speculation: Speculation::default(),
+            draft: None,
             device: None,
             files,
         }
@@ -218,7 +230,11 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
-        let device = options.device.clone().unwrap_or_else(|| Device::new(options.threads));
+        let device = options.device.clone().or_else(|| options.draft.as_ref().map(|draft| draft.device().clone()));
+        let device = device.unwrap_or_else(|| Device::new(options.threads));
+        if let Some(draft) = &options.draft {
+            draft.check(name, prompt_of(source, families::find(&source.config)?)?.tokenizer())?;
+        }
         let backend: Arc<dyn Backend> = Arc::new(Cpu::new(device.pool.clone(), options.precision));
         let Loaded { decoder, family, report, unused } =
             pasture_model::load(source, &backend, &options.files, progress)?;
@@ -235,11 +251,12 @@ impl Model {
         let plain = EngineOptions::default();
         let chunk = options.chunk.unwrap_or(plain.step_tokens);
         let running = options.running.unwrap_or(plain.running);
-        let LoadOptions { context, kv_bytes, pages, cached, speculation, .. } = *options;
+        let LoadOptions { context, kv_bytes, pages, cached, speculation, .. } = options.clone();
         let engine_options =
             EngineOptions { step_tokens: chunk, running, context, pages, kv_bytes, cached, speculation };
         let runner = Runner::new(decoder.clone(), kv).in_turns(device.turns.clone());
-        let engine = Engine::start(Box::new(runner), text, engine_options)?;
+        let draft = options.draft.as_ref().map(|draft| draft.proposer(decoder.spec().vocab));
+        let engine = Engine::start_with(Box::new(runner), draft, text, engine_options)?;
         let name = name.to_owned();
         let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
         Ok(Model { inner: Arc::new(inner), adapter: None, manner: None })

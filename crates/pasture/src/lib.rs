@@ -26,6 +26,7 @@
 mod adapter;
 mod assistant;
 mod completion;
+mod draft;
 mod embed;
 mod error;
 mod evaluation;
@@ -36,6 +37,7 @@ mod tuning;
 pub use adapter::Adapter;
 pub use assistant::{check_assistant_setting, find_assistant, preamble_of};
 pub use completion::Completion;
+pub use draft::Draft;
 pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use pasture::{Completion, Error, Finish, KvFormat, LoadOptions, Message, Model, Precision};
+use pasture::{Completion, Device, Draft, Error, Finish, KvFormat, LoadOptions, Message, Model, Precision};
 use serde_json::Value;
 
 fn starter(name: &str) -> PathBuf {
@@ -176,4 +176,20 @@ fn trained_weights_tell_their_published_story() {
     assert_eq!(golden["cases"][0]["text"], golden["published_text"]);
     assert!(matches!(ids_only.completion("Once"), Err(Error::NoTokenizer { .. })));
     assert!(matches!(ids_only.chat("Hello"), Err(Error::NoTokenizer { .. })));
+}
+
+#[test]
+fn a_draft_changes_no_answer_and_needs_the_same_tokenizer() {
+    let (device, file) = (Device::new(Some(1)), starter("starter.gguf"));
+    let draft = Draft::load(file.to_str().unwrap(), &device).unwrap();
+    let options = LoadOptions { draft: Some(draft.clone()), ..exact() };
+    let drafted = Model::open_with(file.to_str().unwrap(), &options).unwrap();
+    let ask = |model: &Model| model.session().seed(3).temperature(0.8).say("What is a token?").text().unwrap();
+    assert_eq!(ask(&drafted), ask(model()));
+    let counts = drafted.engine().counts();
+    assert!(counts.accepted_tokens <= counts.proposed_tokens);
+    let Some(kit) = kit::folder("assets/weights/stories260K") else { return };
+    let other = kit.join("stories260K-f32.gguf");
+    let error = Model::open_with(other.to_str().unwrap(), &options).err().unwrap();
+    assert!(matches!(&error, Error::Draft { what, .. } if what.contains("token id 0 is")), "{error}");
 }

@@ -126,8 +126,9 @@ impl Compute {
 
     fn step(&mut self) {
         self.end_cancelled();
-        let begun = Instant::now();
         let proposals = self.propose();
+        // What proposing takes is not the step's: a draft measures its own time.
+        let begun = Instant::now();
         let mut step = self.scheduler.next_step(&proposals);
         self.prepare(&step);
         if step.work.is_empty() {

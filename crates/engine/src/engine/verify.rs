@@ -81,7 +81,14 @@ impl Compute {
                 RopeRule::Grows(_) => self.rope.alone_from(sequence.job.prompt).saturating_sub(known).min(longest),
                 _ => longest,
             };
-            Ready { sequence: *ticket, ids: &sequence.ids, pace: &sequence.pace, most: most.min(each) }
+            Ready {
+                sequence: *ticket,
+                ids: &sequence.ids,
+                pace: &sequence.pace,
+                scope: &sequence.job.scope,
+                made: known.saturating_sub(sequence.job.prompt),
+                most: most.min(each),
+            }
         });
         let guesses = self.speculator.guess(&ready.collect::<Vec<_>>());
         let mut proposals = Vec::new();

@@ -96,6 +96,12 @@ impl Costs {
         cost.map_or(f32::INFINITY, |cost| cost.row)
     }
 
+    /// Seconds of a step of so many sequences without proposals, where that is known.
+    pub(crate) fn plain(&self, sequences: usize) -> Option<f64> {
+        let cost = self.0.get(sequences.wrapping_sub(1)).filter(|cost| cost.timed >= TIMED && cost.plain > 0.0);
+        cost.map(|cost| cost.plain)
+    }
+
     /// Learns from a step of so many sequences with so many proposed tokens.
     pub(crate) fn learn(&mut self, sequences: usize, proposed: usize, seconds: f64) {
         let Some(cost) = self.0.get_mut(sequences.wrapping_sub(1)) else { return };

@@ -60,7 +60,7 @@ pub struct Key {
 }
 
 /// Name, scope, values, meaning of the settings that are not sampling.
-const OWN: [(&str, Scope, Kind, &str); 11] = [
+const OWN: [(&str, Scope, Kind, &str); 12] = [
     ("color", Scope::Program, Kind::Word(&["auto", "always", "never"]), "Colors and bars on a terminal"),
     (
         "pull",
@@ -93,6 +93,12 @@ const OWN: [(&str, Scope, Kind, &str); 11] = [
         Scope::Answer,
         Kind::Word(&["auto", "off"]),
         "Whether tokens are proposed from the text so far where that is faster; the answers are the same (default auto)",
+    ),
+    (
+        "draft",
+        Scope::Answer,
+        Kind::Text,
+        "A smaller model with the same tokenizer proposes tokens as well; the answers are the same",
     ),
     ("max_tokens", Scope::Sampling, Kind::Whole(1, 1 << 32), "Makes at most so many new tokens"),
     ("stop", Scope::Sampling, Kind::Texts, "Ends an answer before this text; may be given several times"),

@@ -8,6 +8,7 @@ use pasture::engine::{Answer, Event, Finish, Request};
 use pasture_files::tokenizer::Specials;
 use serde_json::{Map, Value, json};
 
+use super::draft;
 use super::model::{self, Opened};
 use crate::exit::{Failure, Status};
 use crate::output;
@@ -68,7 +69,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     }
     let given = program.clone().and(&arguments.running.0).and(&arguments.answering.0).and(&arguments.sampling.0);
     let Opened { model, settings, assistant, .. } =
-        model::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
+        draft::open(Some(&arguments.model), &given, arguments.exact, arguments.strict)?;
     model::tell_idle(assistant.as_ref());
     let model = model::adapted(model, &arguments.adapters)?;
     if !arguments.json {

@@ -12,6 +12,7 @@ mod create;
 mod data;
 mod detokenize;
 mod doctor;
+mod draft;
 mod du;
 mod embed;
 mod eval;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasture::engine::Speculation;
-use pasture::{Device, LoadOptions, Model};
+use pasture::{Device, Draft, LoadOptions, Model};
 use pasture_files::Tensors;
 use pasture_files::error::file_name;
 use pasture_files::prompt::Prompt;
@@ -106,6 +106,8 @@ pub struct Crowd {
     pub kv_bytes: u64,
     /// The processor that all share.
     pub device: Device,
+    /// What proposes tokens for them.
+    pub draft: Option<Draft>,
 }
 
 /// Loads a model that answers many at once, where a crowd is given.
@@ -117,10 +119,11 @@ pub fn open_for(
     crowd: Option<&Crowd>,
 ) -> Result<Opened, Failure> {
     open_so(name, given, exact, strict, &mut |_, options| {
-        if let Some(Crowd { running, kv_bytes, device }) = crowd {
+        if let Some(Crowd { running, kv_bytes, device, draft }) = crowd {
             options.running = Some(*running);
             options.kv_bytes = Some(*kv_bytes);
             options.device = Some(device.clone());
+            options.draft = draft.clone();
         }
         Ok(())
     })

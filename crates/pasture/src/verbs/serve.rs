@@ -186,6 +186,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
 fn opener(arguments: &Arguments, given: &Given, memory: u64) -> Result<served::Opener, Failure> {
     let settings = Settings::resolve(given)?;
     let device = Device::new(settings.whole("threads"));
+    let draft = super::draft::load(&settings, &device)?;
     if let Some(folder) = arguments.adapter_folder.as_ref().filter(|folder| !folder.is_dir()) {
         return Err(Failure::new(Status::NoInput, format!("{folder:?} is no folder of adapters")));
     }
@@ -193,7 +194,7 @@ fn opener(arguments: &Arguments, given: &Given, memory: u64) -> Result<served::O
         given: given.clone(),
         exact: arguments.exact,
         strict: arguments.strict,
-        crowd: Crowd { running: arguments.slots as usize, kv_bytes: memory / KV_PART, device },
+        crowd: Crowd { running: arguments.slots as usize, kv_bytes: memory / KV_PART, draft, device },
         adapters: arguments.adapter_folder.clone(),
     })
 }

@@ -11,6 +11,7 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
+use super::draft;
 use super::model::{self, Opened};
 use crate::exit::{Failure, Status};
 use crate::settings::{AnswerFlags, ChatFlags, Given, RunFlags, SamplingFlags};
@@ -60,7 +61,7 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0);
     let given = given.and(&arguments.answering.0).and(&arguments.sampling.0);
     let Opened { model, settings, place, .. } =
-        model::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
+        draft::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
     let model = model::adapted(model, &arguments.adapters)?;
     let mut talk = talk::Talk::new(model, settings)?;
     if let Some(file) = &arguments.load {

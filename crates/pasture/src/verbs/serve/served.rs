@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pasture::engine::Adapter;
-use pasture::{EmbedOptions, Error, Model, TextPrompt};
+use pasture::{Draft, EmbedOptions, Error, Model, TextPrompt};
 use pasture_serve::{Failed, Loader, Scored, Served, Texts, Vectors, Work};
 use pasture_store::Assistant;
 
@@ -26,7 +26,11 @@ pub struct Opener {
 impl Opener {
     /// Loads what the command line or a cache calls `name`; requests will call it `public`.
     pub fn open(&self, name: &str, public: String) -> Result<(Served, Model), Failure> {
-        let opened = model::open_for(Some(name), &self.given, self.exact, self.strict, Some(&self.crowd))?;
+        self.open_in(name, public, &self.crowd)
+    }
+
+    fn open_in(&self, name: &str, public: String, crowd: &Crowd) -> Result<(Served, Model), Failure> {
+        let opened = model::open_for(Some(name), &self.given, self.exact, self.strict, Some(crowd))?;
         let model = opened.model;
         let (whole, context) = (model.decoder().spec().context, model.engine().context());
         if context < whole && opened.settings.whole("context").is_none() {
@@ -36,6 +40,7 @@ impl Opener {
             Place::At(path) => pasture_store::resolve(&path.to_string_lossy()).map_or(0, |found| found.bytes),
             Place::Starter => Model::starter_bytes().len() as u64,
         };
+        let weights = weights.saturating_add(crowd.draft.as_ref().map_or(0, Draft::bytes));
         let weights = weights.saturating_add(opened.assistant.as_ref().map_or(0, Assistant::adapter_bytes));
         let served = Served {
             engine: model.engine().clone(),
@@ -71,7 +76,11 @@ impl Loader for Opener {
     }
 
     fn load(&self, name: &str) -> Result<Served, Failed> {
-        self.open(name, name.to_owned()).map(|(served, _)| served).map_err(|failure| Failed::Here(failure.to_string()))
+        // Its tokenizer may be another than the draft's, which is the named models'.
+        let crowd = Crowd { draft: None, ..self.crowd.clone() };
+        self.open_in(name, name.to_owned(), &crowd)
+            .map(|(served, _)| served)
+            .map_err(|failure| Failed::Here(failure.to_string()))
     }
 }
 
