@@ -270,6 +270,15 @@ fn a_plan_is_made_of_figures_that_are_measured_once_and_stands_beside_what_is() 
         assert!(row["planned_tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
     }
     assert!(bench["memory_planned_bytes"].as_u64() > Some(0), "{bench}");
+    let told = |arguments: &[&str], wanted: &[&str]| {
+        let output = pasture_with(folder.path(), &[], arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && wanted.iter().all(|part| text.contains(part)), "{text}");
+    };
+    let bench = ["bench", "--prompt", "8", "-n", "2", "-r", "1", "--verbose", "--threads"];
+    told(&[&bench[..], &["1"]].concat(), &["planned and measured: memory ", "prefill 8 ", "decode 2 "]);
+    told(&[&bench[..], &["2"]].concat(), &["nothing is planned", "2 threads", "--measure"]);
+    told(&["chat", "--verbose", "--threads", "1"], &["planned and actual: nothing was asked"]);
 }
 
 #[test]

@@ -51,13 +51,36 @@ pub struct Rates {
     pub read_bytes_per_second: f64,
     /// Products, by the name of the weights' format.
     pub products: BTreeMap<String, Products>,
-    /// Seconds for a key's one value, of a row alone and of many rows.
-    pub attend_seconds: [f64; 2],
-    /// Seconds of a branch beside its products and attention, whatever its rows.
-    pub branch_seconds: f64,
+    /// Attention, by the name of how keys and values are kept.
+    pub attention: BTreeMap<String, Looks>,
+    /// Seconds of an operation over nothing: the threads begin together and wait for each other.
+    pub operation_seconds: f64,
+    /// Seconds of a step beside its operations, whatever its rows.
+    pub step_seconds: f64,
     /// Seconds for a value of a row that is neither product nor attention.
     pub value_seconds: f64,
 }
+
+/// What a row's look at a key takes, with one head: of a row alone, and of one of many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Looks {
+    /// Seconds for a key, whatever its values.
+    pub key_seconds: [f64; 2],
+    /// Seconds for each of its values.
+    pub value_seconds: [f64; 2],
+}
+
+impl Looks {
+    /// Seconds of so many looks at keys that have so many values together.
+    pub fn seconds(&self, rows: usize, keys: f64, values: f64) -> f64 {
+        let many = usize::from(rows >= FEW_ROWS);
+        keys * self.key_seconds[many] + values * self.value_seconds[many]
+    }
+}
+
+/// Rows below which attention goes row by row.
+const FEW_ROWS: usize = 32;
 
 /// Products with weights of one format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +90,8 @@ pub struct Products {
     pub near_seconds: f64,
     /// Seconds for a weight that is read from memory, with each of [`ROWS`].
     pub far_seconds: [f64; ROWS.len()],
+    /// Seconds for a result beside its weights, of a row alone and of one of many.
+    pub result_seconds: [f64; 2],
 }
 
 impl Products {
@@ -80,6 +105,14 @@ impl Products {
         let saved = (far_one - self.near_seconds).max(0.0) * (1.0 - share.clamp(0.0, 1.0));
         // What a cache saves is the reading, which many rows share.
         (far - saved).max(far * self.near_seconds.min(far_one) / far_one)
+    }
+
+    /// Seconds of the results of so many outputs and inputs, beyond what a weight's own seconds count of them already.
+    pub fn results_seconds(&self, rows: f64, outputs: f64, inputs: f64) -> f64 {
+        let [one, many] = self.result_seconds;
+        let last = ROWS[ROWS.len() - 1] as f64;
+        let share = ((rows - 1.0) / (last - 1.0)).clamp(0.0, 1.0);
+        rows * outputs * (one + (many - one) * share) * (1.0 - inputs / INPUTS as f64).max(0.0)
     }
 
     fn far(&self, rows: f64) -> f64 {
@@ -140,16 +173,27 @@ impl Kept {
 impl Rates {
     /// Measures all but products, which [`Rates::add`] measures as they are needed.
     pub fn measure(pool: &Arc<Pool>) -> Rates {
-        let cpu = Cpu::new(pool.clone(), Precision::Fast);
         Rates {
             kernels: pool.kernels().name().to_owned(),
             threads: pool.threads(),
             read_bytes_per_second: read_rate(pool.threads()),
             products: BTreeMap::new(),
-            attend_seconds: [attend_seconds(&cpu, 1), attend_seconds(&cpu, 64)],
-            branch_seconds: 0.0,
+            attention: BTreeMap::new(),
+            operation_seconds: operation_seconds(pool),
+            step_seconds: 0.0,
             value_seconds: 0.0,
         }
+    }
+
+    /// Whether attention over keys and values in a format was measured.
+    pub fn looks(&self, kv: KvFormat) -> bool {
+        self.attention.contains_key(kv.name())
+    }
+
+    /// Measures attention over keys and values in a format.
+    pub fn add_looks(&mut self, pool: &Arc<Pool>, kv: KvFormat) {
+        let cpu = Cpu::new(pool.clone(), Precision::Fast);
+        self.attention.insert(kv.name().to_owned(), looks(&cpu, kv));
     }
 
     /// Whether products of a format were measured.
@@ -160,13 +204,13 @@ impl Rates {
     /// Measures the products of a format.
     pub fn add(&mut self, pool: &Arc<Pool>, format: Format) {
         let cpu = Cpu::new(pool.clone(), Precision::Fast);
-        self.products.insert(format.name().to_owned(), products(&cpu, format));
+        self.products.insert(format.name().to_owned(), products(&cpu, format, self.operation_seconds));
     }
 
     /// Takes what a measured model needed beyond its products and attention for the rest that every model has: the
     /// seconds of a new token, and those of a prompt.
     pub fn calibrate(&mut self, work: &Work, chunk: usize, token: (usize, f64), prompt: (usize, f64)) {
-        (self.branch_seconds, self.value_seconds) = (0.0, 0.0);
+        (self.step_seconds, self.value_seconds) = (0.0, 0.0);
         let (Some(of_token), Some(of_prompt)) =
             (work.token_seconds(self, 1, token.0), work.prompt_seconds(self, prompt.0, 0, chunk))
         else {
@@ -176,7 +220,7 @@ impl Rates {
         let values = work.values_of_row() as f64;
         let rows = prompt.0.saturating_sub(1).max(1) as f64;
         self.value_seconds = ((prompt_rest - token_rest) / (rows * values)).max(0.0);
-        self.branch_seconds = ((token_rest - values * self.value_seconds) / work.branches().max(1) as f64).max(0.0);
+        self.step_seconds = (token_rest - values * self.value_seconds).max(0.0);
     }
 }
 
@@ -215,7 +259,30 @@ fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|at| ((at * 7919 + 13) % 1009) as f32 / 504.5 - 1.0).collect()
 }
 
-fn products(cpu: &Cpu, format: Format) -> Products {
+/// Seconds of a product of few weights beside its weights: what one of eight times as many outputs does not take eight
+/// times.
+fn operation_seconds(pool: &Arc<Pool>) -> f64 {
+    const COLS: usize = 64;
+    let (few, many) = (256, 2048);
+    let (row, x) = (vec![0; Format::F32.row_bytes(COLS)], numbers(COLS));
+    let mut out = vec![0.0; many];
+    let mut time = |outputs: usize| {
+        let cpu = Cpu::new(pool.clone(), Precision::Fast);
+        let weight = cpu.weight(Format::F32, outputs, COLS, &|_| &row[..]);
+        middle(201, || {
+            let input = Input { values: &x, cols: COLS, prologue: Prologue::None };
+            let out = &mut out[..outputs];
+            let product = Product { weight: weight.matrix(), bias: None, finish: Finish::Store, out };
+            linear::project(pool, linear::Precision::Fast, &input, &mut [product]);
+        })
+    };
+    let (of_few, of_many) = (time(few), time(many));
+    let slope = (of_many - of_few).max(0.0) / (many - few) as f64;
+    (of_few - slope * few as f64).max(0.0)
+}
+
+/// Products, where an operation over nothing takes so many seconds.
+fn products(cpu: &Cpu, format: Format, operation_seconds: f64) -> Products {
     let mut row = vec![0; format.row_bytes(INPUTS)];
     if format.can_quantize() {
         format.quantize(&numbers(INPUTS), None, &mut row);
@@ -245,19 +312,59 @@ fn products(cpu: &Cpu, format: Format) -> Products {
     let [one, four, sixteen, many] = ROWS;
     let far_seconds =
         [time(&far, 5, one), time(&far, 3, four), time(&far, 3, sixteen), time(std::slice::from_ref(&few), 3, many)];
-    Products { near_seconds, far_seconds }
+    let result_seconds = [(2 * OUTPUTS, one, near_seconds), (MANY_OUTPUTS, many, far_seconds[3])]
+        .map(|(outputs, rows, of_weight)| result_seconds(cpu, format, outputs, rows, of_weight, operation_seconds));
+    Products { near_seconds, far_seconds, result_seconds }
 }
 
-/// Seconds for a value of a key that a row looks at, of so many rows in a batch. As in a model of 8B: four query heads
-/// share one of keys.
-fn attend_seconds(cpu: &Cpu, rows: usize) -> f64 {
+/// Seconds of a result beside its weights, by what rows of few weights take longer than long ones do. A weight of long
+/// rows with so many rows of input takes `of_weight` seconds.
+fn result_seconds(
+    cpu: &Cpu,
+    format: Format,
+    outputs: usize,
+    rows: usize,
+    of_weight: f64,
+    operation_seconds: f64,
+) -> f64 {
+    let cols = format.block().max(64);
+    let mut row = vec![0; format.row_bytes(cols)];
+    if format.can_quantize() {
+        format.quantize(&numbers(cols), None, &mut row);
+    }
+    let weight = cpu.weight(format, outputs, cols, &|_| &row[..]);
+    let (x, mut out) = (numbers(cols * rows), vec![0.0; outputs * rows]);
+    let seconds = middle(21, || {
+        let input = Input { values: &x, cols, prologue: Prologue::None };
+        let product = Product { weight: weight.matrix(), bias: None, finish: Finish::Store, out: &mut out };
+        linear::project(cpu.pool(), linear::Precision::Fast, &input, &mut [product]);
+    });
+    let beside = (seconds - operation_seconds) / outputs as f64 - cols as f64 * of_weight;
+    // The long rows' figure has its own share of a result in it.
+    (beside / (1.0 - cols as f64 / INPUTS as f64) / rows as f64).max(0.0)
+}
+
+/// Looks at keys of few and of more values: what they take alike is a key's.
+fn looks(cpu: &Cpu, kv: KvFormat) -> Looks {
+    let (few, more) = if kv.format().block() == 1 { (16, 64) } else { (32, 128) };
+    let both = [1, 64].map(|rows| {
+        let [of_few, of_more] = [few, more].map(|head_dim| look_seconds(cpu, kv, head_dim, rows));
+        let value = (of_more - of_few).max(0.0) / (more - few) as f64;
+        ((of_few - few as f64 * value).max(0.0), value)
+    });
+    Looks { key_seconds: both.map(|both| both.0), value_seconds: both.map(|both| both.1) }
+}
+
+/// Seconds of a head's look at a key, of so many rows in a batch. As in a model of 8B: four query heads share one of
+/// keys.
+fn look_seconds(cpu: &Cpu, kv: KvFormat, head_dim: usize, rows: usize) -> f64 {
     const KEYS: usize = 2048;
     const LAYERS: usize = 8;
-    let attention = Attention { heads: 32, kv_heads: 8, head_dim: 64, scale: 0.125, softcap: None, sinks: None };
-    let (wide, narrow) = (attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim);
+    let attention = Attention { heads: 32, kv_heads: 8, head_dim, scale: 0.125, softcap: None, sinks: None };
+    let (wide, narrow) = (attention.heads * head_dim, attention.kv_heads * head_dim);
     let [q, k, v] = [wide, narrow, narrow].map(|width| Tensor::new(rows, width, numbers(rows * width)));
     let mut layers: Vec<_> = (0..LAYERS)
-        .map(|_| cpu.kv_layer(attention.kv_heads, attention.head_dim, KvFormat::F16))
+        .map(|_| cpu.kv_layer(attention.kv_heads, head_dim, kv))
         .filter_map(|mut layer| cpu.kv_resize(&mut layer, KEYS / PAGE).then_some(layer))
         .collect();
     let (pages, start): (Vec<u32>, _) = ((0..(KEYS / PAGE) as u32).collect(), KEYS - rows);
@@ -270,14 +377,15 @@ fn attend_seconds(cpu: &Cpu, rows: usize) -> f64 {
             black_box(cpu.attend(&q, &k, &v, layer, &plan, &attention));
         }
     });
-    seconds / (count * keys * wide) as f64
+    seconds / (count * keys * attention.heads) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MEASURED: Products = Products { near_seconds: 1.0, far_seconds: [3.0, 4.0, 8.0, 64.0] };
+    const MEASURED: Products =
+        Products { near_seconds: 1.0, far_seconds: [3.0, 4.0, 8.0, 64.0], result_seconds: [1.0, 0.5] };
 
     #[test]
     fn rows_between_measured_ones_take_times_between_theirs() {
@@ -285,6 +393,15 @@ mod tests {
         for (rows, seconds) in [(1.0, 3.0), (2.5, 3.5), (4.0, 4.0), (10.0, 6.0), (128.0, 64.0), (512.0, 256.0)] {
             assert_eq!(MEASURED.seconds(rows, far), seconds, "{rows} rows");
         }
+    }
+
+    #[test]
+    fn short_rows_cost_their_results_and_long_ones_only_their_weights() {
+        assert_eq!(MEASURED.results_seconds(1.0, 10.0, 0.0), 10.0);
+        assert_eq!(MEASURED.results_seconds(128.0, 1.0, 1024.0), 32.0);
+        assert_eq!(MEASURED.results_seconds(1.0, 10.0, 4096.0), 0.0);
+        let looks = Looks { key_seconds: [1.0, 2.0], value_seconds: [3.0, 4.0] };
+        assert_eq!((looks.seconds(1, 5.0, 7.0), looks.seconds(64, 5.0, 7.0)), (26.0, 38.0));
     }
 
     #[test]
@@ -304,8 +421,12 @@ mod tests {
             threads: 2,
             read_bytes_per_second: 1.0,
             products: BTreeMap::from([("Q8_0".to_owned(), MEASURED)]),
-            attend_seconds: [1.0, 2.0],
-            branch_seconds: 0.5,
+            attention: BTreeMap::from([(
+                "f16".to_owned(),
+                Looks { key_seconds: [1.0, 2.0], value_seconds: [3.0, 4.0] },
+            )]),
+            operation_seconds: 0.5,
+            step_seconds: 0.125,
             value_seconds: 0.25,
         };
         let mut kept = Kept::read(&path);

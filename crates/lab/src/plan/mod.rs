@@ -113,7 +113,7 @@ fn candidate(
         bytes,
         bits: bytes as f64 * 8.0 / values.max(1) as f64,
         need: Need::of(&survey.spec, &survey.slots, format, running),
-        work: Work::of(&survey.spec, &survey.slots, format),
+        work: Work::of(&survey.spec, &survey.slots, format, running.kv),
     }
 }
 

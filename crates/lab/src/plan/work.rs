@@ -5,25 +5,38 @@ use pasture_kernels::Format;
 use pasture_model::Slot;
 use pasture_model::spec::{Mask, MixerSpec, Spec};
 
+use pasture_tensor::kv::KvFormat;
+
 use super::machine::Rates;
 
 /// The products, attentions and other values of a model.
 #[derive(Clone, Debug)]
 pub struct Work {
     products: Vec<Product>,
-    attentions: Vec<(Mask, usize)>,
-    branches: usize,
+    attentions: Vec<Looking>,
+    /// Operations of a step.
+    operations: usize,
+    kv: KvFormat,
     /// Values of a row beside products and attention.
     values: usize,
     /// Bytes of all that products read.
     bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Product {
     format: Format,
-    weights: f64,
+    outputs: f64,
+    inputs: f64,
     through: Through,
+}
+
+/// An attention.
+#[derive(Clone, Copy, Debug)]
+struct Looking {
+    mask: Mask,
+    heads: usize,
+    head_dim: usize,
 }
 
 /// Which rows go through a product.
@@ -38,8 +51,8 @@ enum Through {
 }
 
 impl Work {
-    /// Of a model whose slots have these formats.
-    pub fn of(spec: &Spec, slots: &[Slot], format: &dyn Fn(&Slot) -> Format) -> Work {
+    /// Of a model whose slots have these formats, and whose keys and values are kept in that one.
+    pub fn of(spec: &Spec, slots: &[Slot], format: &dyn Fn(&Slot) -> Format, kv: KvFormat) -> Work {
         let experts = |layer: Option<usize>| {
             let branches = layer.and_then(|layer| spec.layers.get(layer)).into_iter().flatten();
             let mut mixtures = branches.filter_map(|branch| match &branch.mixer {
@@ -63,11 +76,11 @@ impl Work {
             };
             let format = format(slot);
             bytes += (format.row_bytes(cols) * slot.rows) as u64;
-            products.push(Product { format, weights: (slot.rows * cols) as f64, through });
+            products.push(Product { format, outputs: slot.rows as f64, inputs: cols as f64, through });
         }
         let mixers = || spec.layers.iter().flatten().map(|branch| &branch.mixer);
         let attentions = mixers().filter_map(|mixer| match mixer {
-            MixerSpec::Attention(it) => Some((it.mask, it.heads * it.head_dim)),
+            MixerSpec::Attention(it) => Some(Looking { mask: it.mask, heads: it.heads, head_dim: it.head_dim }),
             _ => None,
         });
         let values = mixers().map(|mixer| {
@@ -79,7 +92,20 @@ impl Work {
             3 * spec.hidden + inner
         });
         let (attentions, values) = (attentions.collect(), values.sum());
-        Work { products, attentions, branches: mixers().count(), values, bytes }
+        let operations = mixers().map(|mixer| match mixer {
+            // Queries, keys and values; the look; the result's product.
+            MixerSpec::Attention(_) => 3,
+            MixerSpec::Mlp(_) => 2,
+            // The router, and two products of each expert that is chosen.
+            MixerSpec::Experts(it) => 2 + 2 * it.router.top,
+        });
+        let operations = operations.sum::<usize>() + HEAD_OPERATIONS;
+        Work { products, attentions, operations, kv, values, bytes }
+    }
+
+    /// How keys and values are kept.
+    pub fn kv(&self) -> KvFormat {
+        self.kv
     }
 
     /// The formats of its products.
@@ -88,11 +114,6 @@ impl Work {
         formats.sort_unstable();
         formats.dedup();
         formats.into_iter()
-    }
-
-    /// Branches of all layers.
-    pub fn branches(&self) -> usize {
-        self.branches
     }
 
     /// Values of a row beside products and attention.
@@ -104,8 +125,7 @@ impl Work {
     /// format was not measured.
     pub fn token_seconds(&self, rates: &Rates, sequences: usize, depth: usize) -> Option<f64> {
         let rows = sequences as f64;
-        let seen: f64 = self.attentions.iter().map(|(mask, width)| (seen(*mask, depth) * width) as f64).sum();
-        let attention = rows * seen * rates.attend_seconds[0];
+        let attention = rows * self.looks_seconds(rates, 1, depth)?;
         Some(self.products_seconds(rates, rows, rows)? + attention + self.rest_seconds(rates, rows))
     }
 
@@ -117,13 +137,21 @@ impl Work {
             let rows = chunk.min(tokens - start);
             let is_last = start + rows == tokens;
             let before = depth + start + rows / 2;
-            let keys: f64 = self.attentions.iter().map(|(mask, width)| (seen(*mask, before) * width) as f64).sum();
-            let attend = if rows < FEW_ROWS { rates.attend_seconds[0] } else { rates.attend_seconds[1] };
             let asked = if is_last { 1.0 } else { 0.0 };
             seconds += self.products_seconds(rates, rows as f64, asked)?;
-            seconds += rows as f64 * keys * attend + self.rest_seconds(rates, rows as f64);
+            seconds += rows as f64 * self.looks_seconds(rates, rows, before)? + self.rest_seconds(rates, rows as f64);
         }
         Some(seconds)
+    }
+
+    /// Seconds in which one of so many rows, behind so many tokens, looks at its keys.
+    fn looks_seconds(&self, rates: &Rates, rows: usize, before: usize) -> Option<f64> {
+        let looks = rates.attention.get(self.kv.name())?;
+        let one = |it: &Looking| {
+            let keys = (seen(it.mask, before) * it.heads) as f64;
+            looks.seconds(rows, keys, keys * it.head_dim as f64)
+        };
+        Some(self.attentions.iter().map(one).sum())
     }
 
     fn products_seconds(&self, rates: &Rates, rows: f64, asked: f64) -> Option<f64> {
@@ -140,18 +168,21 @@ impl Work {
                     (chosen, rows * share / chosen.max(f64::MIN_POSITIVE))
                 }
             };
-            seconds += times * product.weights * measured.seconds(rows.max(1.0), self.bytes);
+            let (rows, Product { outputs, inputs, .. }) = (rows.max(1.0), *product);
+            let weights = outputs * inputs * measured.seconds(rows, self.bytes);
+            seconds += times * (weights + measured.results_seconds(rows, outputs, inputs));
         }
         Some(seconds)
     }
 
     fn rest_seconds(&self, rates: &Rates, rows: f64) -> f64 {
-        self.branches as f64 * rates.branch_seconds + rows * self.values as f64 * rates.value_seconds
+        let operations = self.operations as f64 * rates.operation_seconds;
+        rates.step_seconds + operations + rows * self.values as f64 * rates.value_seconds
     }
 }
 
-/// Rows below which attention goes row by row.
-const FEW_ROWS: usize = 32;
+/// Operations beside those of the layers: the rows that are asked, their norm, and the head.
+const HEAD_OPERATIONS: usize = 3;
 
 /// Keys that a row behind so many tokens looks at.
 fn seen(mask: Mask, before: usize) -> usize {

@@ -70,6 +70,9 @@ pub struct Arguments {
     /// Refuse configuration keys that nobody knows
     #[arg(long)]
     strict: bool,
+    /// Also say how far the plan was right, or that there is none
+    #[arg(long)]
+    verbose: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -121,6 +124,9 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         measured,
         planned,
     };
+    if arguments.verbose {
+        eprintln!("{}", told.beside(&plan::running(&settings, 1)));
+    }
     if arguments.json { output::json(&told.object()) } else { output::print(&told.text()) }
 }
 

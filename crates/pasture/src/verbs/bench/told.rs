@@ -7,10 +7,10 @@ use pasture::lab::quantize::mixture;
 use pasture::lab::receipt::Machine;
 use pasture_files::gguf::Value as Stored;
 use pasture_kernels::Kernels;
-use pasture_model::Source;
+use pasture_model::{Running, Source};
 use serde_json::{Value, json};
 
-use super::super::plan::{Foreseen, short};
+use super::super::plan::{Foreseen, memory_text, short, unmeasured};
 use super::measure::{Figures, Test, What, spread};
 use crate::exit::Failure;
 use crate::output::{bytes, count, counted};
@@ -106,6 +106,22 @@ impl Told {
         let (foreseen, loaded) = (foreseen.unwrap_or_default(), short(self.load_seconds));
         let _ = writeln!(text, "\nmedian of {runs}; loaded in {loaded} s; held {peak} at the most{foreseen}");
         text
+    }
+
+    /// What was planned beside what was measured.
+    pub fn beside(&self, running: &Running) -> String {
+        let Some(planned) = &self.planned else {
+            let knows_none = self.exact || self.adapters > 0;
+            let none = "nothing is planned: no plan knows of --exact or of adapters";
+            return if knows_none { none.to_owned() } else { unmeasured(running) };
+        };
+        let memory = self.memory_peak.map(|held| memory_text((planned.memory_bytes(), held)));
+        let tests = self.measured.iter().filter_map(|(test, figures)| {
+            let (planned, (measured, ..)) = (self.foreseen(test)?, spread(&figures.tokens_per_second)?);
+            let ratio = short(planned / measured);
+            Some(format!("{} {} and {} tokens/s ({ratio})", test.name(), short(planned), short(measured)))
+        });
+        format!("planned and measured: {}", memory.into_iter().chain(tests).collect::<Vec<_>>().join("; "))
     }
 
     /// Tokens a second of a test as they are planned.

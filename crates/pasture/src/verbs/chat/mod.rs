@@ -13,8 +13,9 @@ use clap::Args;
 
 use super::draft;
 use super::model::{self, Opened};
+use super::plan::{Actual, Foresight};
 use crate::exit::{Failure, Status};
-use crate::settings::{AnswerFlags, ChatFlags, Given, RunFlags, SamplingFlags};
+use crate::settings::{AnswerFlags, ChatFlags, Given, RunFlags, SamplingFlags, Settings};
 
 /// Talk with a model
 #[derive(Args)]
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// Refuse configuration keys that nobody knows
     #[arg(long)]
     strict: bool,
+    /// At the end, say what `pasture plan` makes of memory and speed, and what they were
+    #[arg(long, conflicts_with = "exact")]
+    verbose: bool,
     /// Reserved for models that see pictures
     #[arg(long, value_name = "FILE")]
     image: Option<std::path::PathBuf>,
@@ -60,12 +64,28 @@ pub fn run(arguments: Arguments, program: &Given) -> Result<(), Failure> {
     }
     let given = program.clone().and(&arguments.chat.0).and(&arguments.running.0);
     let given = given.and(&arguments.answering.0).and(&arguments.sampling.0);
+    let planned = arguments.verbose.then(|| planned(&arguments, &given)).transpose()?;
     let Opened { model, settings, place, .. } =
         draft::open(arguments.model.as_deref(), &given, arguments.exact, arguments.strict)?;
     let model = model::adapted(model, &arguments.adapters)?;
-    let mut talk = talk::Talk::new(model, settings)?;
+    let mut talk = talk::Talk::new(model, settings, planned)?;
     if let Some(file) = &arguments.load {
         talk.load(file)?;
     }
-    if std::io::stdin().is_terminal() { talk.in_terminal(&place) } else { talk.through_pipe() }
+    let result = if std::io::stdin().is_terminal() { talk.in_terminal(&place) } else { talk.through_pipe() };
+    talk.tell_planned();
+    result
+}
+
+/// The plan of the model as it is, made before its weights are read.
+fn planned(arguments: &Arguments, given: &Given) -> Result<Actual, Failure> {
+    let assistant = model::assistant(arguments.model.as_deref())?;
+    if assistant.as_ref().is_some_and(|assistant| assistant.adapter_bytes() > 0)
+        || !arguments.adapters.adapters.is_empty()
+    {
+        return Err(Failure::new(Status::Usage, "`--verbose` has no effect here: no plan knows of adapters"));
+    }
+    let name = assistant.as_ref().map(|assistant| assistant.base.as_str()).or(arguments.model.as_deref());
+    let foresight = Foresight::of(&model::source(name)?, &Settings::resolve(given)?)?;
+    Ok(Actual::new(foresight))
 }

@@ -15,6 +15,7 @@ use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::Settings;
 use crate::verbs::model::Place;
+use crate::verbs::plan::Actual;
 
 /// What the model is asked by `/compact`.
 const SUMMARY: &str = "Summarize our conversation so far in a few sentences, with every fact that may matter later.";
@@ -27,16 +28,18 @@ pub struct Talk {
     /// Whether a person sits at it.
     terminal: bool,
     interrupt: Arc<AtomicBool>,
+    /// The plan of it, where that is to be told.
+    planned: Option<Actual>,
 }
 
 impl Talk {
     /// An empty conversation.
-    pub fn new(model: Model, settings: Settings) -> Result<Talk, Failure> {
+    pub fn new(model: Model, settings: Settings, planned: Option<Actual>) -> Result<Talk, Failure> {
         // A model that takes no text is refused before anybody asks it something.
         model.tokenizer()?;
         let session = model.session();
         let interrupt = session.cancel_flag();
-        let mut talk = Talk { session, model, settings, terminal: false, interrupt };
+        let mut talk = Talk { session, model, settings, terminal: false, interrupt, planned };
         talk.apply()?;
         if let Some(system) = talk.settings.text("system") {
             talk.session.set_system(Some(system.to_owned()));
@@ -62,7 +65,7 @@ impl Talk {
     }
 
     /// Each line of standard input is a question; the first failure ends it.
-    pub fn through_pipe(mut self) -> Result<(), Failure> {
+    pub fn through_pipe(&mut self) -> Result<(), Failure> {
         for line in std::io::stdin().lock().lines() {
             let line = line.map_err(|error| match error.kind() {
                 std::io::ErrorKind::InvalidData => Failure::new(Status::Data, "standard input is not UTF-8"),
@@ -80,7 +83,7 @@ impl Talk {
     }
 
     /// Questions from a terminal, until Ctrl-D.
-    pub fn in_terminal(mut self, place: &Place) -> Result<(), Failure> {
+    pub fn in_terminal(&mut self, place: &Place) -> Result<(), Failure> {
         signal_hook::flag::register(signal_hook::consts::SIGINT, self.interrupt.clone())?;
         eprint!("{}", greeting::text(&self.model, place));
         self.terminal = true;
@@ -110,6 +113,11 @@ impl Talk {
         }
     }
 
+    /// Says what was planned of the conversation and what it took.
+    pub fn tell_planned(&self) {
+        self.planned.iter().for_each(|planned| eprintln!("{}", planned.text()));
+    }
+
     fn say(&mut self, text: &str) -> Result<(), Failure> {
         print_reply(self.session.say(text))?;
         self.after_answer()
@@ -118,6 +126,7 @@ impl Talk {
     /// Says why an answer ended where that is not its own end, and keeps the next question apart from it.
     fn after_answer(&mut self) -> Result<(), Failure> {
         let stats = self.session.stats();
+        self.planned.iter_mut().zip(stats.iter()).for_each(|(planned, stats)| planned.add(stats));
         if self.interrupt.swap(false, Ordering::Relaxed) {
             self.tell("(stopped)")?;
         } else if let Some(stats) = stats.filter(|stats| stats.finish == Finish::MaxTokens) {

@@ -1,6 +1,7 @@
 //! `pasture plan`: what a model needs here and how fast it will be, before any weight is read, and which type of it fits
 //! this machine best. The machine is measured once; the arithmetic is the lab's, what is printed is in `told.rs`.
 
+mod actual;
 mod told;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use super::model::{self, STARTER};
 use crate::exit::Failure;
 use crate::output;
 use crate::settings::{Given, RunFlags, Settings};
+pub use actual::{Actual, Foresight, memory_text, unmeasured};
 pub use told::short;
 use told::{Row, Told};
 
@@ -78,7 +80,7 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         }
     }
     let program_bytes = program_bytes(&sources[0].1)?;
-    let rates = rates(&settings, running.threads, arguments.measure, rows.iter().map(|(_, candidate)| candidate))?;
+    let rates = rates(&settings, &running, arguments.measure, rows.iter().map(|(_, candidate)| candidate))?;
     let free = Memory::Free.bytes();
     let rows: Vec<Row> = rows
         .into_iter()
@@ -184,6 +186,12 @@ pub struct Foreseen {
 }
 
 impl Foreseen {
+    /// A candidate's; none where some figure of it was not measured yet.
+    fn of(rates: Rates, candidate: Candidate, program_bytes: u64) -> Option<Foreseen> {
+        let knows = candidate.work.formats().all(|format| rates.knows(format)) && rates.looks(candidate.work.kv());
+        knows.then_some(Foreseen { candidate, rates, program_bytes })
+    }
+
     /// Bytes of memory at the most.
     pub fn memory_bytes(&self) -> u64 {
         self.candidate.need.most().saturating_add(self.program_bytes)
@@ -204,11 +212,7 @@ impl Foreseen {
 pub fn foreseen(source: &Source, running: &Running) -> Result<Option<Foreseen>, Failure> {
     pasture_model::check_kv(&families::blueprint(&source.config)?.spec, running.kv)?;
     let Some(rates) = known(running.threads) else { return Ok(None) };
-    let candidate = plan::as_it_is(&survey(source)?, running);
-    if !candidate.work.formats().all(|format| rates.knows(format)) {
-        return Ok(None);
-    }
-    Ok(Some(Foreseen { candidate, rates, program_bytes: program_bytes(source)? }))
+    Ok(Foreseen::of(rates, plan::as_it_is(&survey(source)?, running), program_bytes(source)?))
 }
 
 /// What was measured of the machine with so many threads, where it was.
@@ -219,19 +223,24 @@ fn known(threads: usize) -> Option<Rates> {
 /// The machine's figures for all formats of these candidates: what is missing is measured and kept.
 fn rates<'c>(
     settings: &Settings,
-    threads: usize,
+    running: &Running,
     anew: bool,
     candidates: impl Iterator<Item = &'c Candidate>,
 ) -> Result<Rates, Failure> {
+    let threads = running.threads;
     let starter = Model::starter_source()?;
     let found = survey(&starter)?;
-    let starter_work = Work::of(&found.spec, &found.slots, &|slot| slot.format);
+    let starter_work = Work::of(&found.spec, &found.slots, &|slot| slot.format, KvFormat::F16);
     let mut formats: Vec<_> = candidates.flat_map(|candidate| candidate.work.formats()).collect();
     formats.extend(starter_work.formats());
     formats.sort_unstable();
     formats.dedup();
     let old = known(threads).filter(|_| !anew);
-    if let Some(rates) = old.as_ref().filter(|rates| formats.iter().all(|format| rates.knows(*format))) {
+    let mut kept = vec![KvFormat::F16, running.kv];
+    kept.dedup();
+    let is_known =
+        |rates: &&Rates| formats.iter().all(|format| rates.knows(*format)) && kept.iter().all(|kv| rates.looks(*kv));
+    if let Some(rates) = old.as_ref().filter(is_known) {
         return Ok(rates.clone());
     }
     let bar = super::bench::bar(output::decorated(settings.text("color")));
@@ -245,6 +254,8 @@ fn rates<'c>(
         bar.set_position(at as u64);
         rates.add(&pool, *format);
     }
+    kept.retain(|kv| !rates.looks(*kv));
+    kept.iter().for_each(|kv| rates.add_looks(&pool, *kv));
     drop(pool);
     if is_new {
         calibrate(&mut rates, &starter, &starter_work, threads)?;
