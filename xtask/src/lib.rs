@@ -6,6 +6,7 @@ pub mod agree;
 pub mod check;
 pub mod chores;
 pub mod licenses;
+pub mod planned;
 pub mod soak;
 pub mod tidy;
 

@@ -1,10 +1,10 @@
-//! The project's chores as one command: `cargo xtask check | tidy | golden | agree | families | bench | fuzz | soak`.
+//! The project's chores as one command: `cargo xtask check | tidy | golden | agree | families | bench | fuzz | planned | soak`.
 //! Only reads arguments and starts things; the rules of the house live in `tidy`. Builds in seconds, needs no heavy crate.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use xtask::{agree, check, chores, soak, tidy};
+use xtask::{agree, check, chores, planned, soak, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask <chore>
@@ -17,6 +17,8 @@ usage: cargo xtask <chore>
                                    our GGUF files in llama.cpp (a Python with llama-cpp-python), or adapters in peft
   bench [ARGUMENTS]                the benchmarks
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
+  planned [--release | --program PATH] [--threads N] [--runs N] MODEL...
+                                    what `plan` says of models beside what `bench` measures
   soak [--release | --program PATH] [--seconds N] [--requests N] [--probes N] [PART]
                                    a server under too many clients, and clients that leave, send slowly, do not read
 ";
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         ("agree", _) => agree::run(&rest),
         ("bench", _) => chores::bench(&rest),
         ("fuzz", _) => chores::fuzz(&rest),
+        ("planned", _) => planned::run(&rest),
         ("soak", _) => soak::run(&rest),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");
