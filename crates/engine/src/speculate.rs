@@ -108,6 +108,8 @@ pub(crate) struct Ready<'a> {
 const READING: f64 = 0.25;
 /// These first tokens.
 const READING_FIRST: usize = 32;
+/// Steps after which a draft that was not asked is taken to cost half of what it did.
+const DOUBTED: f64 = 512.0;
 
 /// Steps without proposals after one for which memory ran out.
 const PAUSE: usize = 64;
@@ -118,11 +120,13 @@ pub(crate) struct Speculator {
     draft: Option<Box<dyn Propose>>,
     costs: Costs,
     pause: usize,
+    /// Steps for which the draft was not asked.
+    unasked: u32,
 }
 
 impl Speculator {
     pub(crate) fn new(how: Speculation, draft: Option<Box<dyn Propose>>) -> Speculator {
-        Speculator { how, draft, costs: Costs::default(), pause: 0 }
+        Speculator { how, draft, costs: Costs::default(), pause: 0, unasked: 0 }
     }
 
     /// Whether anything is proposed for the next step.
@@ -142,6 +146,8 @@ impl Speculator {
         let (cost, plain) = (self.costs.of(running), self.costs.plain(running));
         // A draft's token costs its own time as well as its row.
         let token = self.draft.as_ref().map_or(0.0, |draft| draft.token_seconds(running));
+        // A figure from a busy moment is doubted again, or the draft would never be asked any more.
+        let token = token * DOUBTED / (DOUBTED + f64::from(self.unasked));
         let drafted = cost + plain.map_or(0.0, |plain| token / plain) as f32;
         let rows = |kind: Kind, ready: &Ready| match how {
             Speculation::Off => 0,
@@ -174,6 +180,7 @@ impl Speculator {
             (at, Wanted { sequence, ids, count: rows(Kind::Draft, one), scope, seconds })
         });
         let (places, wanted): (Vec<usize>, Vec<Wanted>) = wanted.filter(|(_, wanted)| wanted.count > 0).unzip();
+        self.unasked = if wanted.is_empty() { self.unasked.saturating_add(1) } else { 0 };
         if !wanted.is_empty() {
             let proposed = draft.propose(&wanted);
             for ((at, wanted), mut tokens) in places.into_iter().zip(&wanted).zip(proposed) {
@@ -200,5 +207,66 @@ impl Speculator {
     /// All sequences are gone.
     pub(crate) fn clear(&mut self) {
         self.draft.iter_mut().for_each(|draft| draft.clear());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::scheduler::{Arrival, Limits, Scheduler};
+
+    fn ticket() -> Ticket {
+        let limits = Limits {
+            pages: 1,
+            cached: 0,
+            page_tokens: 32,
+            step_tokens: 16,
+            running: 1,
+            window: None,
+            proposal_rows: 16,
+        };
+        let (known, longest, alone_from) = (1, 2, usize::MAX);
+        let arrival = Arrival { known, longest, alone_from, owner: 0, names: Vec::new(), cacheable: 0 };
+        Scheduler::new(limits).add(arrival).expect("it fits")
+    }
+
+    /// A draft of which a token takes so many seconds.
+    struct Takes(f64);
+
+    impl Propose for Takes {
+        fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>> {
+            assert!(wanted.iter().all(|wanted| wanted.seconds > 0.0 && wanted.seconds.is_finite()));
+            wanted.iter().map(|wanted| vec![7; wanted.count]).collect()
+        }
+
+        fn token_seconds(&self, _: usize) -> f64 {
+            self.0
+        }
+
+        fn end(&mut self, _: Ticket) {}
+
+        fn clear(&mut self) {}
+    }
+
+    #[test]
+    fn a_draft_is_asked_where_its_own_time_leaves_something_to_gain() {
+        let (scope, sequence): (Arc<str>, _) = ("".into(), ticket());
+        // A step takes 10 ms, a row of it a tenth.
+        for (token_seconds, wanted) in [(0.0001, 3..=15), (0.002, 1..=4), (0.02, 0..=0)] {
+            let mut speculator = Speculator::new(Speculation::WhereItPays, Some(Box::new(Takes(token_seconds))));
+            (0..8).for_each(|_| speculator.learn(1, 0, 0.010));
+            (0..60).for_each(|_| speculator.learn(1, 4, 0.014));
+            let pace = Pace::default();
+            let mut guess = || {
+                let (ids, most) = (&[1, 2, 3][..], 15);
+                let ready = Ready { sequence, ids, pace: &pace, scope: &scope, made: 0, most };
+                speculator.guess(&[ready]).remove(0).rows().len()
+            };
+            let rows = guess();
+            assert!(wanted.contains(&rows), "{token_seconds} s a token: {rows} rows");
+            // What a busy moment told is doubted after a while.
+            assert!(rows > 0 || (0..4000).any(|_| guess() > 0), "{token_seconds} s a token: never asked again");
+        }
     }
 }
