@@ -42,8 +42,8 @@ pub struct Wanted<'a> {
 
 /// Proposes tokens by other means than the sequence's own text: a smaller model is one, tests have others.
 pub trait Propose: Send {
-    /// What may follow each of these; fewer tokens, or none, where it has none.
-    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>>;
+    /// What may follow each of these; fewer tokens, or none, where it is not sure of more. None where it did not look.
+    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Option<Vec<u32>>>;
 
     /// Seconds that one more token for each of so many sequences takes, divided by their number; 0 where that is not known.
     fn token_seconds(&self, _sequences: usize) -> f64 {
@@ -74,12 +74,21 @@ pub(crate) struct Guess {
     rows: usize,
     /// Tokens that were compared.
     compared: usize,
+    /// Whether a draft looked for one more and was not sure of it: that took its time as a wrong one does.
+    unsure: bool,
 }
 
 impl Guess {
     /// Tokens that shall have rows.
     pub(crate) fn rows(&self) -> &[u32] {
         &self.tokens[..self.rows]
+    }
+
+    /// What asking for it tells of those who propose.
+    pub(crate) fn asked(&self, pace: &mut Pace) {
+        if self.unsure {
+            pace.learn(Kind::Draft, false);
+        }
     }
 
     /// Whether the next token is the proposed one.
@@ -162,7 +171,7 @@ impl Speculator {
             let (kind, rows) = (found.kind(), rows(found.kind(), ready));
             // One token more shows for nothing whether proposals would have been right.
             let tokens = Found::tokens(&found, ready.ids, rows.max(1));
-            Some(Guess { tokens, kind: Some(kind), rows, compared: 0 })
+            Some(Guess { tokens, kind: Some(kind), rows, ..Guess::default() })
         };
         let Some(draft) = &mut self.draft else {
             return ready.iter().map(|one| look(one).unwrap_or_default()).collect();
@@ -181,17 +190,24 @@ impl Speculator {
         });
         let (places, wanted): (Vec<usize>, Vec<Wanted>) = wanted.filter(|(_, wanted)| wanted.count > 0).unzip();
         self.unasked = if wanted.is_empty() { self.unasked.saturating_add(1) } else { 0 };
+        let mut unsure = vec![false; ready.len()];
         if !wanted.is_empty() {
             let proposed = draft.propose(&wanted);
-            for ((at, wanted), mut tokens) in places.into_iter().zip(&wanted).zip(proposed) {
+            for ((at, wanted), tokens) in places.into_iter().zip(&wanted).zip(proposed) {
+                let Some(mut tokens) = tokens else { continue };
                 tokens.truncate(wanted.count);
-                let found = Guess { rows: tokens.len(), tokens, kind: Some(Kind::Draft), compared: 0 };
+                unsure[at] = tokens.len() < wanted.count;
+                let found = Guess { rows: tokens.len(), tokens, kind: Some(Kind::Draft), ..Guess::default() };
                 guesses[at] = Some(found).filter(|guess| guess.rows > 0);
             }
         }
         // Where the draft says nothing, a short text that comes again may do.
-        let guesses = ready.iter().zip(guesses);
-        guesses.map(|(one, guess)| guess.or_else(|| look(one)).unwrap_or_default()).collect()
+        let guesses = ready.iter().zip(guesses).zip(unsure);
+        let last = |((one, guess), unsure): ((&Ready, Option<Guess>), bool)| Guess {
+            unsure,
+            ..guess.or_else(|| look(one)).unwrap_or_default()
+        };
+        guesses.map(last).collect()
     }
 
     /// Learns what a step of so many sequences took, with so many proposed tokens.
@@ -235,9 +251,9 @@ mod tests {
     struct Takes(f64);
 
     impl Propose for Takes {
-        fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>> {
+        fn propose(&mut self, wanted: &[Wanted]) -> Vec<Option<Vec<u32>>> {
             assert!(wanted.iter().all(|wanted| wanted.seconds > 0.0 && wanted.seconds.is_finite()));
-            wanted.iter().map(|wanted| vec![7; wanted.count]).collect()
+            wanted.iter().map(|wanted| Some(vec![7; wanted.count])).collect()
         }
 
         fn token_seconds(&self, _: usize) -> f64 {

@@ -373,9 +373,9 @@ fn where_memory_runs_out_the_youngest_gives_way() {
 struct Guesses(Arc<AtomicUsize>);
 
 impl Propose for Guesses {
-    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>> {
+    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Option<Vec<u32>>> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        wanted.iter().map(|_| vec![1, 2]).collect()
+        wanted.iter().map(|_| Some(vec![1, 2])).collect()
     }
 
     fn end(&mut self, _: Ticket) {}

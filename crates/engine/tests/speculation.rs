@@ -76,7 +76,7 @@ struct HalfRight {
 }
 
 impl Propose for HalfRight {
-    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>> {
+    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Option<Vec<u32>>> {
         let known = self.known.lock().unwrap();
         let one = |wanted: &Wanted| {
             let full = known.iter().filter(|full| full.starts_with(wanted.ids)).max_by_key(|full| full.len());
@@ -87,7 +87,7 @@ impl Propose for HalfRight {
                 Some(right) if self.random.uniform() < 0.7 => *right,
                 _ => (self.random.uniform() * 200.0) as u32,
             });
-            tokens.collect()
+            Some(tokens.collect())
         };
         wanted.iter().map(one).collect()
     }

@@ -94,6 +94,7 @@ impl Compute {
         let mut proposals = Vec::new();
         for (ticket, guess) in tickets.into_iter().zip(guesses) {
             let Some(sequence) = self.sequences.get_mut(&ticket) else { continue };
+            guess.asked(&mut sequence.pace);
             match guess.rows().len() {
                 0 => sequence.pace.rest(),
                 count => proposals.push((ticket, count)),

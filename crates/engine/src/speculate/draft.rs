@@ -203,7 +203,7 @@ impl Draft {
         true
     }
 
-    fn try_propose(&mut self, wanted: &[Wanted]) -> Result<Vec<Vec<u32>>> {
+    fn try_propose(&mut self, wanted: &[Wanted]) -> Result<Vec<Option<Vec<u32>>>> {
         let (mut proposed, mut open) = (vec![Vec::new(); wanted.len()], Vec::new());
         for (at, one) in wanted.iter().enumerate() {
             if one.count > 0 && self.has_room(one) && self.read(one)? {
@@ -212,11 +212,12 @@ impl Draft {
         }
         let asked = open.clone();
         self.go_on(wanted, open, &mut proposed)?;
-        for at in asked {
+        for &at in &asked {
             // Later steps begin with these tokens, whatever becomes of the proposed ones.
             self.kv.release(self.held[&wanted[at].sequence].kv, wanted[at].ids.len());
         }
-        Ok(proposed)
+        let all = proposed.into_iter().enumerate();
+        Ok(all.map(|(at, tokens)| asked.contains(&at).then_some(tokens)).collect())
     }
 }
 
@@ -230,12 +231,12 @@ fn learn(time: &mut Option<f64>, seconds: f64) {
 }
 
 impl Propose for Draft {
-    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Vec<u32>> {
+    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Option<Vec<u32>>> {
         self.calls += 1;
         // Without memory, or with a model that cannot go on, there are no proposals: an answer needs none.
         self.try_propose(wanted).unwrap_or_else(|_| {
             self.clear();
-            vec![Vec::new(); wanted.len()]
+            vec![None; wanted.len()]
         })
     }
 
