@@ -141,22 +141,27 @@ fn a_model_does_not_differ_from_itself_and_its_batches_do_not_matter() {
 
 #[test]
 fn a_change_is_measured_on_both_sides_and_the_rest_is_named() {
-    use pasture_lab::receipt::{Level, Measures, Plan, Side, measure};
+    use pasture_lab::receipt::{Level, Measures, Plan, Side, measure, speed};
     let Some(subject) = subject() else { return };
     let side = Side { subject, bytes: Some(1_000_000) };
     let tasks = [task("names.jsonl")];
-    let plan = |level| Plan { level, text: None, tasks: &tasks };
+    let plan = |level| Plan { level, tasks: &tasks, ..Plan::default() };
     let found = measure(Some(&side), &side, &plan(Level::Quick), &mut |_, _, _| {}).unwrap();
     assert_eq!(found.before.perplexity, found.after.perplexity);
     assert_eq!(found.before.tasks["names/exact"].value, 0.15);
     let divergence = found.after.divergence.unwrap();
     assert_eq!((divergence.kl, divergence.top1), (0.0, 1.0));
-    assert!(found.after.new_tokens_per_second.unwrap() > 0.0);
     assert_eq!(found.unmeasured, []);
+    let cut = Plan { tokens_max: Some(100), tasks: &[], ..plan(Level::Full) };
+    let cut = measure(Some(&side), &side, &cut, &mut |_, _, _| {}).unwrap();
+    assert_eq!((cut.after.divergence.unwrap().tokens, cut.unmeasured[0].what.as_str()), (100, "rest of the text"));
+    let mut timed = Measures::default();
+    speed(&side.subject, &mut timed).unwrap();
+    assert!(timed.prompt_tokens_per_second.unwrap() > 0.0 && timed.new_tokens_per_second.unwrap() > 0.0);
     let nothing = measure(Some(&side), &side, &plan(Level::None), &mut |_, _, _| {}).unwrap();
     assert_eq!(nothing.after, Measures { bytes: Some(1_000_000), ..Measures::default() });
     let names: Vec<&str> = nothing.unmeasured.iter().map(|left| left.what.as_str()).collect();
-    assert_eq!(names, ["perplexity", "divergence", "speed", "names"]);
+    assert_eq!(names, ["perplexity", "divergence", "names"]);
     let alone = measure(None, &side, &plan(Level::Full), &mut |_, _, _| {}).unwrap();
     assert!(alone.before.perplexity.is_none() && alone.after.perplexity.is_some());
     assert_eq!(alone.unmeasured[0].what, "before");

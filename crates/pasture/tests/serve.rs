@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 fn pasture(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pasture"));
     command.args(arguments).env_remove("PASTURE_API_KEY").current_dir(std::env::temp_dir());
+    command.env("PASTURE_RECEIPT", "none");
     let home = concat!(env!("CARGO_TARGET_TMPDIR"), "/serve-home");
     command.env("PASTURE_HOME", home).env("XDG_RUNTIME_DIR", home);
     command

@@ -39,10 +39,10 @@ fn place() -> tempfile::TempDir {
     place
 }
 
-/// The program, which would ask what this test's own variable means.
+/// The program, which would ask what this test's own variable means; what it makes is measured where a flag says so.
 fn program(place: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pasture"));
-    command.current_dir(place).env_remove("PASTURE_KILLS");
+    command.current_dir(place).env_remove("PASTURE_KILLS").env("PASTURE_RECEIPT", "none");
     command
 }
 
@@ -134,7 +134,7 @@ fn kill_at_calls(place: &Path, wanted: &[u8]) {
             let mut strace = Command::new("strace");
             strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
             strace.arg(env!("CARGO_BIN_EXE_pasture")).arg("tune").args(RUN).args(["--out", "traced", "--resume"]);
-            strace.current_dir(place).stdin(Stdio::null()).env_remove("PASTURE_KILLS");
+            strace.current_dir(place).stdin(Stdio::null()).env_remove("PASTURE_KILLS").env("PASTURE_RECEIPT", "none");
             let output = strace.output().expect("strace runs");
             let through = output.status.success();
             assert!(finish(place, "traced") == *wanted, "{call} number {number}");
@@ -203,4 +203,47 @@ fn an_adapter_changes_answers_and_weights_that_were_trained_whole_run() {
     let answer =
         run(&["generate", "base", "line 3", "--adapter", "other", "--temperature", "0", "--max-tokens", "4", "--json"]);
     assert!(!answer.is_empty());
+}
+
+#[test]
+fn what_changes_a_model_says_what_that_did_to_quality_and_speed() {
+    let place = place();
+    let run = |arguments: &[&str], wanted: i32| {
+        let output = program(place.path()).args(arguments).output().expect("the program that was built runs");
+        assert_eq!(output.status.code(), Some(wanted), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let receipt = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(place.path().join(file)).expect("a receipt")).expect("JSON")
+    };
+    let is_measured = |told: &serde_json::Value, figure: &str| {
+        [&told["before"], &told["after"]].iter().all(|side| side[figure].as_f64().is_some_and(|rate| rate > 0.0))
+    };
+    let tuned = run(&[&["tune"], &RUN[..], &["--out", "adapter", "--receipt", "quick", "--json"]].concat(), 0);
+    let last: serde_json::Value = serde_json::from_str(tuned.lines().last().expect("a line")).expect("JSON");
+    let kept = receipt("adapter/receipt.json");
+    assert_eq!(
+        (&last["event"], &last["before"], &last["after"]),
+        (&"measured".into(), &kept["before"], &kept["after"])
+    );
+    assert!(is_measured(&kept, "new_tokens_per_second") && is_measured(&kept, "prompt_tokens_per_second"), "{kept}");
+    let quantize =
+        ["quantize", "base", "small.gguf", "--type", "Q8_0", "--tokens", "64", "--receipt", "full", "--json"];
+    let told: serde_json::Value = serde_json::from_str(&run(&quantize, 0)).expect("JSON");
+    let kept = receipt("small.gguf.receipt.json");
+    for name in ["level", "before", "after", "unmeasured"] {
+        assert_eq!(told[name], kept[name], "{name}");
+    }
+    assert_eq!((&kept["level"], &kept["after"]["divergence"]["tokens"]), (&"full".into(), &64.into()));
+    assert!(is_measured(&kept, "new_tokens_per_second") && is_measured(&kept, "bytes"), "{kept}");
+    assert!(kept["before"]["perplexity"]["value"].is_number(), "{kept}");
+    let shown = run(&["show", "small.gguf"], 0);
+    assert!(shown.contains("new tokens/s: ") && shown.contains("rest of the text"), "{shown}");
+    let merge = ["merge", "base", "--adapter", "adapter", "--to", "merged", "--json"];
+    let told: serde_json::Value = serde_json::from_str(&run(&merge, 0)).expect("JSON");
+    let left = told["unmeasured"].as_array().expect("a list").iter().map(|left| left["what"].as_str());
+    assert_eq!(left.collect::<Option<Vec<_>>>().expect("words"), ["perplexity", "divergence", "speed before", "speed"]);
+    // What needs a figure goes before the variable, and not before the flag.
+    run(&["quantize", "base", "next.gguf", "--type", "Q8_0", "--tokens", "32", "--require", "kl<9"], 0);
+    run(&["quantize", "base", "no.gguf", "--require", "kl<9", "--receipt", "none"], 2);
 }

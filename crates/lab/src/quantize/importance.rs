@@ -124,8 +124,8 @@ pub fn calibrate(source: &Source, text: &str, tokens_max: usize, threads: usize)
     let backend: Arc<dyn Backend> = watching.clone();
     let decoder = load(source, &backend, &LoadOptions::default(), &mut |_, _| {})?.decoder;
     let weights: Vec<WeightId> = decoder.parameters().iter().map(|parameter| parameter.weight).collect();
-    let (_, tokenizer) = crate::change::subject(source, threads)?;
-    let tokenizer = tokenizer.ok_or_else(|| Error::Ask("the model came without a tokenizer".to_owned()))?;
+    let tokenizer =
+        crate::change::tokenizer(source)?.ok_or_else(|| Error::Ask("the model came without a tokenizer".to_owned()))?;
     let mut ids = tokenizer.encode(text, Specials::AsText).map_err(|error| Error::Ask(error.to_string()))?;
     ids.truncate(tokens_max);
     let subject = Subject::new(Arc::new(decoder), None, KvFormat::F32);

@@ -1,10 +1,10 @@
-//! Measuring a change: one text through the model before and after, window by window side by side, then tasks and speed.
-//! Every way of changing a model measures with this one function.
+//! Measuring a change: one text through the model before and after, window by window side by side, then tasks; and how
+//! fast a model reads and answers. Every way of changing a model measures with these functions; `files.rs` begins with files.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pasture_engine::{Engine, EngineOptions, Request, Runner, Speculation};
+use pasture_engine::{Engine, EngineOptions, Request, Runner, Speculation, Usage};
 
 use super::{Divergence, Level, Measures, Perplexity, Receipt, Score, Unmeasured, digest_of};
 use crate::evaluate::statistics::{SEED, bootstrap, mean, mean_stderr};
@@ -27,6 +27,12 @@ const QUICK_ROWS: usize = 50;
 
 /// New tokens that are timed.
 const TIMED_TOKENS: usize = 32;
+/// Tokens of the prompt that warms up, and that tells how long a longer one would take.
+const WARM_TOKENS: usize = 32;
+/// What reading a prompt may take; where a whole window would take longer, a shorter prompt is timed.
+const QUICK_PROMPT: Duration = Duration::from_secs(10);
+/// Runs of which the middle one is told, while they take no longer than [`QUICK_PROMPT`] together.
+const RUNS: usize = 3;
 
 /// A model before or after a change.
 #[derive(Clone)]
@@ -44,6 +50,8 @@ pub struct Plan<'p> {
     pub level: Level,
     /// A text with its name; [`TEXT`] where absent.
     pub text: Option<(&'p str, &'p str)>,
+    /// The most tokens of the text that are used; all where absent.
+    pub tokens_max: Option<usize>,
     /// Tasks that both models do.
     pub tasks: &'p [Task],
 }
@@ -71,8 +79,8 @@ impl Receipt {
     }
 }
 
-/// Measures a change. Without a model before, only the one after is measured. `watch` is told what is measured, how much
-/// is done, and how much there is.
+/// Measures what a change did to quality. Without a model before, only the one after is measured. `watch` is told what is
+/// measured, how much is done, and how much there is.
 ///
 /// # Errors
 /// When a model cannot be run. What cannot be measured for another reason is named in the result.
@@ -86,9 +94,8 @@ pub fn measure(
     measured.before.bytes = before.and_then(|side| side.bytes);
     measured.after.bytes = after.bytes;
     if plan.level == Level::None {
-        let all =
-            ["perplexity", "divergence", "speed"].into_iter().chain(plan.tasks.iter().map(|task| task.name.as_str()));
-        all.for_each(|what| measured.leave(what, "the level is none"));
+        let all = ["perplexity", "divergence"].into_iter().chain(plan.tasks.iter().map(|task| task.name.as_str()));
+        all.for_each(|what| measured.leave(what, LEVEL_NONE));
         return Ok(measured);
     }
     if before.is_none() {
@@ -98,29 +105,25 @@ pub fn measure(
     for task in plan.tasks {
         run_task(before, after, task, &mut measured, watch)?;
     }
-    watch("speed", 0, 2);
-    if let Some(before) = before {
-        speed(before, &mut measured.before)?;
-    }
-    watch("speed", 1, 2);
-    speed(after, &mut measured.after)?;
-    watch("speed", 2, 2);
     Ok(measured)
 }
 
 impl Measured {
-    fn leave(&mut self, what: &str, reason: impl Into<String>) {
+    /// Notes that something was not measured, and why.
+    pub fn leave(&mut self, what: &str, reason: impl Into<String>) {
         self.unmeasured.push(Unmeasured { what: what.to_owned(), reason: reason.into() });
     }
 }
 
-/// The windows of the text as a model's tokens.
-fn windows_of(side: &Side, text: &str) -> Result<Vec<Ask>> {
+/// The windows of the text as a model's tokens, `tokens_max` of them at most, and how many tokens the text has.
+fn windows_of(side: &Side, text: &str, tokens_max: Option<usize>) -> Result<(Vec<Ask>, usize)> {
     let tokenizer = side.subject.tokenizer()?;
-    let ids = tokenizer.encode(text, pasture_files::tokenizer::Specials::AsText)?;
+    let mut ids = tokenizer.encode(text, pasture_files::tokenizer::Specials::AsText)?;
+    let all = ids.len();
+    ids.truncate(tokens_max.unwrap_or(all));
     let prefix = tokenizer.bos().or(tokenizer.eos()).or(ids.first().copied()).unwrap_or(0);
     let size = WINDOW.min(side.subject.context());
-    Ok(windows(&ids, prefix, size, size))
+    Ok((windows(&ids, prefix, size, size), all))
 }
 
 fn text(
@@ -131,8 +134,8 @@ fn text(
     watch: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<()> {
     let (name, text) = plan.text.unwrap_or((TEXT_NAME, TEXT));
-    let asks = match windows_of(after, text) {
-        Ok(asks) => asks,
+    let (asks, tokens) = match windows_of(after, text, plan.tokens_max) {
+        Ok(found) => found,
         Err(Error::NoTokenizer) => {
             let reason = "the model came without a tokenizer";
             ["perplexity", "divergence"].into_iter().for_each(|what| measured.leave(what, reason));
@@ -140,6 +143,9 @@ fn text(
         }
         Err(error) => return Err(error),
     };
+    if let Some(most) = plan.tokens_max.filter(|most| *most < tokens) {
+        measured.leave("rest of the text", format!("the first {most} of {tokens} tokens were asked for"));
+    }
     let began = Instant::now();
     let (total, level) = (asks.len(), plan.level);
     // One window is measured however long it takes.
@@ -148,7 +154,8 @@ fn text(
         level == Level::Full || done == 0 || began.elapsed() < QUICK_TEXT
     };
     let pair = before.filter(|before| before.subject.vocab() == after.subject.vocab());
-    let pair = pair.filter(|before| windows_of(before, text).is_ok_and(|of_before| of_before == asks));
+    let pair =
+        pair.filter(|before| windows_of(before, text, plan.tokens_max).is_ok_and(|(of_before, _)| of_before == asks));
     let Some(before) = pair else {
         if before.is_some() {
             measured.leave("divergence", "the models do not have the same tokens");
@@ -255,25 +262,52 @@ fn run_task(
     of_side(after, &mut measured.after)
 }
 
-/// Tokens in a second, of a prompt and of one answer. The ids do not matter for it.
-fn speed(side: &Side, measures: &mut Measures) -> Result<()> {
-    let subject = &side.subject;
-    let prompt = WINDOW.min(subject.context().saturating_sub(TIMED_TOKENS)).max(1);
-    let vocab = subject.vocab() as u32;
+/// Why nothing is measured where nobody asked for it.
+pub(super) const LEVEL_NONE: &str = "the level is none";
+
+/// How fast a model reads a prompt and makes new tokens, in tokens a second: the middle of up to three runs after one to
+/// warm up. The ids do not matter for it. Where a window of text would take longer than ten seconds, a short prompt is timed.
+///
+/// # Errors
+/// When the model cannot be run.
+pub fn speed(subject: &Subject, measures: &mut Measures) -> Result<()> {
     let runner = Runner::new(subject.decoder().clone(), subject.kv_format());
     // Tokens with a step each: how a text of no meaning repeats itself says nothing.
     let options = EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() };
     let engine = Engine::start(Box::new(runner), None, options)?;
-    let mut request = Request::new((0..prompt as u32).map(|at| at * 7 % vocab).collect());
-    request.sampling.temperature = Some(0.0);
-    request.max_tokens = Some(TIMED_TOKENS.min(subject.context() - prompt).max(1));
-    request.adapter = subject.adapter().map(Arc::clone);
-    let usage = engine.submit(request)?.answer()?.usage;
-    let rate = |tokens: usize, time: Duration| {
-        let rate = tokens as f64 / time.as_secs_f64();
-        (tokens > 0 && rate.is_finite()).then_some(rate)
-    };
-    measures.prompt_tokens_per_second = rate(usage.prompt_tokens, usage.prompt_time);
-    measures.new_tokens_per_second = rate(usage.new_tokens.saturating_sub(1), usage.new_time);
+    let room = subject.context().saturating_sub(TIMED_TOKENS).max(1);
+    let warm = answer(&engine, subject, 0, WARM_TOKENS.min(room), 2)?;
+    let window = WINDOW.min(room);
+    let foreseen = warm.prompt_time.mul_f64(window as f64 / warm.prompt_tokens.max(1) as f64);
+    let prompt = if foreseen > QUICK_PROMPT { WARM_TOKENS.min(room) } else { window };
+    let (began, mut reading, mut making) = (Instant::now(), Vec::new(), Vec::new());
+    for run in 1..=RUNS {
+        let usage = answer(&engine, subject, run, prompt, TIMED_TOKENS.min(subject.context() - prompt).max(1))?;
+        let rate = |tokens: usize, time: Duration| {
+            Some(tokens as f64 / time.as_secs_f64()).filter(|rate| tokens > 0 && rate.is_finite())
+        };
+        reading.extend(rate(usage.prompt_tokens - usage.cached_tokens, usage.prompt_time));
+        making.extend(rate(usage.new_tokens.saturating_sub(1), usage.new_time));
+        if began.elapsed() > QUICK_PROMPT {
+            break;
+        }
+    }
+    (measures.prompt_tokens_per_second, measures.new_tokens_per_second) = (middle(reading), middle(making));
     Ok(())
+}
+
+/// One answer to a prompt that no other run has.
+fn answer(engine: &Engine, subject: &Subject, run: usize, prompt: usize, tokens: usize) -> Result<Usage> {
+    let vocab = subject.vocab();
+    let mut request = Request::new((0..prompt).map(|at| ((at * 7 + run * 31 + 1) % vocab) as u32).collect());
+    request.sampling.temperature = Some(0.0);
+    request.max_tokens = Some(tokens);
+    request.adapter = subject.adapter().map(Arc::clone);
+    Ok(engine.submit(request)?.answer()?.usage)
+}
+
+/// The middle one of some figures.
+fn middle(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
 }

@@ -2,6 +2,7 @@
 //! the result. It holds measured figures only; whatever was not measured is named with the reason.
 
 mod digest;
+mod files;
 mod machine;
 mod measure;
 mod require;
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use digest::{digest, digest_of};
+pub use files::{Asked, Text, measure_files, measure_quality, measure_speed};
 pub use machine::{Machine, Memory, processor};
-pub use measure::{Measured, Plan, Side, TEXT, TEXT_NAME, divergence, measure};
+pub use measure::{Measured, Plan, Side, TEXT, TEXT_NAME, divergence, measure, speed};
 pub use require::{Broken, Requirements};
 
 /// The name of the file beside a result that is a folder.

@@ -47,12 +47,12 @@ pub fn identity(plan: &Plan, origin: &Origin) -> Identity {
     identity
 }
 
-/// Writes the adapter or the model, the recipe, the receipt and the card. `source` is what the base was loaded from. The
-/// receipt comes last: where it is, the rest is.
+/// Writes the adapter or the model, the recipe and the card. `source` is what the base was loaded from. Gives the receipt,
+/// which the caller writes last: where it is, the rest is.
 ///
 /// # Errors
 /// When a file cannot be written, or a folder cannot say something of the model.
-pub fn write(folder: &Path, outcome: &mut Outcome, plan: &Plan, origin: &Origin, source: &Source) -> Result<()> {
+pub fn write(folder: &Path, outcome: &mut Outcome, plan: &Plan, origin: &Origin, source: &Source) -> Result<Receipt> {
     if let Some(adapter) = outcome.trained.adapter() {
         let facts = AdapterFacts {
             base: origin.base_name.clone(),
@@ -67,8 +67,7 @@ pub fn write(folder: &Path, outcome: &mut Outcome, plan: &Plan, origin: &Origin,
     let put = |name: &str, text: String| durable::write_file(&folder.join(name), |sink| sink.put(text.as_bytes()));
     put("recipe.toml", plan.recipe.to_toml())?;
     put("README.md", card(plan, origin, outcome))?;
-    receipt(outcome, plan, origin).write(folder)?;
-    Ok(())
+    Ok(receipt(outcome, plan, origin))
 }
 
 /// The held-out part's figures before the first step and after the last.
@@ -91,8 +90,8 @@ fn receipt(outcome: &Outcome, plan: &Plan, origin: &Origin) -> Receipt {
     if !measured {
         leave("held-out loss", "nothing was held out, or the run was ended before");
     }
+    leave("divergence", "tuning measures its held-out part; pasture eval --against measures how far a model moved");
     leave("tasks", "tuning measures its held-out part only; pasture eval and pasture compare measure tasks");
-    leave("speed", "tuning does not measure how fast the result answers");
     receipt
 }
 

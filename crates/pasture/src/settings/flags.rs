@@ -115,5 +115,6 @@ flags! {
     RunFlags: Scope::Run, "Running", "Settings of verbs that run a model.";
     AnswerFlags: Scope::Answer, "Running", "Settings of verbs whose model answers.";
     ChatFlags: Scope::Chat, "Conversation", "Settings of conversations.";
+    ReceiptFlags: Scope::Receipt, "Receipt", "Settings of verbs that write a receipt.";
     SamplingFlags: Scope::Sampling, "Sampling", "Settings of verbs that choose tokens.";
 }

@@ -19,6 +19,8 @@ pub enum Scope {
     Sampling,
     /// Conversations.
     Chat,
+    /// Verbs that change a model and write a receipt.
+    Receipt,
 }
 
 /// What values a setting takes.
@@ -102,6 +104,12 @@ const OWN: [(&str, Scope, Kind, &str); 12] = [
     ),
     ("max_tokens", Scope::Sampling, Kind::Whole(1, 1 << 32), "Makes at most so many new tokens"),
     ("stop", Scope::Sampling, Kind::Texts, "Ends an answer before this text; may be given several times"),
+    (
+        "receipt",
+        Scope::Receipt,
+        Kind::Word(&["quick", "full", "none"]),
+        "What is measured before and after: what about two minutes allow, all of the text, or nothing (default quick)",
+    ),
     ("system", Scope::Chat, Kind::Text, "The system message of a conversation"),
 ];
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::exit::{Failure, Status};
 pub use adapters::AdapterFlags;
-pub use flags::{AnswerFlags, ChatFlags, Given, ProgramFlags, RunFlags, SamplingFlags};
+pub use flags::{AnswerFlags, ChatFlags, Given, ProgramFlags, ReceiptFlags, RunFlags, SamplingFlags};
 use keys::{Kind, Scope};
 
 /// Where a value is from.

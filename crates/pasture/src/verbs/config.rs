@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{self, AnswerFlags, ChatFlags, Given, RunFlags, SamplingFlags, Settings, keys};
+use crate::settings::{self, AnswerFlags, ChatFlags, Given, ReceiptFlags, RunFlags, SamplingFlags, Settings, keys};
 
 /// Show the settings in force
 #[derive(Args)]
@@ -36,12 +36,14 @@ pub struct Arguments {
     #[command(flatten)]
     chat: ChatFlags,
     #[command(flatten)]
+    receipt: ReceiptFlags,
+    #[command(flatten)]
     sampling: SamplingFlags,
 }
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let given = program.clone().and(&arguments.running.0).and(&arguments.answering.0);
-    let given = given.and(&arguments.chat.0).and(&arguments.sampling.0);
+    let given = given.and(&arguments.chat.0).and(&arguments.receipt.0).and(&arguments.sampling.0);
     let mut settings = Settings::resolve(&given)?;
     if let Some(name) = &arguments.assistant {
         let none =

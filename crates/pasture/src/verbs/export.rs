@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::history::{Parent, Record};
 use super::model;
-use super::quantize::base;
+use super::receipt::base;
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::export::can_make;
 use super::history::{Parent, Record};
 use super::model::{self, Place};
-use super::quantize::{self as verb, Conditions};
+use super::receipt::{self as verb, Measuring};
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -64,15 +64,8 @@ pub struct Arguments {
     /// Quantize the result, as `pasture quantize` does
     #[arg(long = "type", value_name = "TYPE", value_parser = mixture::named)]
     mixture: Option<mixture::Mixture>,
-    /// Measure perplexity and divergence over a text, before and after
-    #[arg(long, value_name = "TEXT")]
-    measure: Option<PathBuf>,
-    /// The most tokens of the text that are used
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..))]
-    tokens: u32,
-    /// Conditions that the result must meet, such as kl<0.02,ppl<+1%
-    #[arg(long, value_name = "CONDITIONS", requires = "measure", value_parser = verb::conditions)]
-    require: Option<Conditions>,
+    #[command(flatten)]
+    measuring: Measuring,
     /// Replace what stands there
     #[arg(long)]
     force: bool,
@@ -142,14 +135,16 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     }
     can_make(&arguments.to, form, arguments.force)?;
     let method = if arguments.with.is_empty() { None } else { Some(arguments.method()?) };
-    let settings = Settings::resolve(program)?;
+    let settings = Settings::resolve(&program.clone().and(&arguments.measuring.receipt.0))?;
     let threads =
         settings.whole("threads").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (asked, decorated) =
+        (arguments.measuring.asked(&settings, threads)?, output::decorated(settings.text("color")));
     let place = model::place(Some(&arguments.model))?;
     let source = model::source(Some(&arguments.model))?;
     let (bases, record) = began(arguments, &place, method)?;
     let history = record.keys();
-    let bar = model::progress("merging", &arguments.model, output::decorated(settings.text("color")));
+    let bar = model::progress("merging", &arguments.model, decorated);
     let mut progress = |done, total| model::advance(&bar, done, total);
     let made = match method {
         None => {
@@ -170,16 +165,13 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         }
     };
     bar.finish_and_clear();
-    let mut receipt = Receipt::new(Change::Merge, bases, arguments.recipe(method, made.recipe));
-    receipt.after.bytes = Some(made.bytes);
-    let text = arguments.measure.as_deref();
-    verb::measured(&mut receipt, &source, &arguments.to, text, arguments.tokens, threads)?;
-    verb::finish(receipt, &arguments.to, arguments.require.as_ref(), |receipt| {
+    let receipt = Receipt::new(Change::Merge, bases, arguments.recipe(method, made.recipe));
+    let receipt = receipt.with(verb::measured(&source, &arguments.to, &asked, decorated)?);
+    arguments.measuring.finish(receipt, &arguments.to, |receipt| {
         record.finish(&arguments.to, form, Some(receipt))?;
         let to = arguments.to.display().to_string();
         if arguments.json {
-            let (before, after) = (&receipt.before, &receipt.after);
-            return output::json(&json!({"to": to, "tensor_bytes": made.bytes, "before": before, "after": after}));
+            return output::json(&verb::with_figures(json!({"to": to, "tensor_bytes": made.bytes}), receipt));
         }
         output::line(&format!("{to}: {}", output::bytes(made.bytes)))
     })

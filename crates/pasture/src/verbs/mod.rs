@@ -34,6 +34,7 @@ mod ps;
 mod pull;
 mod push;
 mod quantize;
+mod receipt;
 mod rm;
 mod search;
 mod serve;

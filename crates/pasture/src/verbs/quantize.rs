@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pasture_kernels::Format;
-use pasture_lab::change::{Error, Text, measure};
+use pasture_lab::change::Error;
 use pasture_lab::export::Form;
 use pasture_lab::quantize::importance::{Importance, calibrate};
 use pasture_lab::quantize::search::least_bits;
 use pasture_lab::quantize::{Options, Quantized, mixture, quantize};
-use pasture_lab::receipt::{self, Change, Input, Level, Measures, Receipt, Requirements, Unmeasured};
+use pasture_lab::receipt::{self, Asked, Change, Input, Level, Receipt, Text, measure_quality};
 use pasture_model::Source;
 use pasture_store::lineage::{Kind, Role};
 use serde_json::json;
@@ -17,6 +17,7 @@ use serde_json::json;
 use super::export::can_make;
 use super::history::{Parent, Record};
 use super::model::{self, Place};
+use super::receipt::{self as verb, Measuring};
 use crate::exit::{Failure, Status};
 use crate::output;
 use crate::settings::{Given, Settings};
@@ -59,33 +60,14 @@ pub struct Arguments {
     /// Keep the measured importance as a GGUF file
     #[arg(long, value_name = "FILE", requires = "calibrate")]
     save_imatrix: Option<PathBuf>,
-    /// Measure perplexity and divergence over a text, before and after
-    #[arg(long, value_name = "TEXT")]
-    measure: Option<PathBuf>,
-    /// The most tokens of a text that are used
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(16..))]
-    tokens: u32,
-    /// Conditions that the result must meet, such as kl<0.02,ppl<+1%
-    #[arg(long, value_name = "CONDITIONS", requires = "measure", value_parser = conditions)]
-    require: Option<Conditions>,
+    #[command(flatten)]
+    measuring: Measuring,
     /// Replace what stands there
     #[arg(long)]
     force: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// Conditions with the words that they were written in.
-#[derive(Clone)]
-pub struct Conditions {
-    text: String,
-    require: Requirements,
-}
-
-/// Reads conditions.
-pub fn conditions(text: &str) -> Result<Conditions, String> {
-    Ok(Conditions { text: text.to_owned(), require: text.parse()? })
 }
 
 /// What a file is to reach in place of a mixture.
@@ -118,13 +100,14 @@ fn tensor(text: &str) -> Result<(String, Format), String> {
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     can_make(&arguments.file, Form::Gguf, arguments.force)?;
-    let settings = Settings::resolve(program)?;
+    let settings = Settings::resolve(&program.clone().and(&arguments.measuring.receipt.0))?;
     let threads =
         settings.whole("threads").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let asked = arguments.measuring.asked(&settings, threads)?;
     let place = model::place(Some(&arguments.model))?;
     let source = model::source(Some(&arguments.model))?;
     let importance = importance(arguments, &source, threads)?;
-    let began = base(&place, &arguments.model)?;
+    let began = verb::base(&place, &arguments.model)?;
     let record = record(arguments, &place, &began)?;
     let mut options = Options {
         mixture: arguments.mixture.map_or_else(|| mixture::named("Q4_K_M"), Ok).expect("it is one of the names"),
@@ -142,17 +125,17 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     };
     let made = written(arguments, &source, &arguments.file, &options, decorated)?;
     let mut receipt = Receipt::new(Change::Quantize, vec![began], made.recipe(&options));
-    receipt.after.bytes = Some(made.bytes);
     for text in [&arguments.calibrate, &arguments.imatrix].into_iter().flatten() {
         receipt.data.push(receipt::digest(text)?);
     }
-    measured(&mut receipt, &source, &arguments.file, arguments.measure.as_deref(), arguments.tokens, threads)?;
-    finish(receipt, &arguments.file, arguments.require.as_ref(), |receipt| {
+    let receipt = receipt.with(verb::measured(&source, &arguments.file, &asked, decorated)?);
+    arguments.measuring.finish(receipt, &arguments.file, |receipt| {
         if arguments.json {
-            return output::json(&json!({
+            let told = json!({
                 "file": arguments.file.display().to_string(), "tensor_bytes": made.bytes, "bits_per_weight": made.bits,
-                "matrices_by_format": made.formats, "before": receipt.before, "after": receipt.after,
-            }));
+                "matrices_by_format": made.formats,
+            });
+            return output::json(&verb::with_figures(told, receipt));
         }
         let formats: Vec<String> = made.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
         let (bytes, file) = (output::bytes(made.bytes), arguments.file.display());
@@ -182,24 +165,24 @@ fn searched(
     highest: f64,
     decorated: bool,
 ) -> Result<f64, Failure> {
-    let Some(path) = &arguments.measure else {
+    let Some(path) = &arguments.measuring.measure else {
         let what = "a divergence is measured over a text: `--target kl=…` needs `--measure TEXT`";
         return Err(Failure::new(Status::Usage, what));
     };
-    let name = pasture_files::error::file_name(path);
-    let text = Text { name, text: text_of(path)?, tokens_max: arguments.tokens as usize };
+    let (name, text) = (pasture_files::error::file_name(path), verb::text_of(path)?);
     let mut trial = arguments.file.as_os_str().to_owned();
     trial.push(".trial.gguf");
     let trial = PathBuf::from(trial);
-    let threads = options.threads;
+    let (text, tokens_max) = (Some(Text { name, text }), Some(arguments.measuring.tokens()));
+    let asked = Asked { level: Level::Full, text, tokens_max, threads: options.threads };
     let found = least_bits(highest, &mut |bits| {
         options.bits = Some(bits);
         match written(arguments, source, &trial, options, decorated) {
             Err(Error::Bits { .. }) => return Ok(f64::INFINITY),
             made => made?,
         };
-        let (_, after) = measure(source, &Source::open(&trial)?, &text, threads)?;
-        let divergence = after.divergence.map_or(f64::INFINITY, |found| found.kl);
+        let measured = measure_quality(source, &Source::open(&trial)?, &asked, &mut |_, _, _| {})?;
+        let divergence = measured.after.divergence.map_or(f64::INFINITY, |found| found.kl);
         eprintln!("{bits:.2} bits per weight: divergence {divergence:.6}");
         Ok(divergence)
     });
@@ -232,87 +215,11 @@ fn importance(arguments: &Arguments, source: &Source, threads: usize) -> Result<
         return Ok(Some(Importance::read(file)?));
     }
     let Some(file) = &arguments.calibrate else { return Ok(None) };
-    let found = calibrate(source, &text_of(file)?, arguments.tokens as usize, threads)?;
+    let found = calibrate(source, &verb::text_of(file)?, arguments.measuring.tokens(), threads)?;
     if let Some(to) = &arguments.save_imatrix {
         found.write(to, &pasture_files::error::file_name(file))?;
     }
     Ok(Some(found))
-}
-
-fn text_of(path: &Path) -> Result<String, Failure> {
-    model::text(None, Some(path))
-}
-
-/// A model as a receipt names what it began with.
-pub fn base(place: &Place, name: &str) -> Result<Input, Failure> {
-    match place {
-        Place::At(path) => Ok(receipt::digest(path)?),
-        Place::Starter => {
-            let bytes = pasture::Model::starter_bytes();
-            Ok(Input { name: name.to_owned(), digest: receipt::digest_of(bytes), bytes: bytes.len() as u64 })
-        }
-    }
-}
-
-/// Fills in the figures of before and after, or says why there are none.
-pub fn measured(
-    receipt: &mut Receipt,
-    before: &Source,
-    result: &Path,
-    text: Option<&Path>,
-    tokens: u32,
-    threads: usize,
-) -> Result<(), Failure> {
-    let Some(path) = text else {
-        for what in ["perplexity", "divergence", "speed"] {
-            let reason = "no text was given (--measure)".to_owned();
-            receipt.unmeasured.push(Unmeasured { what: what.to_owned(), reason });
-        }
-        return Ok(());
-    };
-    let text = Text { name: pasture_files::error::file_name(path), text: text_of(path)?, tokens_max: tokens as usize };
-    let (mut of_before, of_after) = measure(before, &Source::open(result)?, &text, threads)?;
-    of_before.bytes = before.tensors.names().filter_map(|name| before.tensors.byte_count(name)).sum::<u64>().into();
-    receipt.after = Measures { bytes: receipt.after.bytes, ..of_after };
-    receipt.before = of_before;
-    receipt.level = if text.text.len() > tokens as usize { Level::Quick } else { Level::Full };
-    let reason = "a figure of speed needs a quiet machine; `cargo xtask bench` takes it".to_owned();
-    receipt.unmeasured.push(Unmeasured { what: "speed".to_owned(), reason });
-    Ok(())
-}
-
-/// Writes the receipt and says what came out; a result that breaks a condition is removed.
-pub fn finish(
-    mut receipt: Receipt,
-    result: &Path,
-    require: Option<&Conditions>,
-    say: impl FnOnce(&Receipt) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    if let Some(Conditions { text, require }) = require {
-        let broken = require.broken(&receipt.before, &receipt.after, &receipt.unmeasured);
-        if let Some(first) = broken.first() {
-            if result.is_file() {
-                pasture_files::durable::remove(result)?;
-            }
-            let what = format!("the result does not meet {:?}: {}", first.condition, first.found);
-            return Err(Failure::new(Status::Failed, what).hint("it was removed; nothing else was changed".to_owned()));
-        }
-        receipt.required = Some(text.clone());
-    }
-    receipt.write(result)?;
-    say(&receipt)?;
-    if let (Some(before), Some(after)) = (&receipt.before.perplexity, &receipt.after.perplexity) {
-        let kl = receipt.after.divergence.as_ref().map_or(0.0, |divergence| divergence.kl);
-        let top = receipt.after.divergence.as_ref().map_or(1.0, |divergence| divergence.top1);
-        eprintln!(
-            "perplexity {:.4} → {:.4}, divergence {kl:.6} nats, same first choice {:.2} % of {} tokens",
-            before.value,
-            after.value,
-            top * 100.0,
-            after.tokens
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

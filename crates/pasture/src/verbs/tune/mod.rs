@@ -14,16 +14,18 @@ use clap::Args;
 use pasture_files::durable;
 use pasture_files::prompt::template::Moment;
 use pasture_lab::export::Form;
-use pasture_lab::receipt::{Input, Receipt};
+use pasture_lab::receipt::{Asked, Input, Receipt, measure_speed};
 use pasture_lab::tune::events::Reason;
 use pasture_lab::tune::{self, Job, Plan, Questions, Recipe, Samples, output::Origin};
+use pasture_model::Source;
 use pasture_store::lineage::{Kind, Role};
 use toml::Table;
 
 use super::history::{Parent, Record};
+use super::receipt;
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{Given, Settings};
+use crate::settings::{Given, ReceiptFlags, Settings};
 use base::{Base, Compute};
 use data::Data;
 use flags::RecipeFlags;
@@ -71,6 +73,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     recipe_flags: RecipeFlags,
+    #[command(flatten)]
+    receipt: ReceiptFlags,
     /// Threads that compute; the result does not depend on them (default: the processors at hand)
     #[arg(long, short = 't', value_name = "N", env = "PASTURE_THREADS", hide_env_values = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -78,7 +82,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
-    let settings = Settings::resolve(program)?;
+    let settings = Settings::resolve(&program.clone().and(&arguments.receipt.0))?;
     let folder = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.data));
     let mut recipe = recipe(arguments)?;
     if recipe.now.is_none() {
@@ -99,7 +103,9 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     }
     told::data(&facts);
     let origin = base.origin(&model, vec![input], [samples.len(), held_out.len()]);
-    train(arguments, base, Prepared { plan, samples, held_out, folder, origin }, decorated)
+    let level = receipt::level(&settings);
+    let asked = Asked { level, text: None, tokens_max: None, threads: threads.unwrap_or_else(processors) };
+    train(arguments, base, Prepared { plan, samples, held_out, folder, origin, asked }, decorated)
 }
 
 /// The day on which a run began: templates may print it, and a run that goes on has the same texts.
@@ -116,10 +122,11 @@ struct Prepared {
     held_out: Samples,
     folder: PathBuf,
     origin: Origin,
+    asked: Asked,
 }
 
 fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool) -> Result<(), Failure> {
-    let Prepared { plan, samples, held_out, folder, origin } = prepared;
+    let Prepared { plan, samples, held_out, folder, origin, asked } = prepared;
     std::fs::create_dir_all(&folder)
         .map_err(|fault| Failure::new(Status::CannotCreate, format!("cannot make the folder {folder:?}: {fault}")))?;
     durable::write_file(&folder.join("recipe.toml"), |sink| sink.put(plan.recipe.to_toml().as_bytes()))?;
@@ -145,14 +152,42 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     };
     let mut outcome = tune::run(job, &mut |event| told.tell(event))?;
     told.finish(&outcome.log, &outcome.state.evaluations);
-    if outcome.reason != Reason::Interrupted {
-        tune::output::write(&folder, &mut outcome, &plan, &origin, &source)?;
-        record.finish(&folder, Form::Folder, Receipt::read_beside(&folder)?.as_ref())?;
+    let (reason, unsaved) = (outcome.reason, outcome.unsaved.take());
+    if reason == Reason::Interrupted {
+        return unsaved.map_or(Ok(()), |what| Err(Failure::new(Status::CannotCreate, what)));
     }
-    match outcome.unsaved {
-        Some(what) if outcome.reason == Reason::Interrupted => Err(Failure::new(Status::CannotCreate, what)),
-        _ => Ok(()),
+    let receipt = tune::output::write(&folder, &mut outcome, &plan, &origin, &source)?;
+    // What was trained, its moments and its gradients make room for what is measured.
+    drop(outcome);
+    let receipt = timed(receipt, &source, &folder, recipe.adapts(), &asked)?;
+    receipt.write(&folder)?;
+    record.finish(&folder, Form::Folder, Some(&receipt))?;
+    if arguments.json {
+        return output::json(&receipt::with_figures(serde_json::json!({"event": "measured"}), &receipt));
     }
+    receipt::tell(&receipt);
+    Ok(())
+}
+
+/// Adds how fast the base and the result answer; what was held out the run has measured already.
+fn timed(
+    mut receipt: Receipt,
+    base: &Source,
+    folder: &Path,
+    is_adapter: bool,
+    asked: &Asked,
+) -> Result<Receipt, Failure> {
+    let measured = measure_speed(base, folder, is_adapter, asked)?;
+    receipt.level = asked.level;
+    receipt.before = receipt.before.with_speed_of(&measured.before);
+    receipt.after = receipt.after.with_speed_of(&measured.after);
+    receipt.unmeasured.extend(measured.unmeasured);
+    Ok(receipt)
+}
+
+/// The processors at hand.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What the result will say of where it comes from.
