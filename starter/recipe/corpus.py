@@ -26,7 +26,7 @@ ABOUT_COMMAND = [
     "what does {t} do", "how do i use {t}", "when do i use {t}", "how does {t} work", "show me how to use {t}",
     "an example of {t}", "what can i do with {t}", "help for {t}",
 ]
-UPPER = "gguf lora llm llms gqa rope moe gpu cpu json api kv f16 bf16 f32 q8_0 q4_k q6_k dbrx ai mxfp4".split()
+UPPER = "nf4 gguf lora llm llms gqa rope moe gpu cpu json api kv f16 bf16 f32 q8_0 q4_k q6_k dbrx ai mxfp4".split()
 PROPER = "pasture rust cargo llama gemma mistral mixtral phi arctic qwen olmo granite ollama python i".split()
 BEFORE = ["please ", "hey, ", "can you tell me ", "i would like to know, ", "so, ", "and ", "now ", "well, ", "ok, ", "then ", "hi, ", "hello, "]
 AFTER = [" please", " then", " for me", " again", " exactly", " here", " now"]
