@@ -32,7 +32,14 @@ impl<'a> WithAdapters<'a> {
     pub fn open(source: &'a Source, survey: &'a Survey, adapters: &[(&Path, f32)]) -> Result<WithAdapters<'a>> {
         let open =
             |(path, share): &(&Path, f32)| Ok(Part { adapter: load_adapter(path, &survey.decoder)?, share: *share });
-        let parts = adapters.iter().map(open).collect::<Result<Vec<_>>>()?;
+        WithAdapters::of(source, survey, adapters.iter().map(open).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// A base with adapters that are there already.
+    ///
+    /// # Errors
+    /// When one changes what cannot be merged.
+    pub fn of(source: &'a Source, survey: &'a Survey, parts: Vec<Part>) -> Result<WithAdapters<'a>> {
         let modules: Vec<String> = survey.slots.iter().filter_map(|slot| Some(survey.module(slot)?.0)).collect();
         for name in parts.iter().flat_map(|part| part.adapter.sites().keys()) {
             if !modules.contains(name) {

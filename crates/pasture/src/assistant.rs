@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::adapter::Adapter;
 use crate::error::{Error, Result};
-use crate::handle::{LoadOptions, Model};
+use crate::handle::Model;
+use crate::options::LoadOptions;
 
 /// What an assistant changes of its base.
 pub(crate) struct Manner {

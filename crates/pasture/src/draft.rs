@@ -9,7 +9,8 @@ use pasture_tensor::kv::KvFormat;
 use pasture_tensor::{Backend, Cpu, Precision};
 
 use crate::error::{Error, Result};
-use crate::handle::{Device, prompt_of};
+use crate::handle::prompt_of;
+use crate::options::Device;
 
 /// Ids that only one of two vocabularies may have: some are padded to a round number.
 const PADDED: usize = 1024;

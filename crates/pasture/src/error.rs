@@ -119,6 +119,12 @@ pub enum Error {
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] pasture_model::Error),
+    /// A model cannot be changed so.
+    #[error("{0}")]
+    Change(String),
+    /// A changed model cannot be made or measured.
+    #[error(transparent)]
+    Make(#[from] pasture_lab::change::Error),
     /// The model cannot be measured.
     #[error(transparent)]
     Evaluate(#[from] pasture_lab::evaluate::Error),

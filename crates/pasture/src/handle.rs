@@ -2,14 +2,14 @@
 //! How a conversation goes is in `session.rs`, how a text goes on in `completion.rs`.
 
 use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pasture_engine::sampling::{SamplingError, SamplingOptions};
-use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Speculation, Text, Turns};
+use pasture_engine::{Embedding, Engine, EngineOptions, Logits, Runner, Scored, Text};
 use pasture_files::Bytes;
 use pasture_files::prompt::{Conversation, Defaults, Fallback, Prompt, Role};
 use pasture_files::tokenizer::Tokenizer;
-use pasture_kernels::Pool;
 use pasture_lab::evaluate::Subject;
 use pasture_model::config::Report;
 use pasture_model::families::{self, Family};
@@ -19,107 +19,16 @@ use pasture_tensor::{Adapter, Backend, Cpu, Precision, Tensor};
 use serde_json::Value;
 
 use crate::assistant::Manner;
+use crate::change::Pending;
 use crate::completion::Completion;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
+use crate::options::{Device, LoadOptions};
 use crate::session::{Message, Session};
 
 /// The small model that is part of this library. A constant would be written into the program once for each use.
 static STARTER: &[u8] = include_bytes!("../../../starter/starter.gguf");
-
-/// A processor that several models share: its threads, and the order in which the models take their steps.
-#[derive(Clone)]
-pub struct Device {
-    pool: Arc<Pool>,
-    turns: Turns,
-}
-
-impl Device {
-    /// So many threads; as many as the machine has processors where absent.
-    pub fn new(threads: Option<usize>) -> Device {
-        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        Device { pool: Arc::new(Pool::new(threads)), turns: Turns::default() }
-    }
-
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
-    pub(crate) fn turns(&self) -> &Turns {
-        &self.turns
-    }
-}
-
-impl std::fmt::Debug for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Device of {} threads", self.pool.threads())
-    }
-}
-
-/// How to load a model.
-///
-/// ```
-/// # fn main() -> pasture::Result<()> {
-/// # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/starter.gguf");
-/// use pasture::{LoadOptions, Model};
-///
-/// let options = LoadOptions { threads: Some(1), context: Some(128), ..LoadOptions::default() };
-/// let model = Model::open_with(file, &options)?;
-/// assert_eq!(model.engine().context(), 128);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// Threads that compute; as many as the machine has processors where absent.
-    pub threads: Option<usize>,
-    /// With which numbers products are computed.
-    pub precision: Precision,
-    /// Positions that a sequence may have; the model's own number where absent.
-    pub context: Option<usize>,
-    /// How keys and values are stored; where absent in f16, and in f32 if the precision is exact.
-    pub kv: Option<KvFormat>,
-    /// The largest part of a prompt that runs at once. The answers do not depend on it.
-    pub chunk: Option<usize>,
-    /// Answers that are made at once, 64 where absent; others wait.
-    pub running: Option<usize>,
-    /// Bytes that keys and values of all answers may take; where absent as many as four full contexts need.
-    pub kv_bytes: Option<u64>,
-    /// The same in pages of tokens, however long the context is.
-    pub pages: Option<usize>,
-    /// Pages at most that are kept for prompts to come while no answer needs them; the engine's own number where absent.
-    pub cached: Option<usize>,
-    /// Whether tokens are proposed before they are chosen. The answers do not depend on it.
-    pub speculation: Speculation,
-    /// A smaller model with the same tokenizer that proposes tokens, unless nothing is proposed.
-    pub draft: Option<Draft>,
-    /// The processor, where several models share it; `threads` is its number then.
-    pub device: Option<Device>,
-    /// What to do with keys of the configuration that nobody knows, and the like.
-    pub files: pasture_model::LoadOptions,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        let files = pasture_model::LoadOptions::default();
-        LoadOptions {
-            threads: None,
-            precision: Precision::Fast,
-            context: None,
-            kv: None,
-            chunk: None,
-            running: None,
-            kv_bytes: None,
-            pages: None,
-            cached: None,
-            speculation: Speculation::default(),
-            draft: None,
-            device: None,
-            files,
-        }
-    }
-}
 
 /// A model that can be talked to. Clones are cheap and share everything.
 ///
@@ -140,10 +49,25 @@ pub struct Model {
     adapter: Option<Arc<Adapter>>,
     /// What an assistant changes of it.
     manner: Option<Arc<Manner>>,
+    /// What was done to it that its files do not say.
+    pending: Arc<Pending>,
+}
+
+/// Where a model's files are.
+#[derive(Clone, Debug)]
+pub(crate) enum Files {
+    /// A file or a folder.
+    At(PathBuf),
+    /// In this library.
+    Starter,
+    /// In the caller's memory.
+    Elsewhere,
 }
 
 struct Inner {
     name: String,
+    files: Files,
+    options: LoadOptions,
     engine: Engine,
     decoder: Arc<Decoder>,
     family: &'static Family,
@@ -204,7 +128,8 @@ impl Model {
     /// # Errors
     /// As [`Model::starter`].
     pub fn starter_with(options: &LoadOptions) -> Result<Model> {
-        Model::from_source("starter", &Model::starter_source()?, options, &mut |_, _| {})
+        let source = Model::starter_source()?;
+        Model::from_files("starter", &source, Files::Starter, options, &mut |_, _| {})
     }
 
     /// The files of the small model.
@@ -230,12 +155,25 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
+        let file = source.tensors.gguf().and_then(|_| source.tensors.files().first());
+        let at = file.map(PathBuf::as_path).or(source.folder.as_ref().map(|folder| folder.path()));
+        let files = at.map_or(Files::Elsewhere, |at| Files::At(at.to_owned()));
+        Model::from_files(name, source, files, options, progress)
+    }
+
+    fn from_files(
+        name: &str,
+        source: &Source,
+        files: Files,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Model> {
         let device = options.device.clone().or_else(|| options.draft.as_ref().map(|draft| draft.device().clone()));
         let device = device.unwrap_or_else(|| Device::new(options.threads));
         if let Some(draft) = &options.draft {
             draft.check(name, prompt_of(source, families::find(&source.config)?)?.tokenizer())?;
         }
-        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(device.pool.clone(), options.precision));
+        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(device.pool().clone(), options.precision));
         let Loaded { decoder, family, report, unused } =
             pasture_model::load(source, &backend, &options.files, progress)?;
         let decoder = Arc::new(decoder);
@@ -254,12 +192,26 @@ impl Model {
         let LoadOptions { context, kv_bytes, pages, cached, speculation, .. } = options.clone();
         let engine_options =
             EngineOptions { step_tokens: chunk, running, context, pages, kv_bytes, cached, speculation };
-        let runner = Runner::new(decoder.clone(), kv).in_turns(device.turns.clone());
+        let runner = Runner::new(decoder.clone(), kv).in_turns(device.turns().clone());
         let draft = options.draft.as_ref().map(|draft| draft.proposer(decoder.spec().vocab));
         let engine = Engine::start_with(Box::new(runner), draft, text, engine_options)?;
-        let name = name.to_owned();
-        let inner = Inner { name, engine, decoder, family, report, unused, prompt, defaults, kv, chunk, embedding };
-        Ok(Model { inner: Arc::new(inner), adapter: None, manner: None })
+        let (name, options) = (name.to_owned(), LoadOptions { device: Some(device), ..options.clone() });
+        let inner = Inner {
+            name,
+            files,
+            options,
+            engine,
+            decoder,
+            family,
+            report,
+            unused,
+            prompt,
+            defaults,
+            kv,
+            chunk,
+            embedding,
+        };
+        Ok(Model { inner: Arc::new(inner), adapter: None, manner: None, pending: Arc::default() })
     }
 
     /// Asks one question and waits for the answer.
@@ -363,7 +315,29 @@ impl Model {
     }
 
     pub(crate) fn with_inner(&self, adapter: Arc<Adapter>) -> Model {
-        Model { inner: self.inner.clone(), adapter: Some(adapter), manner: self.manner.clone() }
+        let (inner, manner) = (self.inner.clone(), self.manner.clone());
+        Model { inner, adapter: Some(adapter), manner, pending: Arc::default() }
+    }
+
+    pub(crate) fn with_pending(&self, pending: Pending) -> Model {
+        Model { pending: Arc::new(pending), ..self.clone() }
+    }
+
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    pub(crate) fn is_assistant(&self) -> bool {
+        self.manner.is_some()
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.inner.files
+    }
+
+    /// How it was loaded, with the processor that it has.
+    pub(crate) fn options(&self) -> &LoadOptions {
+        &self.inner.options
     }
 
     pub(crate) fn with_manner(&self, manner: Arc<Manner>) -> Model {

@@ -17,6 +17,8 @@
 //! }
 //! ```
 //!
+//! A model is tuned by [`Tune`], and changed by `model.merge(&adapter)?.quantize("Q4_K_M")?.save("small.gguf")?`.
+//!
 //! One floor down is [`engine`]: requests of token ids, several answers at once, log-probabilities.
 //! Two floors down is [`model`]: the spec, the decoder and its one forward.
 //! Nothing here touches the network but [`store::pull`], where it is asked to, and no file can run code.
@@ -25,12 +27,14 @@
 
 mod adapter;
 mod assistant;
+mod change;
 mod completion;
 mod draft;
 mod embed;
 mod error;
 mod evaluation;
 mod handle;
+mod options;
 mod session;
 mod tuning;
 
@@ -41,7 +45,8 @@ pub use draft::Draft;
 pub use embed::{EmbedOptions, Embeddings, TextPrompt};
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
-pub use handle::{Device, LoadOptions, Model, prompt_of};
+pub use handle::{Model, prompt_of};
+pub use options::{Device, LoadOptions};
 pub use pasture_engine as engine;
 pub use pasture_engine::sampling::SamplingOptions;
 pub use pasture_engine::{Answer, Event, Finish, Usage};
