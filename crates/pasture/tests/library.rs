@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use pasture::{Completion, Device, Draft, Error, Finish, KvFormat, LoadOptions, Message, Model, Precision};
+use pasture::lab::quantize::ocp;
+use pasture::lab::receipt::{Change, Level, Receipt};
+use pasture::model::save::Own;
+use pasture::model::{Source, UnknownKeys};
+use pasture::{Completion, Device, Draft, Error, Finish, KvFormat, LoadOptions, Message, Model, Precision, Tune};
 use serde_json::Value;
 
 fn starter(name: &str) -> PathBuf {
@@ -192,4 +196,119 @@ fn a_draft_changes_no_answer_and_needs_the_same_tokenizer() {
     let other = kit.join("stories260K-f32.gguf");
     let error = Model::open_with(other.to_str().unwrap(), &options).err().unwrap();
     assert!(matches!(&error, Error::Draft { what, .. } if what.contains("token id 0 is")), "{error}");
+}
+
+#[test]
+fn a_model_is_merged_quantized_asked_measured_and_saved() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("pirate.jsonl");
+    std::fs::write(&data, "{\"prompt\": \"Who are you?\", \"completion\": \"A pirate!\"}\n".repeat(8)).unwrap();
+    let tune = Tune::lora(model()).rank(2).set("steps", 4).set("held_out", 0.0).set("batch", 4);
+    let adapter = tune.set("learning_rate", 0.01).run(&data).unwrap();
+    let ids = [1, 271, 201, 887, 345, 302, 33, 2, 201, 1, 270, 201];
+    let last = |model: &Model| {
+        let rows = model.logits(&ids, &[]).unwrap().rows;
+        rows.row(ids.len() - 1).to_vec()
+    };
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let merged = model().merge(&adapter).unwrap();
+    let small = merged.quantize("Q8_0").unwrap();
+    let (beside, plain) = (last(&model().with(&adapter)), last(model()));
+    assert_eq!(last(&merged), beside, "the sum is the same");
+    assert!(apart(&beside, &plain) > 1.0, "the adapter has an effect");
+    assert!(apart(&last(&small), &beside) < 0.3, "{}", apart(&last(&small), &beside));
+    let (file, folder) = (place.path().join("small.gguf"), place.path().join("merged"));
+    let receipt = small.save_measured(&file, Level::None).unwrap();
+    assert_eq!((receipt.change, receipt.base.len(), receipt.level), (Change::Quantize, 1, Level::None));
+    assert_eq!(Receipt::read_beside(&file).unwrap(), Some(receipt));
+    let again = |path: &Path| Model::open_with(path.to_str().unwrap(), &exact()).unwrap();
+    assert_eq!(last(&again(&file)), last(&small), "the file is the model that was asked");
+    merged.save_measured(&folder, Level::None).unwrap();
+    assert!(apart(&last(&again(&folder)), &beside) < 1e-3);
+    let questions = place.path().join("text.txt");
+    std::fs::write(&questions, "A token is a small piece of text.").unwrap();
+    assert!(small.eval(questions.to_str().unwrap()).unwrap().run().is_ok());
+    let refused = |result: pasture::Result<Model>| result.err().unwrap().to_string();
+    assert!(refused(model().quantize("Q9")).contains("no type \"Q9\""));
+    assert!(refused(small.quantize("Q4_0")).contains("fewer bits already"));
+    assert!(refused(small.merge(&adapter)).contains("rounded twice"));
+    assert!(refused(model().with(&adapter).quantize("Q8_0")).contains("stands beside"));
+    assert!(small.save(&file).unwrap_err().to_string().contains("is there already"));
+    assert!(small.save(place.path().join("folder")).unwrap_err().to_string().contains("ends in .gguf"));
+}
+
+/// A small float: bits of its mantissa, bias of its exponent, its greatest number.
+type Float = (i32, i32, f32);
+
+const E4M3: Float = (3, 7, 448.0);
+const E5M2: Float = (2, 15, 57344.0);
+
+/// How far a value may be from the nearest number of a float format under a scale.
+fn bound(value: f32, scale: f32, (mantissa, bias, greatest): Float) -> f32 {
+    let (relative, least) = (2f32.powi(-mantissa - 1), 2f32.powi(-bias - mantissa) * scale);
+    (value.abs() * relative).max(least).max(value.abs() - greatest * scale) * 1.000_01
+}
+
+/// Scales of a row's blocks: how many values share one, and one for a block's largest magnitude.
+type Scales = (usize, fn(f32, Float) -> f32);
+
+const BLOCKS: Scales = (32, |largest, (_, _, greatest)| 2f32.powf(largest.log2().floor() - greatest.log2().floor()));
+const ROWS: Scales = (usize::MAX, |largest, (_, _, greatest)| largest / greatest);
+const NONE: Scales = (usize::MAX, |_, _| 1.0);
+
+#[test]
+fn folders_of_every_ocp_format_hold_the_nearest_numbers_and_run() {
+    let place = tempfile::tempdir().unwrap();
+    let base = Model::starter_source().unwrap();
+    let survey = pasture::model::survey(&base).unwrap();
+    let ids = [1, 271, 201, 887, 345, 302, 33, 2, 201, 1, 270, 201];
+    let logits = |model: &Model| model.logits(&ids, &[]).unwrap().rows.values().to_vec();
+    let wanted = logits(model());
+    let size = wanted.iter().map(|value| value * value).sum::<f32>().sqrt();
+    for (name, float, (width, scale), far) in [
+        ("MXFP8", E4M3, BLOCKS, 0.05),
+        ("MXFP8_E5M2", E5M2, BLOCKS, 0.1),
+        ("E4M3", E4M3, ROWS, 0.05),
+        ("E5M2", E5M2, NONE, 0.1),
+        ("MXFP6", (3, 1, 7.5), BLOCKS, 0.05),
+        ("MXFP6_E3M2", (2, 3, 28.0), BLOCKS, 0.1),
+        ("MXFP4", (1, 1, 6.0), BLOCKS, 0.3),
+    ] {
+        let ocp = ocp::named(name).unwrap();
+        let folder = place.path().join(name);
+        let content = Own { source: &base, survey: &survey };
+        let made = ocp::write(&base, &survey, &content, &folder, ocp, 1, &mut |_, _| {}).unwrap();
+        assert_eq!((made.formats[ocp.format.name()], made.fallbacks), (28, 0), "{name}");
+        let again = Source::open(&folder).unwrap();
+        let found = pasture::model::survey(&again).unwrap();
+        for (before, after) in survey.slots.iter().zip(&found.slots).filter(|(slot, _)| slot.cols.is_some()) {
+            let (was, is) = (survey.matrix(&base, before).unwrap(), found.matrix(&again, after).unwrap());
+            let is_linear = before.place.slot != "embed";
+            assert_eq!(
+                is_linear,
+                made.errors.contains_key(&after.tensor.replace("_packed", "")),
+                "{name} {}",
+                after.tensor
+            );
+            let (mut old, mut new) = (vec![0.0; was.cols()], vec![0.0; was.cols()]);
+            for row in (0..was.rows()).step_by(7) {
+                was.row_values(row, &mut old);
+                is.row_values(row, &mut new);
+                for (old, new) in old.chunks(width.min(old.len())).zip(new.chunks(width.min(new.len()))) {
+                    let largest = old.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                    let scale = if is_linear { scale(largest, float) } else { 0.0 };
+                    let near = |old: f32, new: f32| {
+                        (old - new).abs() <= if is_linear { bound(old, scale, float) } else { 0.0 }
+                    };
+                    assert!(old.iter().zip(new).all(|(old, new)| near(*old, *new)), "{name} {} {row}", after.tensor);
+                }
+            }
+        }
+        let strict = pasture::model::LoadOptions { unknown: UnknownKeys::Refuse, ..Default::default() };
+        let options = LoadOptions { files: strict, ..exact() };
+        let found = logits(&Model::open_with(folder.to_str().unwrap(), &options).unwrap());
+        let apart = wanted.iter().zip(&found).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt() / size;
+        assert!(apart < far, "{name}: {apart}");
+        println!("{name}: {apart}");
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod importance;
 pub mod mixture;
+pub mod ocp;
 pub mod search;
 
 use std::collections::BTreeMap;
@@ -116,10 +117,15 @@ impl Errors {
             let weights = weights_of(importance, target, at, values.len());
             let width = if target.is_vector() { values.len() } else { target.row_len() };
             let (wrong, all) = encode_rows(values, width, format, weights.as_deref(), threads, out);
-            let mut errors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let sums = errors.entry(target.outline.name.clone()).or_default();
-            *sums = (sums.0 + wrong, sums.1 + all);
+            self.note(&target.outline.name, (wrong, all));
         }
+    }
+
+    /// Adds a tensor's sums of squared errors and of squares.
+    fn note(&self, name: &str, (wrong, all): (f64, f64)) {
+        let mut errors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = errors.entry(name.to_owned()).or_default();
+        *sums = (sums.0 + wrong, sums.1 + all);
     }
 
     /// Root mean square of the rounding, relative to that of the numbers, for each tensor.

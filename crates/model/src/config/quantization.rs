@@ -2,6 +2,7 @@
 //! keys. What it says of activations changes nothing here: they are not rounded as the publisher's program rounds them.
 
 use pasture_files::error::quoted;
+use pasture_kernels::Format;
 use serde_json::Value;
 
 use super::{Config, read};
@@ -28,6 +29,8 @@ pub enum Scheme {
         /// Rows and columns of a block.
         block: Option<[usize; 2]>,
     },
+    /// Elements of that microscaling format, and a power of two for each 32 of a row in a tensor of its own.
+    Mx(Format),
     /// Codes in blocks of a flattened tensor, with their largest magnitudes, which may be quantized once more.
     FourBit {
         /// NF4, else FP4.
@@ -67,7 +70,7 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// Methods that are read.
-const READ: [&str; 5] = ["mxfp4", "fp8", "fbgemm_fp8", "compressed-tensors", "bitsandbytes"];
+const READ: [&str; 6] = ["mxfp4", "fp8", "fbgemm_fp8", "compressed-tensors", "bitsandbytes", "pasture"];
 
 impl Quantization {
     /// The method and the numbers, for people.
@@ -76,6 +79,7 @@ impl Quantization {
             Scheme::Mxfp4 => "MXFP4 blocks under powers of two".to_owned(),
             Scheme::Fp8 { block: None } => "E4M3 under a scale of the tensor or of each row".to_owned(),
             Scheme::Fp8 { block: Some([rows, cols]) } => format!("E4M3 under a scale for each {rows}x{cols}"),
+            Scheme::Mx(format) => format!("{} under a power of two for each 32", format.name()),
             Scheme::FourBit { normal: true } => "NF4".to_owned(),
             Scheme::FourBit { normal: false } => "FP4".to_owned(),
             Scheme::Int8 => "INT8 under a scale for each row".to_owned(),
@@ -111,6 +115,7 @@ impl Config {
             "fbgemm_fp8" => Scheme::Fp8 { block: None },
             "compressed-tensors" => self.compressed()?,
             "bitsandbytes" => self.bitsandbytes()?,
+            "pasture" => self.own()?,
             _ => return Err(self.refused_method(&method)),
         };
         let kv_scales = self.value("quantization_config.kv_cache_scheme").is_some();
@@ -149,11 +154,17 @@ impl Config {
         let format: Option<String> = self.inner("format")?;
         let path = format!("{KEY}.config_groups");
         self.used.borrow_mut().insert(path.clone());
-        let format_is_known = matches!(format.as_deref(), None | Some("float-quantized" | "naive-quantized"));
-        if let (Some(format), false) = (&format, format_is_known) {
-            let what = format!("is {}, only float-quantized is read; {INSTEAD}", quoted(format));
-            return Err(self.fault("quantization_config.format", what));
-        }
+        let blocks = match format.as_deref() {
+            None | Some("float-quantized" | "naive-quantized") => None,
+            Some("mxfp8-quantized") => Some(Format::MXFP8_E4M3),
+            Some("mxfp6-pack-quantized") => Some(Format::MXFP6_E2M3),
+            Some("mxfp4-pack-quantized") => Some(Format::MXFP4),
+            Some(other) => {
+                let known = "float-quantized, mxfp8-quantized, mxfp6-pack-quantized and mxfp4-pack-quantized are";
+                let what = format!("is {}, only {known} read; {INSTEAD}", quoted(other));
+                return Err(self.fault("quantization_config.format", what));
+            }
+        };
         for other in ["sparsity_config", "transform_config"] {
             let path = format!("{KEY}.{other}");
             let dense = |it: &Value| {
@@ -174,8 +185,16 @@ impl Config {
             let group = group.get("weights").unwrap_or(&Value::Null);
             let number = |key: &str| group.get(key).and_then(Value::as_u64);
             let word = |key: &str| group.get(key).and_then(Value::as_str).unwrap_or("");
-            let plain = number("num_bits") == Some(8) && word("type") == "float";
+            let bits = blocks.map_or(8, |format| (format.block_bytes() as u64 - 1) / 4);
+            let plain = number("num_bits") == Some(bits) && word("type") == "float";
             let symmetric = group.get("symmetric").is_none_or(|it| it == true);
+            if blocks.is_some() {
+                if !plain || !symmetric || word("strategy") != "group" || number("group_size") != Some(32) {
+                    let what = format!("is not of symmetric weights in {bits}-bit floats by groups of 32");
+                    return Err(self.fault(&format!("{path}.{name}"), format!("{what}: {INSTEAD}")));
+                }
+                continue;
+            }
             if !plain || !symmetric || !["tensor", "channel", "block"].contains(&word("strategy")) {
                 let what = "is not of symmetric weights in 8-bit floats by tensor, channel or block";
                 return Err(self.fault(&format!("{path}.{name}"), format!("{what}: {INSTEAD}")));
@@ -185,7 +204,18 @@ impl Config {
                 block = self.block(&format!("config_groups.{name}"), Some(sizes.unwrap_or_default()))?;
             }
         }
-        Ok(Scheme::Fp8 { block })
+        Ok(blocks.map_or(Scheme::Fp8 { block }, Scheme::Mx))
+    }
+
+    /// Formats for whose folders no other program has a layout.
+    fn own(&self) -> Result<Scheme> {
+        let format: Option<String> = self.inner("format")?;
+        let known = [Format::MXFP8_E5M2, Format::MXFP6_E3M2];
+        let found = format.as_deref().and_then(Format::from_name).filter(|format| known.contains(format));
+        let names = known.map(Format::name).join(", ");
+        found
+            .map(Scheme::Mx)
+            .ok_or_else(|| self.fault("quantization_config.format", format!("should be one of {names}")))
     }
 
     fn bitsandbytes(&self) -> Result<Scheme> {

@@ -75,7 +75,7 @@ pub(crate) fn build_so(
     backend: Arc<dyn Backend>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Decoder, Vec<Unused>)> {
-    joined::refuse_foreign(tensors)?;
+    joined::refuse_foreign(tensors, how.quantization)?;
     let shared = shared_names(tensors, own);
     let total = tensors.names().filter_map(|name| tensors.byte_count(name)).sum();
     let mut parts = Parts {

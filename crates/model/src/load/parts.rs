@@ -13,10 +13,11 @@ use pasture_tensor::{Backend, Layout, Linear, Norm, Vector, Weight, WeightId};
 
 use super::Unused;
 use super::joined::Joined;
+use super::joined::mx::PACKED;
 use super::on_disk::Disk;
 use super::shape::{SlotShape, Source, wanted};
 use super::survey::Slot;
-use crate::config::Quantization;
+use crate::config::{Quantization, Scheme};
 use crate::error::{Error, Result};
 use crate::names::{Names, Part, Place, Row, Stored};
 use crate::sites::{Kind, Module, Parameter, Sites};
@@ -194,6 +195,7 @@ impl<'a> Parts<'a> {
         }
         let mut misfit = None;
         for (name, row) in names.candidates(place, part) {
+            let name = self.packed(name, part);
             let Some(entry) = tensors.get(&name) else { continue };
             let source = Source::of(self.spec, place, row, slot.rows);
             let joined = match (part, slot.cols) {
@@ -225,6 +227,12 @@ impl<'a> Parts<'a> {
             Some((name, found, wanted)) => Error::Shape { file: self.file(&name), name, found, wanted },
             None => self.missing(place, part, slot),
         })
+    }
+
+    /// The name of a weight whose codes share bytes, where the file has it so.
+    fn packed(&self, name: String, part: Part) -> String {
+        let may = part == Part::Weight && self.quantization.is_some_and(|it| matches!(it.scheme, Scheme::Mx(_)));
+        if !may || self.tensors.get(&name).is_some() { name } else { name + PACKED }
     }
 
     /// A slot without a checkpoint: nothing of it is there but its name.

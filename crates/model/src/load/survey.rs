@@ -73,7 +73,7 @@ impl Backend for Plain {
 pub fn survey(source: &Source) -> Result<Survey> {
     let Blueprint { family, spec, names: own, quantization, report } = families::blueprint(&source.config)?;
     let names = shared_names(&source.tensors, &own).unwrap_or_else(|| own.clone());
-    super::joined::refuse_foreign(&source.tensors)?;
+    super::joined::refuse_foreign(&source.tensors, quantization.as_ref())?;
     let (decoder, slots, unused) = {
         let mut quiet = |_, _| ();
         let mut parts = parts(source, quantization.as_ref(), &spec, &names, &own, &mut quiet);

@@ -32,6 +32,19 @@ pub struct FolderPlan<'a> {
     pub targets: Vec<Target>,
     /// Tensors of the source that are copied as they are: what other programs read beside the model.
     copied: Vec<Outline>,
+    /// Tensors that stand in place of others.
+    made: Vec<Made<'a>>,
+}
+
+/// Makes a tensor's bytes of a matrix: its values, row after row, and its columns.
+pub type Make<'m> = Box<dyn Fn(&[f32], usize) -> Vec<u8> + 'm>;
+
+/// A tensor that is made of a matrix.
+struct Made<'a> {
+    outline: Outline,
+    /// The place of the matrix among the targets.
+    of: usize,
+    make: Make<'a>,
 }
 
 /// Bytes of a shard at most, as the reference writes them.
@@ -72,17 +85,29 @@ pub fn plan_folder<'a>(source: &'a Source, survey: &Survey) -> Result<FolderPlan
         };
         target.outline.dtype = Dtype::Number(format);
     }
-    Ok(FolderPlan { source, config, targets, copied })
+    Ok(FolderPlan { source, config, targets, copied, made: Vec::new() })
 }
 
-impl FolderPlan<'_> {
+impl<'a> FolderPlan<'a> {
+    /// Stores a matrix, by its place among the targets, in other tensors: each with what makes its bytes.
+    ///
+    /// # Panics
+    /// When it is a vector or a stack of matrices.
+    pub fn store_as(&mut self, target: usize, parts: Vec<(Outline, Make<'a>)>) {
+        assert!(!self.targets[target].is_vector() && self.targets[target].stacks() == 1, "it is one matrix");
+        self.made.extend(parts.into_iter().map(|(outline, make)| Made { outline, of: target, make }));
+    }
+
     /// Bytes of all tensors.
     pub fn byte_count(&self) -> u64 {
         self.outlines().iter().map(|outline| outline.byte_count("model.safetensors").map_or(0, Size::get)).sum()
     }
 
     fn outlines(&self) -> Vec<Outline> {
-        self.targets.iter().map(|target| target.outline.clone()).chain(self.copied.iter().cloned()).collect()
+        let is_made = |at: usize| self.made.iter().any(|made| made.of == at);
+        let kept = self.targets.iter().enumerate().filter(|(at, _)| !is_made(*at));
+        let outlines = kept.map(|(_, target)| &target.outline).chain(self.made.iter().map(|made| &made.outline));
+        outlines.chain(&self.copied).cloned().collect()
     }
 
     /// Writes the folder, which is made where it is not there. Returns the files of tensors.
@@ -102,7 +127,17 @@ impl FolderPlan<'_> {
         let (total, mut done) = (self.byte_count(), 0);
         let by_name: std::collections::HashMap<&str, &Target> =
             self.targets.iter().map(|target| (target.outline.name.as_str(), target)).collect();
+        let made: std::collections::HashMap<&str, &Made<'_>> =
+            self.made.iter().map(|made| (made.outline.name.as_str(), made)).collect();
         let fill = |outline: &Outline, sink: &mut durable::Sink| {
+            if let Some(made) = made.get(outline.name.as_str()) {
+                let target = &self.targets[made.of];
+                let values = target.read(0, content, false).map_err(|error| target.outside(error))?;
+                sink.put(&(made.make)(&values, target.row_len()))?;
+                done += outline.byte_count("model.safetensors")?.get();
+                progress(done, total);
+                return Ok(());
+            }
             match by_name.get(outline.name.as_str()) {
                 Some(target) => target.fill(content, false, encode, sink)?,
                 None => sink.put(&self.source.tensors.bytes(&outline.name)?)?,

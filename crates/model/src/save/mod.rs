@@ -12,7 +12,7 @@ mod targets;
 mod tokens;
 mod tuned;
 
-pub use folder::{FolderPlan, plan_folder};
+pub use folder::{FolderPlan, Make, plan_folder};
 pub use fresh::write_fresh;
 pub use gguf::{GgufPlan, plan_gguf};
 pub use same::difference;

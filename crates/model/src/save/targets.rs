@@ -210,10 +210,7 @@ impl Target {
         encode: Encode<'_>,
         sink: &mut Sink,
     ) -> pasture_files::Result<()> {
-        let outside = |error: Error| match error {
-            Error::File(error) => error,
-            other => pasture_files::Error::unsupported(self.outline.name.as_str(), other.to_string()),
-        };
+        let outside = |error: Error| self.outside(error);
         if let Some(values) = &self.fixed {
             return put(sink, values);
         }
@@ -234,6 +231,14 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    /// An error while its numbers are read, as one of its file.
+    pub(super) fn outside(&self, error: Error) -> pasture_files::Error {
+        match error {
+            Error::File(error) => error,
+            other => pasture_files::Error::unsupported(self.outline.name.as_str(), other.to_string()),
+        }
     }
 
     fn turns_blocks(&self) -> bool {

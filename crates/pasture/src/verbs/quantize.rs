@@ -7,10 +7,12 @@ use pasture_kernels::Format;
 use pasture_lab::change::Error;
 use pasture_lab::export::Form;
 use pasture_lab::quantize::importance::{Importance, calibrate};
+use pasture_lab::quantize::ocp::{self, Ocp};
 use pasture_lab::quantize::search::least_bits;
 use pasture_lab::quantize::{Options, Quantized, mixture, quantize};
 use pasture_lab::receipt::{self, Asked, Change, Input, Level, Receipt, Text, measure_quality};
-use pasture_model::Source;
+use pasture_model::save::Own;
+use pasture_model::{Source, survey};
 use pasture_store::lineage::{Kind, Role};
 use serde_json::json;
 
@@ -26,12 +28,15 @@ use crate::settings::{Given, Settings};
 #[derive(Args)]
 #[command(after_help = "\
 Types are those of llama.cpp: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0
-Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q4_1 Q4_0 MXFP4_MOE Q3_K_L Q3_K_M Q3_K_S Q2_K
-Q2_K_S TQ2_0 TQ1_0. A receipt is written beside the file.
+Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q4_1 Q4_0 MXFP4_MOE NVFP4 Q3_K_L Q3_K_M Q3_K_S IQ3_M
+IQ3_S IQ3_XS IQ3_XXS Q2_K Q2_K_S IQ2_M IQ2_S IQ2_XS IQ2_XXS TQ2_0 TQ1_0. A folder
+of safetensors takes those of the Open Compute Project: MXFP8 MXFP8_E5M2 E4M3
+E5M2 MXFP6 MXFP6_E3M2 MXFP4. A receipt is written beside the result.
 
 Examples:
   pasture quantize my-model small.gguf --type Q4_K_M
   pasture quantize my-model small.gguf --type Q4_K_M --calibrate text.txt
+  pasture quantize my-model my-model-mxfp4 --type MXFP4
   pasture quantize my-model small.gguf --target 4.5bpw --imatrix i.gguf
   pasture quantize my-model small.gguf --target kl=0.01 --measure text.txt
   pasture quantize my-model small.gguf --type Q5_K_M --tensor \"output*=Q8_0\"
@@ -39,11 +44,11 @@ Examples:
 pub struct Arguments {
     /// A file, a folder, or a name from a Hugging Face cache or Ollama folder
     model: String,
-    /// The GGUF file to write
+    /// What to write: a GGUF file, or a folder for the types of the Open Compute Project
     file: PathBuf,
     /// The mixture of formats (default: Q4_K_M)
-    #[arg(long = "type", value_name = "TYPE", value_parser = mixture::named)]
-    mixture: Option<mixture::Mixture>,
+    #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
+    kind: Option<String>,
     /// A size to reach instead, such as 4.5bpw: bits where they take away most of the error; or a divergence over the
     /// text of --measure, such as kl=0.01, with the fewest bits
     #[arg(long, value_name = "SIZE|kl=NATS", value_parser = goal)]
@@ -91,6 +96,14 @@ fn goal(text: &str) -> Result<Goal, String> {
     found.ok_or_else(|| "bits for each weight, such as 4.5bpw, or nats of divergence, such as kl=0.01".to_owned())
 }
 
+/// The name of a mixture, or of a format for folders.
+fn kind(text: &str) -> Result<String, String> {
+    match (mixture::named(text), ocp::named(text)) {
+        (Err(what), None) => Err(what),
+        _ => Ok(text.to_ascii_uppercase()),
+    }
+}
+
 fn tensor(text: &str) -> Result<(String, Format), String> {
     let (pattern, name) = text.rsplit_once('=').ok_or("a pattern, = and a type, such as output*=Q8_0")?;
     let format = Format::from_name(name).filter(|format| format.can_quantize() && format.ggml_type().is_some());
@@ -99,25 +112,37 @@ fn tensor(text: &str) -> Result<(String, Format), String> {
 }
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
-    can_make(&arguments.file, Form::Gguf, arguments.force)?;
+    let form = Form::of(&arguments.file);
+    let kind = arguments.kind.as_deref().unwrap_or("Q4_K_M");
+    let folder = if form == Form::Folder { Some(folder_format(arguments, kind)?) } else { None };
+    can_make(&arguments.file, form, arguments.force)?;
     let settings = Settings::resolve(&program.clone().and(&arguments.measuring.receipt.0))?;
     let threads =
         settings.whole("threads").unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let asked = arguments.measuring.asked(&settings, threads)?;
     let place = model::place(Some(&arguments.model))?;
     let source = model::source(Some(&arguments.model))?;
-    let importance = importance(arguments, &source, threads)?;
     let began = verb::base(&place, &arguments.model)?;
     let record = record(arguments, &place, &began)?;
+    let decorated = output::decorated(settings.text("color"));
+    if let Some(ocp) = folder {
+        let made = into_folder(arguments, &source, ocp, threads, decorated)?;
+        let receipt = Receipt::new(Change::Quantize, vec![began], made.folder_recipe(ocp));
+        let receipt = receipt.with(verb::measured(&source, &arguments.file, &asked, decorated)?);
+        return arguments.measuring.finish(receipt, &arguments.file, |receipt| {
+            record.finish(&arguments.file, form, Some(receipt))?;
+            say(arguments, &made, receipt)
+        });
+    }
+    let importance = importance(arguments, &source, threads)?;
     let mut options = Options {
-        mixture: arguments.mixture.map_or_else(|| mixture::named("Q4_K_M"), Ok).expect("it is one of the names"),
+        mixture: mixture::named(kind).map_err(|what| Failure::new(Status::Usage, what))?,
         tensors: arguments.tensors.clone(),
         bits: None,
         importance: importance.as_ref(),
         threads,
         history: record.keys(),
     };
-    let decorated = output::decorated(settings.text("color"));
     options.bits = match arguments.target {
         None => None,
         Some(Goal::Bits(bits)) => Some(bits),
@@ -129,18 +154,56 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
         receipt.data.push(receipt::digest(text)?);
     }
     let receipt = receipt.with(verb::measured(&source, &arguments.file, &asked, decorated)?);
-    arguments.measuring.finish(receipt, &arguments.file, |receipt| {
-        if arguments.json {
-            let told = json!({
-                "file": arguments.file.display().to_string(), "tensor_bytes": made.bytes, "bits_per_weight": made.bits,
-                "matrices_by_format": made.formats,
-            });
-            return output::json(&verb::with_figures(told, receipt));
-        }
-        let formats: Vec<String> = made.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
-        let (bytes, file) = (output::bytes(made.bytes), arguments.file.display());
-        output::line(&format!("{file}: {bytes}, {:.2} bits per weight; matrices: {}", made.bits, formats.join(", ")))
+    arguments.measuring.finish(receipt, &arguments.file, |receipt| say(arguments, &made, receipt))
+}
+
+/// What a folder is quantized to. Flags that have no effect on one are refused.
+fn folder_format(arguments: &Arguments, kind: &str) -> Result<Ocp, Failure> {
+    let idle = [
+        ("--target", arguments.target.is_some()),
+        ("--tensor", !arguments.tensors.is_empty()),
+        ("--imatrix", arguments.imatrix.is_some()),
+        ("--calibrate", arguments.calibrate.is_some()),
+    ];
+    if let Some((flag, _)) = idle.iter().find(|(_, given)| *given) {
+        let what = format!("{flag} has no effect on a folder; name a file that ends in .gguf");
+        return Err(Failure::new(Status::Usage, what));
+    }
+    ocp::named(kind).ok_or_else(|| {
+        let names = ocp::ALL.map(|ocp| ocp.name).join(", ");
+        let what = format!("a folder cannot have the type {kind}; name a file that ends in .gguf, or one of {names}");
+        Failure::new(Status::Usage, what)
     })
+}
+
+fn into_folder(
+    arguments: &Arguments,
+    source: &Source,
+    ocp: Ocp,
+    threads: usize,
+    decorated: bool,
+) -> pasture_lab::change::Result<Quantized> {
+    let bar = model::progress("quantizing", &arguments.model, decorated);
+    let survey = survey(source)?;
+    let content = Own { source, survey: &survey };
+    let mut progress = |done, total| model::advance(&bar, done, total);
+    let made = ocp::write(source, &survey, &content, &arguments.file, ocp, threads, &mut progress);
+    bar.finish_and_clear();
+    made
+}
+
+/// Says what came out.
+fn say(arguments: &Arguments, made: &Quantized, receipt: &Receipt) -> Result<(), Failure> {
+    if arguments.json {
+        let told = json!({
+            "file": arguments.file.display().to_string(), "tensor_bytes": made.bytes, "bits_per_weight": made.bits,
+            "matrices_by_format": made.formats,
+        });
+        return output::json(&verb::with_figures(told, receipt));
+    }
+    let formats: Vec<String> = made.formats.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    let (bytes, file) = (output::bytes(made.bytes), arguments.file.display());
+    output::line(&format!("{file}: {bytes}, {:.2} bits per weight; matrices: {}", made.bits, formats.join(", ")))
 }
 
 fn written(
@@ -200,7 +263,7 @@ fn searched(
 /// What the file will say of where it comes from.
 fn record(arguments: &Arguments, place: &Place, base: &Input) -> Result<Record, Failure> {
     let asked = json!({
-        "type": arguments.mixture.map_or("Q4_K_M", |mixture| mixture.name), "target": arguments.target.map(|goal| match goal {
+        "type": arguments.kind.as_deref().unwrap_or("Q4_K_M"), "target": arguments.target.map(|goal| match goal {
             Goal::Bits(bits) => json!(bits),
             Goal::Divergence(nats) => json!({"kl": nats}),
         }),
@@ -233,6 +296,6 @@ mod tests {
             assert!(goal(wrong).is_err(), "{wrong}");
         }
         assert_eq!(tensor("output*=q8_0"), Ok(("output*".to_owned(), Format::Q8_0)));
-        assert!(tensor("output").is_err() && tensor("a=IQ2_XXS").is_err());
+        assert!(tensor("output").is_err() && tensor("a=IQ1_S").is_err());
     }
 }

@@ -85,13 +85,17 @@ impl Measuring {
         if let Some(Conditions { text, require }) = &self.require {
             let broken = require.broken(&receipt.before, &receipt.after, &receipt.unmeasured);
             if let Some(first) = broken.first() {
-                if result.is_file() {
+                let is_file = result.is_file();
+                if is_file {
                     pasture_files::durable::remove(result)?;
                 }
                 let what = format!("the result does not meet {:?}: {}", first.condition, first.found);
-                return Err(
-                    Failure::new(Status::Failed, what).hint("it was removed; nothing else was changed".to_owned())
-                );
+                let hint = if is_file {
+                    "it was removed; nothing else was changed".to_owned()
+                } else {
+                    format!("the folder {} stays, without a receipt", result.display())
+                };
+                return Err(Failure::new(Status::Failed, what).hint(hint));
             }
             receipt.required = Some(text.clone());
         }

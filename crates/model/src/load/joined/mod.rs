@@ -3,6 +3,7 @@
 
 mod bitsandbytes;
 mod fp8;
+pub(super) mod mx;
 mod mxfp4;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub(super) struct Joined {
 /// Codes and scales. Rows are counted through all stacked matrices.
 enum Kind {
     Mxfp4(mxfp4::Mxfp4),
+    Mx(mx::Mx),
     Fp8(fp8::Fp8),
     FourBit(bitsandbytes::FourBit),
     Int8(bitsandbytes::Int8),
@@ -59,6 +61,10 @@ impl Joined {
             Scheme::Mxfp4 if name.ends_with(mxfp4::BLOCKS) => {
                 let (shape, made) = mxfp4::open(&mut opening)?;
                 (Format::MXFP4, shape, Kind::Mxfp4(made))
+            }
+            Scheme::Mx(format) if mx::is_one(&opening) => {
+                let (shape, made) = mx::open(&mut opening, format)?;
+                (format, shape, Kind::Mx(made))
             }
             Scheme::Fp8 { block } if entry.dtype == Dtype::Number(Format::E4M3) => {
                 (Format::FP8, entry.shape.clone(), Kind::Fp8(fp8::open(&mut opening, block)?))
@@ -92,6 +98,7 @@ impl Joined {
         for (at, out) in made.chunks_exact_mut(bytes.max(1)).enumerate() {
             match &self.kind {
                 Kind::Mxfp4(it) => it.row(row(at), cols, out)?,
+                Kind::Mx(it) => it.row(row(at), cols, out)?,
                 Kind::Fp8(it) => it.row(row(at), cols, out),
                 Kind::FourBit(it) => it.row(row(at), cols, out),
                 Kind::Int8(it) => it.row(row(at), cols, out),
@@ -176,6 +183,7 @@ impl Opening<'_> {
 fn endings(scheme: Scheme) -> &'static [&'static str] {
     match scheme {
         Scheme::Mxfp4 => &["_scales"],
+        Scheme::Mx(_) => &["_scale"],
         Scheme::Fp8 { .. } => &["_scale_inv", "_scale", "_scale_ub"],
         Scheme::FourBit { .. } => &[
             ".absmax",
@@ -194,14 +202,16 @@ fn endings(scheme: Scheme) -> &'static [&'static str] {
 pub fn parameters(tensors: &Tensors, quantization: Option<&Quantization>) -> u64 {
     let scheme = quantization.map(|quantization| quantization.scheme);
     let beside = |name: &str| scheme.is_some_and(|scheme| endings(scheme).iter().any(|ending| name.ends_with(ending)));
-    let pairs = |name: &str| match scheme {
-        Some(Scheme::Mxfp4) => name.ends_with(mxfp4::BLOCKS),
-        Some(Scheme::FourBit { .. }) => tensors.get(&format!("{name}.absmax")).is_some(),
-        _ => false,
+    // Bits of a number where several share a byte.
+    let bits = |name: &str, entry: &pasture_files::Entry| match scheme {
+        Some(Scheme::Mxfp4) => name.ends_with(mxfp4::BLOCKS).then_some(4),
+        Some(Scheme::FourBit { .. }) => tensors.get(&format!("{name}.absmax")).map(|_| 4),
+        Some(Scheme::Mx(format)) if entry.dtype == Dtype::U8 => Some((format.block_bytes() as u64 - 1) / 4),
+        _ => None,
     };
-    let count = |(name, entry): (&str, &pasture_files::Entry)| match pairs(name) {
-        true => 2 * tensors.byte_count(name).unwrap_or(0),
-        false => entry.shape.iter().map(|dim| *dim as u64).product(),
+    let count = |(name, entry): (&str, &pasture_files::Entry)| match bits(name, entry) {
+        Some(bits) => 8 * tensors.byte_count(name).unwrap_or(0) / bits,
+        None => entry.shape.iter().map(|dim| *dim as u64).product(),
     };
     tensors.iter().filter(|(name, _)| !beside(name)).map(count).sum()
 }
@@ -217,8 +227,10 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 /// Refuses a file whose tensors are those of a method that is not read, whatever its configuration says.
-pub(super) fn refuse_foreign(tensors: &Tensors) -> Result<()> {
-    let method = |name: &str| FOREIGN.iter().find(|(ending, _)| name.ends_with(ending));
+pub(super) fn refuse_foreign(tensors: &Tensors, quantization: Option<&Quantization>) -> Result<()> {
+    let packed = quantization.is_some_and(|it| matches!(it.scheme, Scheme::Mx(_)));
+    let is_ours = |ending: &str| packed && ending.ends_with(mx::PACKED);
+    let method = |name: &str| FOREIGN.iter().find(|(ending, _)| name.ends_with(ending) && !is_ours(ending));
     let Some((name, (_, method))) = tensors.names().find_map(|name| Some((name, method(name)?))) else { return Ok(()) };
     let file = tensors.file_of(name).map_or_else(|| tensors.name().to_owned(), file_name).into();
     let what = format!(
