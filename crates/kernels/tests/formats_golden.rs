@@ -64,6 +64,11 @@ const SEARCHED: &[Format] = &[
     Format::Q6_K,
     Format::IQ4_NL,
     Format::IQ4_XS,
+    Format::IQ3_S,
+    Format::IQ3_XXS,
+    Format::IQ2_S,
+    Format::IQ2_XS,
+    Format::IQ2_XXS,
     Format::NVFP4,
 ];
 

@@ -1,15 +1,27 @@
 //! IQ3_XXS: 256 values in groups of 32 under one binary16 scale; each four are an entry of a grid of 256, each eight
-//! have seven sign bits; a group's four-bit scale `s` counts as `(s + 1/2) / 2`. Only read here.
+//! have seven sign bits; a group's four-bit scale `s` counts as `(s + 1/2) / 2`.
+
+use std::sync::OnceLock;
 
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, half_to_f32, read_only};
+use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, read_write};
 use super::iq_grids::{IQ3_XXS as GRID, four, signed, signs};
+use super::iq_search::{Grid, Kind};
 
-pub const TRAITS: Traits = read_only::<IQ3_XXS, 256>("IQ3_XXS", Some(18));
+pub const TRAITS: Traits = read_write::<IQ3_XXS, 256>("IQ3_XXS", Some(18));
 
-const LEVELS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
+static LEVELS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
+
+static PLACES: OnceLock<Vec<u16>> = OnceLock::new();
+
+const KIND: Kind = Kind {
+    grid: Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES },
+    group: 32,
+    step: 0.5,
+    even: true,
+};
 
 /// One block. A group's 32-bit word has four times seven sign bits, and its scale on top.
 #[allow(non_camel_case_types)]
@@ -33,5 +45,17 @@ impl Block<256> for IQ3_XXS {
                 *out = signed(scale, bytemuck::cast(fours), signs(word >> (7 * at)));
             }
         }
+    }
+}
+
+impl Encode<256> for IQ3_XXS {
+    fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ3_XXS {
+        let found = KIND.encode(values, importance);
+        let mut block = IQ3_XXS { scale: half_from_f32(found.scale), ..IQ3_XXS::zeroed() };
+        for (group, (entries, word)) in block.entries.iter_mut().zip(&mut block.words).enumerate() {
+            entries.as_flattened_mut().iter_mut().enumerate().for_each(|(at, entry)| *entry = found.entries[8 * group + at] as u8);
+            *word = (found.seven_bits(group) | u32::from(found.numbers[group]) << 28).to_le_bytes();
+        }
+        block
     }
 }

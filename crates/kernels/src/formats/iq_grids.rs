@@ -8,6 +8,9 @@ pub fn signs(stored: u32) -> u8 {
     seven | ((seven.count_ones() & 1) as u8) << 7
 }
 
+/// The magnitudes of the IQ2 formats by their number.
+pub static MAGNITUDES: [f32; 3] = [8.0, 25.0, 43.0];
+
 /// Eight magnitudes of an IQ2 grid entry.
 #[inline(always)]
 pub fn eight(entry: u16) -> [f32; 8] {

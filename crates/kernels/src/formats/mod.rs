@@ -22,6 +22,7 @@ mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod iq_grids;
+mod iq_search;
 mod k_scales;
 mod mx;
 mod mxfp4;

@@ -19,7 +19,7 @@ const fn mixture(name: &'static str, number: u32, base: Format) -> Mixture {
 }
 
 /// Every mixture that can be written.
-pub const ALL: [Mixture; 24] = [
+pub const ALL: [Mixture; 32] = [
     mixture("F32", 0, Format::F32),
     mixture("F16", 1, Format::F16),
     mixture("BF16", 32, Format::BF16),
@@ -41,6 +41,14 @@ pub const ALL: [Mixture; 24] = [
     mixture("Q3_K_S", 11, Format::Q3_K),
     mixture("Q2_K", 10, Format::Q2_K),
     mixture("Q2_K_S", 21, Format::Q2_K),
+    mixture("IQ3_M", 27, Format::IQ3_S),
+    mixture("IQ3_S", 26, Format::IQ3_S),
+    mixture("IQ3_XS", 22, Format::IQ3_S),
+    mixture("IQ3_XXS", 23, Format::IQ3_XXS),
+    mixture("IQ2_M", 29, Format::IQ2_S),
+    mixture("IQ2_S", 28, Format::IQ2_XS),
+    mixture("IQ2_XS", 20, Format::IQ2_XS),
+    mixture("IQ2_XXS", 19, Format::IQ2_XXS),
     mixture("TQ2_0", 37, Format::TQ2_0),
     mixture("TQ1_0", 36, Format::TQ1_0),
     mixture("NVFP4", 39, Format::NVFP4),
@@ -50,8 +58,7 @@ pub const ALL: [Mixture; 24] = [
 const ALIASES: [(&str, &str); 4] = [("Q3_K", "Q3_K_M"), ("Q4_K", "Q4_K_M"), ("Q5_K", "Q5_K_M"), ("MXFP4", "MXFP4_MOE")];
 
 /// Names of files that are read and not written.
-const READ_ONLY: [&str; 12] =
-    ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "Q1_0", "Q2_0"];
+const READ_ONLY: [&str; 4] = ["IQ1_S", "IQ1_M", "Q1_0", "Q2_0"];
 
 /// The mixture of a name, or why there is none.
 pub fn named(name: &str) -> Result<Mixture, String> {
@@ -61,7 +68,7 @@ pub fn named(name: &str) -> Result<Mixture, String> {
         return Ok(*found);
     }
     if READ_ONLY.contains(&full) || ALL.iter().any(|mixture| mixture.name == full) {
-        return Err(format!("{full} is read and not written here; IQ4_XS and Q2_K are the nearest that are"));
+        return Err(format!("{full} is read and not written here; IQ2_XXS is the nearest that is"));
     }
     let known: Vec<&str> = ALL.iter().filter(|it| it.base.can_quantize()).map(|mixture| mixture.name).collect();
     Err(format!("there is no type {name:?}; there are {}", known.join(", ")))
@@ -104,25 +111,39 @@ fn wanted(
     (at, of): (usize, usize),
     sizes: Sizes,
 ) -> Format {
-    use Format::{F16, F32, MXFP4, Q4_K, Q5_K, Q6_K, Q8_0};
+    use Format::{F16, F32, IQ2_S, IQ3_S, IQ3_XXS, MXFP4, Q2_K, Q4_K, Q5_K, Q6_K, Q8_0};
     let base = mixture.base;
     if matches!(base, F32 | F16 | Format::BF16) {
         return base;
     }
     let is = |part: &str| name.split('.').nth_back(1) == Some(part);
     if name == "output.weight" || (sizes.tied && name == "token_embd.weight") {
-        return if base == MXFP4 || base == Q8_0 || !columns.is_multiple_of(base.block()) { Q8_0 } else { Q6_K };
+        return match () {
+            () if base == MXFP4 || base == Q8_0 || !columns.is_multiple_of(base.block()) => Q8_0,
+            () if mixture.is_two_bits() || mixture.name == "IQ3_XXS" => Q5_K,
+            () => Q6_K,
+        };
     }
     if mixture.name == "MXFP4_MOE" {
         return if is_stack { MXFP4 } else { Q8_0 };
     }
     match () {
-        () if name == "token_embd.weight" => match base {
-            Format::TQ1_0 | Format::TQ2_0 => Q4_K,
-            base => base,
+        () if name == "token_embd.weight" => match mixture.name {
+            "TQ1_0" | "TQ2_0" => Q4_K,
+            "IQ2_XXS" | "IQ2_XS" => Q2_K,
+            "IQ2_S" | "IQ2_M" | "IQ3_XXS" => IQ3_S,
+            _ => base,
         },
+        () if mixture.is_two_bits() => two_bits(mixture, is, (at, of), sizes),
+        () if is("attn_qkv") && mixture.name == "IQ3_M" => Q4_K,
         () if is("attn_v") || is("attn_qkv") => values(mixture, at, of, sizes),
         () if is("attn_k") && sizes.experts == 8 => Q8_0,
+        () if is("attn_k") || is("attn_q") => match mixture.name {
+            "IQ3_XS" => IQ3_XXS,
+            "IQ3_XXS" => IQ2_S,
+            _ => base,
+        },
+        () if mixture.name == "IQ3_XS" && (is("ffn_gate") || is("ffn_up")) && !is_end(at, of) => IQ3_XXS,
         () if is("ffn_down") || is("ffn_down_exps") => down(mixture, at, of, sizes),
         () if is("attn_output") => output(mixture, sizes),
         () => match base {
@@ -132,9 +153,36 @@ fn wanted(
     }
 }
 
+impl Mixture {
+    /// Whether it is one of those of about two bits, which have rules of their own.
+    fn is_two_bits(self) -> bool {
+        matches!(self.name, "IQ2_XXS" | "IQ2_XS" | "IQ2_S" | "IQ2_M")
+    }
+}
+
+/// The mixtures of about two bits: values and the first layers' products down get more.
+fn two_bits(mixture: Mixture, is: impl Fn(&str) -> bool, (at, of): (usize, usize), sizes: Sizes) -> Format {
+    let larger = matches!(mixture.name, "IQ2_S" | "IQ2_M");
+    let more = if larger { Format::IQ3_S } else { Format::Q2_K };
+    match () {
+        () if is("attn_v") && (sizes.group >= 4 || sizes.experts >= 4) => Format::Q4_K,
+        () if is("attn_v") => more,
+        () if is("attn_k") && sizes.experts == 8 => Format::Q4_K,
+        () if (is("ffn_down") || is("ffn_down_exps")) && at < of / 8 => more,
+        () if is("attn_output") && sizes.experts == 8 => Format::Q5_K,
+        () if is("attn_output") && larger => Format::IQ3_S,
+        () => mixture.base,
+    }
+}
+
+/// The eighths of the layers at both ends.
+fn is_end(at: usize, of: usize) -> bool {
+    at < of / 8 || at >= 7 * of / 8
+}
+
 /// Layers at both ends, and every third between.
 fn more(at: usize, of: usize) -> bool {
-    at < of / 8 || at >= 7 * of / 8 || (at - of / 8) % 3 == 2
+    is_end(at, of) || (at - of / 8) % 3 == 2
 }
 
 fn values(mixture: Mixture, at: usize, of: usize, sizes: Sizes) -> Format {
@@ -150,6 +198,9 @@ fn values(mixture: Mixture, at: usize, of: usize, sizes: Sizes) -> Format {
         "Q3_K_M" => Format::Q4_K,
         "Q3_K_L" => Format::Q5_K,
         "IQ4_NL" | "IQ4_XS" if grouped => Format::Q5_K,
+        "IQ3_M" => Format::Q4_K,
+        "IQ3_XXS" | "IQ3_XS" | "IQ3_S" if grouped => Format::Q4_K,
+        "IQ3_XXS" if !sizes.importance => Format::IQ3_S,
         "Q4_K_M" | "Q5_K_M" if more(at, of) => Format::Q6_K,
         "Q4_K_S" if at < 4 => Format::Q5_K,
         _ => mixture.base,
@@ -161,6 +212,8 @@ fn down(mixture: Mixture, at: usize, of: usize, sizes: Sizes) -> Format {
     match mixture.name {
         "Q2_K" => Format::Q3_K,
         "Q2_K_S" if first => Format::Q4_K,
+        "IQ3_XXS" if !sizes.importance && first => Format::Q4_K,
+        "IQ3_XXS" if !sizes.importance => Format::Q3_K,
         "Q3_K_M" if at < of / 16 => Format::Q5_K,
         "Q3_K_M" => Format::Q4_K,
         "Q3_K_L" => Format::Q5_K,
@@ -176,12 +229,14 @@ fn down(mixture: Mixture, at: usize, of: usize, sizes: Sizes) -> Format {
 fn output(mixture: Mixture, sizes: Sizes) -> Format {
     if sizes.experts == 8 {
         let small = ["Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M"];
+        let small = [&small[..], &["IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M"]].concat();
         return if small.contains(&mixture.name) { Format::Q5_K } else { mixture.base };
     }
     match mixture.name {
         "Q2_K" => Format::Q3_K,
-        "Q3_K_M" => Format::Q4_K,
+        "Q3_K_M" | "IQ3_M" => Format::Q4_K,
         "Q3_K_L" => Format::Q5_K,
+        "IQ3_XXS" => Format::IQ3_S,
         _ => mixture.base,
     }
 }
@@ -193,7 +248,9 @@ pub fn fitting(format: Format, columns: usize) -> Format {
         return format;
     }
     let smaller = match format {
-        Format::IQ4_XS => Format::IQ4_NL,
+        Format::IQ4_XS | Format::IQ3_S | Format::IQ3_XXS | Format::IQ2_S | Format::IQ2_XS | Format::IQ2_XXS => {
+            Format::IQ4_NL
+        }
         Format::Q2_K | Format::Q3_K | Format::TQ1_0 | Format::TQ2_0 => Format::Q4_0,
         Format::Q4_K => Format::Q5_0,
         Format::Q5_K => Format::Q5_1,
@@ -240,7 +297,7 @@ mod tests {
 
     #[test]
     fn types_that_are_only_read_are_refused_by_name() {
-        assert!(named("IQ2_XXS").is_err_and(|what| what.contains("IQ2_XXS")));
+        assert!(named("IQ1_S").is_err_and(|what| what.contains("IQ1_S")));
         assert!(named("Q9").is_err_and(|what| what.contains("Q4_K_M")));
         assert_eq!(named("q4_k").map(|mixture| mixture.name), Ok("Q4_K_M"));
     }
