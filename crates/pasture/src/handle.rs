@@ -21,7 +21,6 @@ use serde_json::Value;
 use crate::assistant::Manner;
 use crate::change::Pending;
 use crate::completion::Completion;
-use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::options::{Device, LoadOptions};

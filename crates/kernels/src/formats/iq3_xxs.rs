@@ -16,12 +16,8 @@ static LEVELS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
 
 static PLACES: OnceLock<Vec<u16>> = OnceLock::new();
 
-const KIND: Kind = Kind {
-    grid: Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES },
-    group: 32,
-    step: 0.5,
-    even: true,
-};
+const KIND: Kind =
+    Kind { grid: Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES }, group: 32, step: 0.5, even: true };
 
 /// One block. A group's 32-bit word has four times seven sign bits, and its scale on top.
 #[allow(non_camel_case_types)]
@@ -53,7 +49,11 @@ impl Encode<256> for IQ3_XXS {
         let found = KIND.encode(values, importance);
         let mut block = IQ3_XXS { scale: half_from_f32(found.scale), ..IQ3_XXS::zeroed() };
         for (group, (entries, word)) in block.entries.iter_mut().zip(&mut block.words).enumerate() {
-            entries.as_flattened_mut().iter_mut().enumerate().for_each(|(at, entry)| *entry = found.entries[8 * group + at] as u8);
+            entries
+                .as_flattened_mut()
+                .iter_mut()
+                .enumerate()
+                .for_each(|(at, entry)| *entry = found.entries[8 * group + at] as u8);
             *word = (found.seven_bits(group) | u32::from(found.numbers[group]) << 28).to_le_bytes();
         }
         block

@@ -185,8 +185,8 @@ impl Kind {
         let mut scale = rounded(largest / self.counts(15));
         for _ in 0..2 {
             let mut sums = (0.0, 0.0);
-            for at in 0..groups {
-                let wanted = (scales[at] / (scale * self.step) - 0.5).round_ties_even().clamp(0.0, 15.0) as u8;
+            for (at, before) in scales.iter_mut().enumerate().take(groups) {
+                let wanted = (*before / (scale * self.step) - 0.5).round_ties_even().clamp(0.0, 15.0) as u8;
                 let tries = [wanted, wanted.saturating_sub(1), (wanted + 1).min(15)];
                 let mut least = f32::INFINITY;
                 let mut entries = [0u16; 8];
@@ -198,7 +198,7 @@ impl Kind {
                         found.numbers[at] = number;
                         found.entries[at * self.group / side..][..self.group / side]
                             .copy_from_slice(&entries[..self.group / side]);
-                        scales[at] = if own > 0.0 { own } else { scales[at] };
+                        *before = if own > 0.0 { own } else { *before };
                     }
                 }
                 let counts = self.counts(found.numbers[at]);

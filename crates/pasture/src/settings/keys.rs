@@ -62,7 +62,7 @@ pub struct Key {
 }
 
 /// Name, scope, values, meaning of the settings that are not sampling.
-const OWN: [(&str, Scope, Kind, &str); 12] = [
+const OWN: [(&str, Scope, Kind, &str); 13] = [
     ("color", Scope::Program, Kind::Word(&["auto", "always", "never"]), "Colors and bars on a terminal"),
     (
         "pull",

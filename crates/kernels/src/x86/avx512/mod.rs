@@ -1,9 +1,8 @@
-//! AVX-512 with VNNI (Ice Lake, Zen 4 and later).
+//! AVX-512 with VNNI (Ice Lake, Zen 4 and later). A second table is for processors that multiply bf16 besides; Intel's do so
+//! at half the rate of f32, so there it comes first in the order of speed, else last.
 //!
-//! A second table is for processors that multiply bf16 besides (Zen 4, Cooper Lake, Sapphire Rapids and later). Intel's do
-//! so at half the rate of f32, which multiplies pairs at their full worth, so there it comes before the first in the order of
-//! speed. Each kernel is a safe wrapper that checks lengths around a body that may assume the features. Invariant: a table
-//! leaves this module only through `available`, which has asked the processor.
+//! Each kernel is a safe wrapper that checks lengths around a body that may assume the features. Invariant: a table leaves
+//! this module only through `available`, which has asked the processor.
 
 mod attend;
 mod bf16;
