@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasture::engine::Speculation;
 use pasture::lab::receipt::Memory;
 use pasture::{LoadOptions, Model};
-use pasture_model::{Running, Source};
+use pasture_model::Source;
 use pasture_tensor::kv::PAGE;
 
 use super::model::{self, Opened};
@@ -187,8 +187,9 @@ fn foreseen(
     if arguments.exact || !arguments.adapters.adapters.is_empty() || options.files.expert_cache.is_some() {
         return Ok(None);
     }
-    let most = |of: fn(&Test) -> usize| tests.iter().map(of).max().unwrap_or(1);
-    let running = Running { sequences: most(Test::sequences), ..plan::running(settings, most(Test::longest)) };
+    // Answers made at once share the tokens that they begin behind, so that they hold no more than one of so many.
+    let held = |test: &Test| test.depth + test.sequences() * (test.longest() - test.depth);
+    let running = plan::running(settings, tests.iter().map(held).max().unwrap_or(1));
     plan::foreseen(source, &running)
 }
 
