@@ -238,6 +238,7 @@ mod tests {
             cached: 0,
             page_tokens: 32,
             step_tokens: 16,
+            prompt_tokens: 16,
             running: 1,
             window: None,
             proposal_rows: 16,
