@@ -111,7 +111,7 @@ fn verbs(tree: &Tree) -> Option<BTreeSet<String>> {
     let takes = |name: &String| {
         let file = format!("{VERBS}{name}.rs");
         let folder = format!("{VERBS}{name}/mod.rs");
-        tree.text(&file).or(tree.text(&folder)).is_some_and(|text| text.contains("Args)]") || text.contains("Args,"))
+        tree.text(&file).or(tree.text(&folder)).is_some_and(|text| text.contains(" Arguments"))
     };
     Some(named.filter(takes).collect())
 }

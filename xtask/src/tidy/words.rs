@@ -30,11 +30,10 @@ const FAMILIES: [&str; 19] = [
 const FAMILY_BLIND: [&str; 4] =
     ["crates/kernels/src/", "crates/tensor/src/", "crates/engine/src/", "crates/model/src/"];
 
-const UNSAFE_PLACES: [&str; 7] = [
+const UNSAFE_PLACES: [&str; 6] = [
     "crates/kernels/src/packed",
     "crates/kernels/src/x86",
     "crates/kernels/src/aarch64",
-    "crates/kernels/src/neon",
     "crates/kernels/src/pool",
     "crates/files/src/mmap.rs",
     "crates/cuda/src/driver",
