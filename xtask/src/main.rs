@@ -19,7 +19,7 @@ usage: cargo xtask <chore>
   fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
   planned [--release | --program PATH] [--threads N] [--runs N] MODEL...
                                     what `plan` says of models beside what `bench` measures
-  soak [--release | --program PATH] [--seconds N] [--requests N] [--probes N] [PART]
+  soak [--release | --program PATH] [--seconds N] [--requests N] [--steady N] [--probes N] [PART]
                                    a server under too many clients, and clients that leave, send slowly, do not read
 ";
 

@@ -5,6 +5,7 @@ mod client;
 mod isolation;
 mod parts;
 mod server;
+mod steady;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,6 +18,8 @@ pub struct Size {
     pub seconds: u64,
     /// Requests of which many are cut.
     pub requests: usize,
+    /// Seconds of the same load.
+    pub steady: u64,
     /// Prompts that two keys ask.
     pub probes: usize,
 }
@@ -24,17 +27,18 @@ pub struct Size {
 type Part = (&'static str, fn(&Serving, &Size) -> Result<()>, &'static [&'static str]);
 
 /// Names, what is done, and the server's options.
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("overload", parts::overload, &["--slots", "4", "--queue", "12"]),
     ("disconnects", parts::disconnects, &["--slots", "16", "--queue", "64"]),
     ("slow-senders", parts::slow_senders, &["--slots", "4"]),
     ("slow-readers", parts::slow_readers, &["--slots", "32"]),
     ("isolation", isolation::isolation, &["--slots", "4"]),
+    ("steady", steady::steady, &["--slots", "16", "--queue", "64"]),
 ];
 
 /// Runs one part or all, each with a server of its own.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let mut size = Size { seconds: 60, requests: 10_000, probes: 1000 };
+    let mut size = Size { seconds: 60, requests: 10_000, steady: 300, probes: 1000 };
     let (mut only, mut release, mut program) = (None, false, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -49,6 +53,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         match argument.as_str() {
             "--seconds" => size.seconds = number()?,
             "--requests" => size.requests = number()? as usize,
+            "--steady" => size.steady = number()?,
             "--probes" => size.probes = number()? as usize,
             "--release" => release = true,
             name if only.is_none() && PARTS.iter().any(|part| part.0 == name) => only = Some(name.to_owned()),

@@ -15,14 +15,16 @@ use super::{Size, at_most, verdict};
 const CAPACITY: usize = 16;
 const MIB: f64 = 1024.0 * 1024.0;
 
-fn stream(max_tokens: usize) -> String {
+/// A request for so many tokens, one by one.
+pub fn stream(max_tokens: usize) -> String {
     let body =
         format!(r#"{{"prompt": "Sheep eat grass", "max_tokens": {max_tokens}, "ignore_eos": true, "stream": true}}"#);
     request("POST", "/v1/completions", &body)
 }
 
+/// How long first tokens and refusals took.
 #[derive(Default)]
-struct Times {
+pub struct Times {
     accepted: Vec<Duration>,
     refused: Vec<Duration>,
     other: usize,
@@ -30,7 +32,7 @@ struct Times {
 }
 
 /// So many clients ask again and again.
-fn crowd(serving: &Serving, clients: usize, length: Duration) -> Times {
+pub fn crowd(serving: &Serving, clients: usize, length: Duration) -> Times {
     let times = Mutex::new(Times::default());
     let began = Instant::now();
     let text = stream(32);
@@ -122,7 +124,7 @@ pub fn disconnects(serving: &Serving, size: &Size) -> Result<()> {
 }
 
 /// One of them; the place of its end in the list.
-fn one(serving: &Serving, random: &mut Random) -> usize {
+pub fn one(serving: &Serving, random: &mut Random) -> usize {
     let (kind, tokens) = (random.below(100), 8 + random.below(56) as usize);
     let status = |text: &str| ask(&serving.address, text).map_or(0, |answer| answer.status);
     match kind {
