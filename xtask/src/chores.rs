@@ -30,20 +30,23 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     start("golden", &all)
 }
 
-/// Runs one fuzz target, or each in turn, every one in a process of its own with limits set from outside. Which targets
+/// Runs one fuzz target, or each in turn (with `--debug` as the development build has them, which is slower and finds numbers
+/// that overflow), every one in a process of its own with limits set from outside. Which targets
 /// there are the fuzz program itself says.
 pub fn fuzz(arguments: &[String]) -> Result<()> {
-    let (mut seconds, mut only) = (FUZZ_SECONDS, None);
+    let (mut seconds, mut only, mut release) = (FUZZ_SECONDS, None, true);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if argument == "--seconds" {
             let text = rest.next().context("`--seconds` needs a number")?;
             seconds = text.parse().with_context(|| format!("`--seconds` needs a number, not {text:?}"))?;
+        } else if argument == "--debug" {
+            release = false;
         } else if only.replace(argument.as_str()).is_some() {
             bail!("one target or all of them, not {argument:?} as well");
         }
     }
-    let program = built("pasture-fuzz", true)?.display().to_string();
+    let program = built("pasture-fuzz", release)?.display().to_string();
     let targets = print_of(&program, "--list")?;
     if let Some(name) = only.filter(|name| !targets.lines().any(|target| target == *name)) {
         bail!("unknown target {name:?}: there are {}", targets.lines().collect::<Vec<_>>().join(", "));

@@ -16,7 +16,7 @@ usage: cargo xtask <chore>
   agree --kit DIR [--python PYTHON] [--adapters]
                                    our GGUF files in llama.cpp (a Python with llama-cpp-python), or adapters in peft
   bench [ARGUMENTS]                the benchmarks
-  fuzz [--seconds N] [TARGET]      every reader against broken input, 60 seconds each by default
+  fuzz [--debug] [--seconds N] [TARGET]     every reader against broken input, 60 seconds each by default
   planned [--release | --program PATH] [--threads N] [--runs N] MODEL...
                                     what `plan` says of models beside what `bench` measures
   soak [--release | --program PATH] [--seconds N] [--requests N] [--steady N] [--probes N] [PART]

@@ -131,7 +131,6 @@ pub(crate) fn two<L: Lanes, C: Codes>(
 ) {
     match tokens {
         ..=8 => multiply::<L, C, 8, 2>(lanes, panels, rows, [first, second]),
-        9..=12 => multiply::<L, C, 12, 2>(lanes, panels, rows, [first, second]),
         _ => multiply::<L, C, 16, 2>(lanes, panels, rows, [first, second]),
     }
 }
