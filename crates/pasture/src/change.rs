@@ -59,7 +59,7 @@ struct Scratch(PathBuf);
 impl Drop for Scratch {
     fn drop(&mut self) {
         // One that cannot be removed lies where the system keeps temporary files.
-        drop(std::fs::remove_file(&self.0));
+        drop(pasture_files::durable::remove(&self.0));
     }
 }
 

@@ -5,6 +5,7 @@
 mod adapters;
 pub mod flags;
 pub mod keys;
+mod measuring;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::exit::{Failure, Status};
 pub use adapters::AdapterFlags;
 pub use flags::{AnswerFlags, ChatFlags, Given, ProgramFlags, ReceiptFlags, RunFlags, SamplingFlags};
 use keys::{Kind, Scope};
+pub use measuring::{Conditions, Measuring};
 
 /// Where a value is from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use super::export::can_make;
 use super::history::{Parent, Record};
 use super::model::{self, Place};
-use super::receipt::{self as verb, Measuring};
+use super::receipt as verb;
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{Given, Settings};
+use crate::settings::{Given, Measuring, Settings};
 
 /// Join adapters into a model, or models with each other
 #[derive(Args)]

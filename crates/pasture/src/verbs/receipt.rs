@@ -1,46 +1,17 @@
-//! Receipts of verbs that change a model: the flags that say what is measured, the figures, and what a result must meet.
+//! Receipts of verbs that change a model: the figures, and what a result must meet. The flags are in the settings.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
-use pasture_lab::receipt::{self, Asked, Input, Level, Measured, Receipt, Requirements, Text, measure_files};
+use pasture_lab::receipt::{self, Asked, Input, Level, Measured, Receipt, Text, measure_files};
 use pasture_model::Source;
 use serde_json::{Value, json};
 
 use super::model::{self, Place};
 use crate::exit::{Failure, Status};
-use crate::settings::{Origin, ReceiptFlags, Settings};
+use crate::settings::{Conditions, Measuring, Origin, Settings};
 
 /// Tokens of a text that a quick measurement and a calibration use.
 const TOKENS: u32 = 16_384;
-
-/// What is measured of a result.
-#[derive(Args)]
-pub struct Measuring {
-    /// Measure perplexity and divergence over this text (default: one that is part of the program)
-    #[arg(long, value_name = "TEXT")]
-    pub measure: Option<PathBuf>,
-    /// The most tokens of a text that are used (default: 16384; all of it with --receipt full)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
-    tokens: Option<u32>,
-    /// Conditions that the result must meet, such as kl<0.02,ppl<+1%
-    #[arg(long, value_name = "CONDITIONS", value_parser = conditions)]
-    require: Option<Conditions>,
-    #[command(flatten)]
-    pub receipt: ReceiptFlags,
-}
-
-/// Conditions with the words that they were written in.
-#[derive(Clone)]
-pub struct Conditions {
-    text: String,
-    require: Requirements,
-}
-
-/// Reads conditions.
-fn conditions(text: &str) -> Result<Conditions, String> {
-    Ok(Conditions { text: text.to_owned(), require: text.parse()? })
-}
 
 /// How much the settings say is measured.
 pub fn level(settings: &Settings) -> Level {
