@@ -193,28 +193,12 @@ impl Kind {
         let (mut scale, mut larger) = (rounded(largest / self.counts(15)), 1.0);
         for _ in 0..2 {
             let mut sums = (0.0, 0.0);
-            for (at, before) in scales.iter_mut().enumerate().take(groups) {
-                let wanted = (*before / (scale * self.step) - 0.5).round_ties_even().clamp(0.0, 15.0) as u8;
-                let tries = [wanted, wanted.saturating_sub(1), (wanted + 1).min(15)];
-                let mut least = f32::INFINITY;
-                let mut entries = [0u16; 8];
-                for number in tries {
-                    let step = scale * self.counts(number);
-                    let (cost, own) = self.placed(&values, at, step, &mut entries);
-                    if cost < least {
-                        least = cost;
-                        found.numbers[at] = number;
-                        found.entries[at * self.group / side..][..self.group / side]
-                            .copy_from_slice(&entries[..self.group / side]);
-                        *before = if own > 0.0 { own } else { *before };
-                    }
-                }
-                let counts = self.counts(found.numbers[at]);
-                let mut own = (0.0, 0.0);
-                self.each(&values, at, |part, part_values, weights| {
-                    let entry = found.entries[at * self.group / side + part];
-                    self.grid.sums(entry, part_values, weights, &mut own);
-                });
+            for (at, fit) in scales.iter_mut().enumerate().take(groups) {
+                let entries = &mut found.entries[at * self.group / side..][..self.group / side];
+                let (number, own) = self.choose(&values, at, (scale, *fit), entries);
+                *fit = if own.0 > 0.0 && own.1 > 0.0 { own.0 / own.1 } else { *fit };
+                found.numbers[at] = number;
+                let counts = self.counts(number);
                 sums = (sums.0 + counts * own.0, sums.1 + counts * counts * own.1);
             }
             if sums.1 > 0.0 && sums.0 > 0.0 {
@@ -262,15 +246,26 @@ impl Kind {
         best
     }
 
-    /// The entries nearest to a group under a scale, their error less what no entry changes, and the scale that fits them.
-    fn placed(&self, values: &Values, group: usize, scale: f32, entries: &mut [u16; 8]) -> (f32, f32) {
-        let mut sums = (0.0, 0.0);
-        self.each(values, group, |at, values, weights| {
-            entries[at] = self.grid.nearest(values, weights, scale);
-            self.grid.sums(entries[at], values, weights, &mut sums);
-        });
-        let fit = if sums.1 > 0.0 { sums.0 / sums.1 } else { 0.0 };
-        (scale * (scale * sums.1 - 2.0 * sums.0), fit)
+    /// The scale number of a group, of those next to the one that its own fit asks for, under which the grid is nearest;
+    /// its entries; and their sums of weighted products with the values and with themselves.
+    fn choose(&self, values: &Values, group: usize, (scale, fit): (f32, f32), entries: &mut [u16]) -> (u8, (f32, f32)) {
+        let wanted = (fit / (scale * self.step) - 0.5).round_ties_even().clamp(0.0, 15.0) as u8;
+        let (mut chosen, mut least, mut sums_of_chosen) = (wanted, f32::INFINITY, (0.0, 0.0));
+        let mut tried = [0u16; 8];
+        for number in [wanted, wanted.saturating_sub(1), (wanted + 1).min(15)] {
+            let (step, mut sums) = (scale * self.counts(number), (0.0, 0.0));
+            self.each(values, group, |at, values, weights| {
+                tried[at] = self.grid.nearest(values, weights, step);
+                self.grid.sums(tried[at], values, weights, &mut sums);
+            });
+            // The error, less what no entry changes.
+            let cost = step * (step * sums.1 - 2.0 * sums.0);
+            if cost < least {
+                (chosen, least, sums_of_chosen) = (number, cost, sums);
+                entries.copy_from_slice(&tried[..entries.len()]);
+            }
+        }
+        (chosen, sums_of_chosen)
     }
 }
 
