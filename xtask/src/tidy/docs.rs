@@ -150,9 +150,11 @@ mod tests {
     fn a_verb_has_its_page_and_a_command_its_verb() {
         let verbs = [
             ("crates/pasture/src/verbs/mod.rs", "pub mod chat;"),
-            ("crates/pasture/src/verbs/chat.rs", "#[derive(Args)]"),
+            ("crates/pasture/src/verbs/chat.rs", "pub struct Arguments {}"),
         ];
         check(&verbs, verbs_and_commands, 1);
+        let shared = ("crates/pasture/src/verbs/chat.rs", "#[derive(Args)]\nstruct Flags {}");
+        check(&[verbs[0], shared], verbs_and_commands, 0);
         let page = |text| [verbs[0], verbs[1], ("docs/guide/chat.md", text)];
         check(&page("fine"), verbs_and_commands, 0);
         check(&page("```console\n$ pasture chat\n$ cargo xtask tidy\n```"), verbs_and_commands, 0);
