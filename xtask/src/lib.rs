@@ -24,11 +24,16 @@ pub fn root() -> PathBuf {
 pub fn step(program: &str, arguments: &[&str]) -> Result<()> {
     let shown = format!("{program} {}", arguments.join(" "));
     eprintln!("== {shown}");
-    let status = Command::new(program)
-        .args(arguments)
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("cannot start `{program}`"))?;
+    let mut command = Command::new(program);
+    // What cargo says of this program is nothing to another cargo: build scripts that look at it (ring's) would make it build
+    // anew what is there.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|it| name.starts_with(it))) {
+            command.env_remove(&name);
+        }
+    }
+    let status = command.args(arguments).current_dir(root()).status();
+    let status = status.with_context(|| format!("cannot start `{program}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
