@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 
 
@@ -43,23 +44,30 @@ class Server:
 
 
 class Busy:
-    """Takes the only slot of a server for as long as it is wanted."""
+    """Takes the only slot of a server for as long as it is wanted: whoever finds it free asks for a long text."""
 
     def __init__(self, server):
         body = {"messages": [{"role": "user", "content": "Count."}], "stream": True, "ignore_eos": True}
         head = {"Content-Type": "application/json"}
-        request = urllib.request.Request(server.url + "/v1/chat/completions", json.dumps(body).encode(), head)
-        self.answer = urllib.request.urlopen(request, timeout=60)
-        self.answer.readline()
-        self.wanted = True
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
+        url, body = server.url + "/v1/chat/completions", json.dumps(body).encode()
+        self.request = urllib.request.Request(url, body, head)
+        self.wanted, self.taken = True, threading.Event()
+        self.askers = [threading.Thread(target=self.ask, daemon=True) for _ in range(4)]
+        for asker in self.askers:
+            asker.start()
+        assert self.taken.wait(60), "the slot was never taken"
 
-    def read(self):
-        while self.wanted and self.answer.readline():
-            time.sleep(0.01)
-        self.answer.close()
+    def ask(self):
+        while self.wanted:
+            try:
+                with urllib.request.urlopen(self.request, timeout=60) as answer:
+                    while self.wanted and answer.readline():
+                        self.taken.set()
+            except urllib.error.HTTPError as error:
+                assert error.code == 429, error
+                time.sleep(0.005)
 
     def leave(self):
         self.wanted = False
-        self.reader.join()
+        for asker in self.askers:
+            asker.join()

@@ -547,8 +547,7 @@ def main():
 
 
 def busy_server(arguments, browser, shots):
-    # A text in circles is soon at its end where its tokens are proposed; the slot has to stay taken.
-    flags = ("--slots", "1", "--queue", "0", "--speculate", "off")
+    flags = ("--slots", "1", "--queue", "0")
     server = Server(arguments.program, f"{arguments.folder}/busy", *flags)
     try:
         walk = Walk(browser, server, shots)
