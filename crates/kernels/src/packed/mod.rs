@@ -121,6 +121,7 @@ pub(crate) fn one<L: Lanes, C: Codes>(lanes: L, panel: &[u8], rows: &Rows<'_>, t
 }
 
 /// Two packed panels likewise: a word of activations is loaded once for both.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has the registers"))]
 #[inline(always)]
 pub(crate) fn two<L: Lanes, C: Codes>(
     lanes: L,
