@@ -4,6 +4,8 @@
 //! `PASTURE_SEEDS` says how many worlds are lived through, `PASTURE_STEPS` how many steps each.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 use crate::sampling::random::Random;
@@ -19,25 +21,63 @@ pub(super) fn names(root: &str, tokens: &[u32], page_tokens: usize) -> Vec<PageN
     tokens.chunks(page_tokens).map(name).collect()
 }
 
+#[derive(Clone)]
 struct Client {
     tokens: Vec<u32>,
     /// The adapter's generation, which swaps change.
     root: String,
     /// Tokens still to come; at zero it ends.
     left: usize,
-    /// What each of its positions was computed from: the root and the tokens up to there.
-    held: Vec<Rc>,
+    /// What each of its positions is to be computed from.
+    origins: Vec<Origin>,
+    /// What each of its positions was computed from.
+    held: Vec<Origin>,
 }
 
-/// What a position was computed from.
-type Rc = std::rc::Rc<(String, Vec<u32>)>;
+/// The root and all tokens up to a position, as a hash of 64 bits.
+type Origin = u64;
+
+impl Client {
+    fn new(root: String, tokens: &[u32], left: usize) -> Self {
+        let (all, origins) = (Vec::new(), Vec::new());
+        let mut client = Self { tokens: all, root, left, origins, held: Vec::new() };
+        tokens.iter().for_each(|token| client.push(*token));
+        client
+    }
+
+    fn push(&mut self, token: u32) {
+        let mut hasher = DefaultHasher::new();
+        match self.origins.last() {
+            Some(before) => before.hash(&mut hasher),
+            None => self.root.hash(&mut hasher),
+        }
+        token.hash(&mut hasher);
+        self.tokens.push(token);
+        self.origins.push(hasher.finish());
+    }
+
+    /// Its positions are computed anew, from another root.
+    fn restart(&mut self) {
+        *self = Self::new(format!("{}x", self.root), &self.tokens, self.left);
+    }
+
+    /// One that goes on with another last token, and whether it holds what this one holds.
+    fn child(&self, shares: bool) -> Self {
+        let mut child = self.clone();
+        let last = child.tokens.pop().expect("it has tokens");
+        child.origins.pop();
+        child.push(last + 50);
+        child.held.truncate(if shares { child.held.len() } else { 0 });
+        child
+    }
+}
 
 struct World {
     scheduler: Scheduler,
     random: Random,
     clients: BTreeMap<Ticket, Client>,
     /// What the kept pages hold.
-    kept: HashMap<NodeId, Vec<Rc>>,
+    kept: HashMap<NodeId, Vec<Origin>>,
     generation: usize,
     served: usize,
     hits: usize,
@@ -88,7 +128,7 @@ impl World {
         let names = names(&root, &tokens, limits.page_tokens);
         let arrival = Arrival { known, longest, alone_from, owner, names, cacheable };
         let ticket = self.scheduler.add(arrival).expect("it fits");
-        self.clients.insert(ticket, Client { tokens, root, left: longest - known, held: Vec::new() });
+        self.clients.insert(ticket, Client::new(root, &tokens, longest - known));
     }
 
     fn too_long(&mut self) {
@@ -133,9 +173,9 @@ impl World {
             assert!(client.held.is_empty() && *held < client.tokens.len());
             for (at, node) in hit.nodes.iter().enumerate() {
                 assert_eq!(self.kept[node].len(), size, "page {at} is full");
-                client.held.extend(self.kept[node].iter().cloned());
+                client.held.extend(&self.kept[node]);
             }
-            hit.part.iter().for_each(|(node, count)| client.held.extend(self.kept[node][..*count].iter().cloned()));
+            hit.part.iter().for_each(|(node, count)| client.held.extend(&self.kept[node][..*count]));
             assert_eq!(client.held.len(), *held);
             self.hits += held;
         }
@@ -158,7 +198,7 @@ impl World {
         assert!(tokens <= client.left, "it stays within what it asked for");
         client.left -= tokens;
         for _ in 0..tokens {
-            client.tokens.push(client.tokens.len() as u32 % 5);
+            client.push(client.tokens.len() as u32 % 5);
             self.scheduler.grow(work.ticket);
         }
         self.accepted += kept - 1;
@@ -175,9 +215,7 @@ impl World {
             }
             let client = self.clients.get_mut(&work.ticket).expect("who runs is a client");
             assert_eq!(client.held.len(), work.start);
-            let rows = (work.start..work.start + work.count)
-                .map(|at| Rc::new((client.root.clone(), client.tokens[..=at].to_vec())));
-            client.held.extend(rows);
+            client.held.extend(&client.origins[work.start..work.start + work.count]);
         }
         self.scheduler.commit(step);
         let size = self.scheduler.limits().page_tokens;
@@ -221,19 +259,10 @@ impl World {
             }
             let next = client.tokens.len() as u32 % 5;
             client.left -= 1;
-            client.tokens.push(next);
+            client.push(next);
             if forks {
-                let mut child = Client {
-                    tokens: client.tokens.clone(),
-                    root: client.root.clone(),
-                    left: client.left,
-                    held: client.held.clone(),
-                };
                 let (ticket, shares) = self.scheduler.fork(work.ticket);
-                if !shares {
-                    child.held.clear();
-                }
-                *child.tokens.last_mut().expect("it has tokens") += 50;
+                let child = client.child(shares);
                 self.clients.insert(ticket, child);
                 self.scheduler.grow(ticket);
                 self.scheduler.forgotten().iter().for_each(|node| drop(self.kept.remove(node)));
@@ -243,8 +272,7 @@ impl World {
                 // As where a sequence crosses to other angles.
                 self.scheduler.restart(work.ticket);
                 let client = self.clients.get_mut(&work.ticket).expect("who runs is a client");
-                client.held.clear();
-                client.root.push('x');
+                client.restart();
             }
         }
     }
@@ -269,9 +297,7 @@ impl World {
             sequence.nodes.iter().for_each(|node| *holders.entry(*node).or_default() += 1);
             let client = &self.clients[ticket];
             assert_eq!(client.held.len(), sequence.held);
-            for (at, row) in client.held.iter().enumerate() {
-                assert!(row.0 == client.root && row.1 == client.tokens[..=at], "{ticket:?}: a foreign row at {at}");
-            }
+            assert!(client.held == client.origins[..client.held.len()], "{ticket:?} holds a foreign row");
         }
         for (node, count) in scheduler.cache.holders() {
             assert_eq!(holders.get(&node).copied().unwrap_or(0), count, "{node:?} counts its holders");
@@ -310,11 +336,22 @@ fn every_page_is_accounted_for_and_everyone_is_served() {
     let number =
         |name: &str, usual: usize| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let (seeds, steps) = (number("PASTURE_SEEDS", 60), number("PASTURE_STEPS", 200));
-    let (mut hits, mut accepted) = (0, 0);
-    for seed in 0..seeds as u64 {
-        let lived = std::panic::catch_unwind(|| live(seed, steps));
-        let (found, right) = lived.unwrap_or_else(|_| panic!("seed {seed}"));
-        (hits, accepted) = (hits + found, accepted + right);
-    }
-    assert!(hits > 0 && accepted > 0, "kept pages and proposals were of use");
+    let (next, hits, accepted) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds as u64 {
+                        break;
+                    }
+                    let lived = std::panic::catch_unwind(|| live(seed, steps));
+                    let (found, right) = lived.unwrap_or_else(|_| panic!("seed {seed}"));
+                    hits.fetch_add(found, Ordering::Relaxed);
+                    accepted.fetch_add(right, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(hits.into_inner() > 0 && accepted.into_inner() > 0, "kept pages and proposals were of use");
 }
