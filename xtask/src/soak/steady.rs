@@ -13,6 +13,9 @@ use super::{Size, at_most, verdict};
 const CLIENTS: u64 = 12;
 /// After so long a connection that nobody uses is closed.
 const REST: Duration = Duration::from_secs(12);
+/// The longest that a client thinks between two requests, in milliseconds: so the server works for a part of the
+/// time, and how long an answer takes tells of the server and not of its queue.
+const THINKING: u64 = 1000;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Clients of which some leave, send nonsense or too much, beside others that are timed. The first tenth warms up.
@@ -30,6 +33,7 @@ pub fn steady(serving: &Serving, size: &Size) -> Result<()> {
             scope.spawn(move || {
                 let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (client + 1));
                 while began.elapsed() < length {
+                    std::thread::sleep(Duration::from_millis(random.below(THINKING)));
                     if client % 2 == 0 {
                         parts::one(serving, &mut random);
                     } else if let Ok(answer) = ask(&serving.address, text)
@@ -58,6 +62,9 @@ pub fn steady(serving: &Serving, size: &Size) -> Result<()> {
     let (early, late) = (part(1, 4), part(7, 10));
     let warm: Vec<_> = memory.iter().copied().skip(memory.len() / 10).collect();
     println!("  {} timed answers in {} s, first token p99 {early:.1} ms and {late:.1} ms", times.len(), size.steady);
+    if let (Some(first), Some(last)) = (warm.first(), warm.last()) {
+        println!("  memory {:.2} MiB after the first tenth, {:.2} MiB in the end", first.1, last.1);
+    }
     let mut worse = Vec::new();
     at_most("memory grows by", slope(&warm), 1.0, "MiB an hour", &mut worse);
     at_most("p99 of the last third over the first's", late / early, 1.05, "", &mut worse);
