@@ -23,8 +23,8 @@ pub fn families() -> Result<()> {
     Ok(())
 }
 
-/// Starts the benchmarks, which live beside the golden cases and share their models.
-pub fn bench(arguments: &[String]) -> Result<()> {
+/// Starts the benchmark of tuning, which lives beside the golden cases.
+pub fn bench_train(arguments: &[String]) -> Result<()> {
     let mut all = vec!["bench".to_owned()];
     all.extend_from_slice(arguments);
     start("golden", &all)

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agree;
+pub mod bench;
 pub mod check;
 pub mod chores;
 pub mod licenses;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{agree, check, chores, planned, soak, tidy};
+use xtask::{agree, bench, check, chores, planned, soak, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask <chore>
@@ -15,7 +15,11 @@ usage: cargo xtask <chore>
   families                         writes docs/families.md anew from the pages of the families
   agree --kit DIR [--python PYTHON] [--adapters]
                                    our GGUF files in llama.cpp (a Python with llama-cpp-python), or adapters in peft
-  bench [ARGUMENTS]                the benchmarks
+  bench --against llama.cpp|torch [--peer PATH] --model FILE... [--prompt N] [--tokens N] [--depth N,...]
+        [--sequences N,...] [--threads N] [--runs N] [--program PATH] [--write docs/performance.md]
+                                   speed beside a peer's, in turns (llama.cpp: the folder of llama-bench; torch: a Python)
+  bench --train MODEL --peer PYTHON [--runs N] [--steps N]
+                                   steps of LoRA beside torch's and peft's
   fuzz [--debug] [--seconds N] [TARGET]     every reader against broken input, 60 seconds each by default
   planned [--release | --program PATH] [--threads N] [--runs N] MODEL...
                                     what `plan` says of models beside what `bench` measures
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
         ("golden", _) => chores::golden(&rest),
         ("families", true) => chores::families(),
         ("agree", _) => agree::run(&rest),
-        ("bench", _) => chores::bench(&rest),
+        ("bench", _) => bench::run(&rest),
         ("fuzz", _) => chores::fuzz(&rest),
         ("planned", _) => planned::run(&rest),
         ("soak", _) => soak::run(&rest),

@@ -15,8 +15,6 @@ use pasture_tensor::tape::Tape;
 use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight};
 use serde_json::{Value, json};
 
-use crate::bench::spread;
-
 const PEER: &str = include_str!("peer_lora.py");
 
 /// What is measured.
@@ -232,4 +230,11 @@ fn peak() -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
     let size = line.trim().trim_end_matches("kB").trim().parse::<u64>()?;
     Ok(size * 1024)
+}
+
+/// Median, least and most.
+fn spread(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    let median = values[values.len() / 2];
+    format!("{median:.2} ({:.2}-{:.2})", values[0], values[values.len() - 1])
 }

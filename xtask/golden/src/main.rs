@@ -1,9 +1,8 @@
 //! Runs golden cases: `golden --kit DIR [--only GLOB]`. A case is `group/name` below `DIR/golden` (or below `DIR`).
 //! Each group has one runner in `GROUPS`, or its cases are held by tests; what has neither is reported as not covered,
-//! never as passed. `golden bench …` measures speed instead.
+//! never as passed. `golden bench --train …` measures steps of tuning instead.
 #![forbid(unsafe_code)]
 
-mod bench;
 mod bench_train;
 mod glob;
 mod model;
@@ -34,9 +33,9 @@ const GROUPS: [(&str, Runner); 7] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
-        Some((first, rest)) if first == "bench" => bench::run(rest).map(|()| true),
-        _ => run(&arguments),
+    let outcome = match arguments.strip_prefix(&["bench".to_owned(), "--train".to_owned()]) {
+        Some(rest) => bench_train::run(rest).map(|()| true),
+        None => run(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
