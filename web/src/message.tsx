@@ -157,10 +157,13 @@ export function Tool({ name, label, run, off }: { name: string; label: string; r
   );
 }
 
+/** Tokens that come within so few seconds come in one step, of which a rate says nothing. */
+const SHORTEST = 0.02;
+
 function Meta({ message }: { message: Said }) {
   const { usage, took, first, finish } = message.more;
   const parts: ComponentChildren[] = [];
-  if (usage && took) parts.push(`${(Math.max(0, usage.completion_tokens - 1) / took).toFixed(1)} tokens/s`);
+  if (usage && took && took > SHORTEST) parts.push(`${(Math.max(0, usage.completion_tokens - 1) / took).toFixed(1)} tokens/s`);
   if (usage) parts.push(`${usage.completion_tokens} tokens`);
   if (first) parts.push(`first after ${first.toFixed(1)} s`);
   if (finish === 'length') parts.push('cut at its limit');
