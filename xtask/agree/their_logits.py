@@ -3,6 +3,7 @@
 Usage: their_logits.py FILE.gguf OURS.safetensors ID,ID,...
 Needs the package llama-cpp-python; LLAMA_CPP_LIB_PATH may name another build of the library.
 """
+import array
 import ctypes
 import json
 import math
@@ -18,7 +19,7 @@ def ours(path):
         content = file.read()
     (length,) = struct.unpack("<Q", content[:8])
     first, last = json.loads(content[8 : 8 + length])["logits"]["data_offsets"]
-    return struct.unpack(f"<{(last - first) // 4}f", content[8 + length + first : 8 + length + last])
+    return array.array("f", content[8 + length + first : 8 + length + last])
 
 
 def theirs(path, ids):
@@ -40,13 +41,22 @@ def theirs(path, ids):
     if lib.llama_decode(context, batch):
         sys.exit(f"llama.cpp does not run {path}")
     width = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-    return [value for at in range(len(ids)) for value in lib.llama_get_logits_ith(context, at)[:width]]
+    rows = array.array("f")
+    for at in range(len(ids)):
+        rows.extend(lib.llama_get_logits_ith(context, at)[:width])
+    return rows
+
+
+def near(first, second):
+    """Their relative RMS."""
+    far = sum((a - b) ** 2 for a, b in zip(first, second))
+    return math.sqrt(far / sum(a * a for a in first))
 
 
 QUIET = lib.llama_log_callback(lambda level, text, data: None)
 
-mine, other = ours(sys.argv[2]), theirs(sys.argv[1], [int(text) for text in sys.argv[3].split(",")])
-if len(mine) != len(other):
-    sys.exit(f"{len(mine)} logits of ours, {len(other)} of llama.cpp's")
-far = sum((a - b) ** 2 for a, b in zip(mine, other))
-print(math.sqrt(far / sum(a * a for a in mine)))
+if __name__ == "__main__":
+    mine, other = ours(sys.argv[2]), theirs(sys.argv[1], [int(text) for text in sys.argv[3].split(",")])
+    if len(mine) != len(other):
+        sys.exit(f"{len(mine)} logits of ours, {len(other)} of llama.cpp's")
+    print(near(mine, other))

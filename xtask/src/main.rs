@@ -15,6 +15,8 @@ usage: cargo xtask <chore>
   families                         writes docs/families.md anew from the pages of the families
   agree --kit DIR [--python PYTHON] [--adapters]
                                    our GGUF files in llama.cpp (a Python with llama-cpp-python), or adapters in peft
+  agree --divergence TEXT --model FILE... [--python PYTHON] [--program PATH]
+                                   what activations of 8 bits change in ours and in llama.cpp, against f32
   bench --against llama.cpp|torch [--peer PATH] --model FILE... [--prompt N] [--tokens N] [--depth N,...]
         [--sequences N,...] [--threads N] [--runs N] [--program PATH] [--write docs/performance.md]
                                    speed beside a peer's, in turns (llama.cpp: the folder of llama-bench; torch: a Python)

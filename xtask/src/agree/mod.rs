@@ -1,8 +1,9 @@
 //! Our files in other programs: small cases of the kit are exported to GGUF, and llama.cpp's logits compared with ours by
-//! token ids; adapters go to peft and back (`adapters.rs`).
+//! token ids; adapters go to peft and back (`adapters.rs`); and what quantized activations change (`divergence.rs`).
 //! Optional, and no part of CI: it needs a Python with the packages llama-cpp-python and, for adapters, peft.
 
 mod adapters;
+mod divergence;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,6 +39,7 @@ const CLOSE: f64 = 3e-2;
 /// Compares every case; one that is further away than that is an error.
 pub fn run(arguments: &[String]) -> Result<()> {
     let (mut kit, mut python, mut adapters) = (None, "python3".to_owned(), false);
+    let (mut program, mut text, mut models) = (None, None, Vec::new());
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("`{argument}` needs a value"));
@@ -45,14 +47,25 @@ pub fn run(arguments: &[String]) -> Result<()> {
             "--kit" => kit = Some(PathBuf::from(value()?)),
             "--python" => python.clone_from(value()?),
             "--adapters" => adapters = true,
+            "--program" => program = Some(PathBuf::from(value()?)),
+            "--divergence" => text = Some(value()?.clone()),
+            "--model" => models.push(value()?.clone()),
             _ => bail!("unknown argument {argument:?}"),
         }
     }
-    let kit = kit.context("`--kit DIR` is needed")?;
+    let program = match program {
+        Some(program) => program,
+        None => built("pasture", true)?,
+    };
     let work = std::env::temp_dir().join(format!("pasture-agree-{}", std::process::id()));
-    let tools = Tools { program: built("pasture", true)?, python, work };
+    let tools = Tools { program, python, work };
     std::fs::create_dir_all(&tools.work)?;
-    let compared = if adapters { adapters::run(&tools, &kit) } else { files(&tools, &kit.join("golden")) };
+    let kit = || kit.as_deref().context("`--kit DIR` is needed");
+    let compared = match text {
+        Some(text) => divergence::run(&tools, &models, &text),
+        None if adapters => kit().and_then(|kit| adapters::run(&tools, kit)),
+        None => kit().and_then(|kit| files(&tools, &kit.join("golden"))),
+    };
     std::fs::remove_dir_all(&tools.work)?;
     compared
 }
