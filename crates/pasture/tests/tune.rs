@@ -169,6 +169,9 @@ fn a_signal_ends_a_run_with_a_checkpoint_and_status_0() {
 #[test]
 fn an_adapter_changes_answers_and_weights_that_were_trained_whole_run() {
     let place = place();
+    let lineage = fs::read(place.path().join("base/pasture.json")).expect("what was trained says where it comes from");
+    let lineage: serde_json::Value = serde_json::from_slice(&lineage).expect("JSON");
+    assert_eq!(lineage["works"].as_array().map(Vec::len), Some(1), "random weights are nobody's work: {lineage}");
     let run = |arguments: &[&str]| {
         let output = program(place.path()).args(arguments).output();
         let output = output.expect("the program that was built runs");

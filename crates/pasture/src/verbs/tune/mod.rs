@@ -133,7 +133,7 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     let stop = on_signals()?;
     let title = format!("{} on {}", origin.base.name, origin.data.first().map_or("", |data| &data.name));
     let mut told = Told::new(&folder, &title, &plan, arguments.json, decorated);
-    let record = record(&folder, &base, &plan, &origin)?;
+    let record = record(&folder, (arguments.from_scratch.is_none()).then_some(&base), &plan, &origin)?;
     let Base { decoder, backend, prompt, source, .. } = base;
     let recipe = &plan.recipe;
     let questions =
@@ -190,13 +190,14 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What the result will say of where it comes from.
-fn record(folder: &Path, base: &Base, plan: &Plan, origin: &Origin) -> Result<Record, Failure> {
+/// What the result will say of where it comes from. Random weights come from nobody.
+fn record(folder: &Path, base: Option<&Base>, plan: &Plan, origin: &Origin) -> Result<Record, Failure> {
     let mut asked = plan.recipe.to_json();
     let data = |data: &Input| serde_json::json!({"name": data.name, "digest": data.digest});
     asked["data"] = origin.data.iter().map(data).collect();
-    let parent = Parent { place: base.place(), digest: origin.base.digest.clone(), role: Role::Base };
-    Record::begin(folder, Kind::Tune, &[parent], asked)
+    let parent = |base: &'_ Base| Parent { place: base.place(), digest: origin.base.digest.clone(), role: Role::Base };
+    let parents: Vec<_> = base.map(parent).into_iter().collect();
+    Record::begin(folder, Kind::Tune, &parents, asked)
 }
 
 /// The learning rate of a model that knows nothing, where the recipe does not say.
