@@ -125,6 +125,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
             let small = vshlq_u32(vdupq_n_u32(1 << 21), vreinterpretq_s32_u32(exponents));
             vreinterpretq_f32_u32(vbslq_u32(vcltq_u32(exponents, vdupq_n_u32(2)), small, normal))
         }
+        fn as_floats(a: uint32x4_t) -> float32x4_t { vreinterpretq_f32_u32(a) }
         fn float(a: uint32x4_t) -> float32x4_t { vcvtq_f32_s32(vreinterpretq_s32_u32(a)) }
         fn splat(value: f32) -> float32x4_t { vdupq_n_f32(value) }
         fn subtract(a: float32x4_t, b: float32x4_t) -> float32x4_t { vsubq_f32(a, b) }

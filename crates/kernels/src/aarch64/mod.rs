@@ -60,7 +60,7 @@ pub(crate) fn available() -> Vec<&'static Kernels> {
 fn packed_kernels<S: Compiled>(format: Format) -> Option<PackedKernels> {
     let float = |tile, decode| {
         let tile = TileKernels::one(tile);
-        PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) }
+        PackedKernels { fast: (tile, Section::Values), apart: None, exact: Some(tile), decode: Some(decode) }
     };
     Some(match format {
         Format::F32 => float(float::tile_f32, scalar::decode_f32 as Decode),

@@ -13,7 +13,7 @@ pub(crate) use layout::packed_block;
 pub use layout::{
     Aligned, Layout, Matrix, PANEL, layout_for, layout_on, pack, packed_bytes, panel_bytes, row_values, unpack_row,
 };
-pub(crate) use panels::{Decode, PackedKernels, TileKernels};
+pub(crate) use panels::{Apart, Decode, PackedKernels, TileKernels};
 pub(crate) use record::{CodeLayout, Rows, Section};
 
 use crate::elementwise::Activation;
@@ -147,7 +147,7 @@ fn project_some(pool: &Pool, precision: Precision, input: &Input<'_>, products: 
         check(input, &weight, product.bias);
         assert_eq!(product.out.len(), tokens * weight.rows, "an output is [tokens, rows]");
         if !product.out.is_empty() {
-            let source = Source::new(kernels, precision, weight);
+            let source = Source::new(kernels, precision, weight, tokens);
             let out = Stripes::new(&mut *product.out, weight.rows, source.stripe(pool.threads()));
             *part = Some(Part { source, out, bias: product.bias, finish: product.finish });
         }
@@ -218,7 +218,8 @@ pub fn project_gated(pool: &Pool, precision: Precision, input: &Input<'_>, produ
     if out.is_empty() {
         return;
     }
-    let (width, gate, up) = (gate.rows, Source::new(kernels, precision, gate), Source::new(kernels, precision, up));
+    let source = |weight| Source::new(kernels, precision, weight, tokens);
+    let (width, gate, up) = (gate.rows, source(gate), source(up));
     let out = Stripes::new(out, width, gate.stripe(pool.threads()).min(up.stripe(pool.threads())));
     let pair = Pair { gate, up, gate_bias, up_bias, activation };
     let (work, sections) = (2 * tokens * pair.gate.values(), [pair.gate.section(), pair.up.section()]);

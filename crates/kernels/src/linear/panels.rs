@@ -1,15 +1,18 @@
-//! Where panels come from and who multiplies them: packed panels directly, everything else decoded to f32 first.
+//! Where panels come from and who multiplies them: packed panels directly or, for many tokens, taken apart; everything
+//! else decoded to f32 first.
 
 use std::cell::Cell;
 
 use super::layout::{Layout, Matrix, PANEL, unpack_from_panel};
 use super::record::{Rows, Section};
-use super::{Precision, Tile, Tiles};
+use super::{Precision, TOKENS, Tile, Tiles};
 use crate::Format;
 use crate::isa::Kernels;
 
 /// Bytes of weights that a worker claims at once: they stay in its L2 cache while all tokens pass.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 
 /// A packed panel of `cols` columns to `[cols][16]` f32.
 pub(crate) type Decode = fn(panel: &[u8], cols: usize, out: &mut [f32]);
@@ -37,11 +40,26 @@ impl TileKernels {
     }
 }
 
+/// How panels are taken apart for many tokens: what a token would unpack is unpacked once.
+#[derive(Clone, Copy)]
+pub(crate) struct Apart {
+    pub(crate) take: Decode,
+    /// f32s of 32 columns of a panel.
+    pub(crate) words: usize,
+    /// Their product, with the bits that [`PackedKernels::fast`] gives.
+    pub(crate) tiles: TileKernels,
+}
+
+/// The fewest tokens for which panels are taken apart.
+const MANY: usize = 3 * TOKENS;
+
 /// What an instruction set has for a packed format.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedKernels {
     /// The product in [`Precision::Fast`] and the activations it reads.
     pub(crate) fast: (TileKernels, Section),
+    /// The same for many tokens, where the packed form costs each of them something.
+    pub(crate) apart: Option<Apart>,
     /// The product with f32 activations straight from the packed panel, where that needs no decoding.
     pub(crate) exact: Option<TileKernels>,
     /// A packed panel to `[cols][16]` f32, the values that the format's `dequantize` gives.
@@ -78,6 +96,8 @@ pub(crate) fn with_panels(work: impl FnOnce(&mut Scratch)) {
 enum Way {
     /// The kernel reads the packed panel.
     Direct(TileKernels, Section),
+    /// Panels are taken apart, then multiplied.
+    Apart(Apart),
     /// Panels are decoded to f32, then multiplied.
     Decoded(Option<Decode>),
 }
@@ -90,12 +110,18 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(kernels: &'static Kernels, precision: Precision, matrix: Matrix<'a>) -> Source<'a> {
+    pub(crate) fn new(
+        kernels: &'static Kernels,
+        precision: Precision,
+        matrix: Matrix<'a>,
+        tokens: usize,
+    ) -> Source<'a> {
         let packed = match matrix.layout {
             Layout::Plain => None,
             Layout::Packed => (kernels.packed)(matrix.format),
         };
         let way = match (packed, precision) {
+            (Some(PackedKernels { apart: Some(apart), .. }), Precision::Fast) if tokens >= MANY => Way::Apart(apart),
             (Some(packed), Precision::Fast) => Way::Direct(packed.fast.0, packed.fast.1),
             (Some(PackedKernels { exact: Some(tile), .. }), Precision::Exact) => Way::Direct(tile, Section::Values),
             (Some(PackedKernels { decode, .. }), Precision::Exact) => Way::Decoded(decode),
@@ -108,6 +134,7 @@ impl<'a> Source<'a> {
     pub(crate) fn section(&self) -> Section {
         match self.way {
             Way::Direct(_, section) => section,
+            Way::Apart(_) => Section::Codes,
             Way::Decoded(_) => Section::Values,
         }
     }
@@ -121,11 +148,13 @@ impl<'a> Source<'a> {
     pub(crate) fn stripe(&self, threads: usize) -> usize {
         let panel = match self.way {
             Way::Direct(..) => self.matrix.bytes.len() / self.matrix.rows.div_ceil(PANEL).max(1),
+            Way::Apart(Apart { words, .. }) => self.matrix.cols / 32 * words * size_of::<f32>(),
             Way::Decoded(_) => self.matrix.cols * PANEL * size_of::<f32>(),
         };
         let panels = self.matrix.rows.div_ceil(PANEL);
         let share = panels.div_ceil(4 * threads);
-        let panels = (CHUNK_BYTES / panel.max(1)).clamp(1, share.max(1));
+        let least = if matches!(self.way, Way::Apart(_)) { 2 } else { 1 };
+        let panels = (CHUNK_BYTES / panel.max(1)).max(least).clamp(1, share.max(1));
         // Pairs stay together.
         (if panels > 1 { panels / 2 * 2 } else { panels }) * PANEL
     }
@@ -139,13 +168,22 @@ impl<'a> Source<'a> {
                 let bytes = self.matrix.bytes.len() / self.matrix.rows.div_ceil(PANEL);
                 Panels { bytes: &self.matrix.bytes[numbers.start * bytes..numbers.end * bytes], panel: bytes, tile }
             }
+            Way::Apart(Apart { take, words, tiles }) => {
+                let (cols, values) = (self.matrix.cols, self.matrix.cols / 32 * words);
+                let start = grow(&mut scratch.panels, numbers.len() * values);
+                let out = &mut scratch.panels[start..][..numbers.len() * values];
+                for (number, out) in numbers.zip(out.chunks_exact_mut(values)) {
+                    take(self.matrix.panel(number), cols, out);
+                }
+                Panels { bytes: bytemuck::cast_slice(out), panel: values * size_of::<f32>(), tile: tiles }
+            }
             Way::Decoded(decode) => {
                 let values = self.matrix.cols * PANEL;
-                grow(&mut scratch.panels, numbers.len() * values);
+                let start = grow(&mut scratch.panels, numbers.len() * values);
                 for (at, number) in numbers.clone().enumerate() {
-                    self.decode(decode, number, at * values, scratch);
+                    self.decode(decode, number, start + at * values, scratch);
                 }
-                let bytes = bytemuck::cast_slice(&scratch.panels[..numbers.len() * values]);
+                let bytes = bytemuck::cast_slice(&scratch.panels[start..][..numbers.len() * values]);
                 Panels { bytes, panel: values * size_of::<f32>(), tile: self.kernels.tile_f32 }
             }
         }
@@ -182,10 +220,14 @@ fn dequantize(format: Format, bytes: &[u8], values: &mut [f32]) {
     format.dequantize(bytes, values);
 }
 
-fn grow(values: &mut Vec<f32>, len: usize) {
-    if values.len() < len {
-        values.resize(len, 0.0);
+/// Makes room for so many values from the beginning of a cache line on, and says where that is: a vector that lies
+/// across two lines costs two loads.
+fn grow(values: &mut Vec<f32>, len: usize) -> usize {
+    let line = LINE_BYTES / size_of::<f32>();
+    if values.len() < len + line {
+        values.resize(len + line, 0.0);
     }
+    values.as_ptr().align_offset(LINE_BYTES).min(line)
 }
 
 /// Panels that are ready to be multiplied.

@@ -177,7 +177,7 @@ fn every_set_quantizes_activations_to_the_same_bits() {
 #[test]
 fn a_row_has_the_same_bits_at_every_token_count_and_team() {
     const COLS: usize = 512;
-    let x = numbers(3, 35 * COLS);
+    let x = numbers(3, 50 * COLS);
     for kernels in crate::Kernels::all() {
         let (alone, team) = (Pool::with_kernels(1, kernels), Pool::with_kernels(3, kernels));
         for weight in weights(37, COLS) {

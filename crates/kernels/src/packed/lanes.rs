@@ -56,6 +56,8 @@ pub(crate) trait Lanes: Copy {
     /// Half of the power of two that each word says as an f32's exponent; the two least are not normal numbers.
     fn half_powers(self, exponents: Self::Words) -> Self::Floats;
 
+    /// The same bits.
+    fn as_floats(self, a: Self::Words) -> Self::Floats;
     /// Signed words as f32.
     fn float(self, a: Self::Words) -> Self::Floats;
     fn splat(self, value: f32) -> Self::Floats;

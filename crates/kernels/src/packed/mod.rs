@@ -4,16 +4,18 @@
 //! A format says how its codes, scales and minima come out of a packed block ([`Codes`]). Invariant: a (row, token)
 //! pair sums its blocks in order in its own accumulator, at every tile width; so it has the same bits on every set.
 
+mod apart;
 mod blocks;
 mod lanes;
 mod operations;
 mod super_blocks;
 
+pub(crate) use apart::take;
 pub(crate) use lanes::Lanes;
 pub(crate) use operations::{compiled, operations};
 
 use crate::Format;
-use crate::linear::{CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile, TileKernels};
+use crate::linear::{Apart, CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile, TileKernels};
 
 /// How far ahead of the codes at work memory is asked for.
 const AHEAD: usize = 4096;
@@ -81,6 +83,8 @@ pub(crate) trait Compiled {
     fn tiles<C: Codes>() -> TileKernels;
     /// A packed panel to `[cols][16]` f32.
     fn decode<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]);
+    /// A packed panel taken apart ([`apart`]).
+    fn take<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]);
 }
 
 /// What a set has for a block format.
@@ -104,7 +108,9 @@ pub(crate) fn kernels<S: Compiled>(format: Format) -> Option<PackedKernels> {
 }
 
 fn of<S: Compiled, C: Codes>() -> PackedKernels {
-    PackedKernels { fast: (S::tiles::<C>(), Section::Codes), exact: None, decode: Some(S::decode::<C>) }
+    let tiles = S::tiles::<apart::Apart<C>>;
+    let apart = apart::words::<C>().map(|words| Apart { take: S::take::<C>, words, tiles: tiles() });
+    PackedKernels { fast: (S::tiles::<C>(), Section::Codes), apart, exact: None, decode: Some(S::decode::<C>) }
 }
 
 /// A packed panel times the 8-bit section of each record. To be inlined where the features of `L` are on.

@@ -47,6 +47,15 @@ macro_rules! compiled {
                 // SAFETY: as above.
                 unsafe { body::<C>(panel, cols, out) }
             }
+
+            fn take<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn body<C: Codes>(panel: &[u8], cols: usize, out: &mut [f32]) {
+                    crate::packed::take::<$lanes, C>(<$lanes>::new(), panel, cols, out);
+                }
+                // SAFETY: as above.
+                unsafe { body::<C>(panel, cols, out) }
+            }
         }
     };
 }

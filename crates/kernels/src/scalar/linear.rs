@@ -126,12 +126,13 @@ pub(crate) fn decode_bf16(panel: &[u8], cols: usize, out: &mut [f32]) {
 pub(crate) fn packed(format: Format) -> Option<PackedKernels> {
     let float = |tile, decode| {
         let tile = TileKernels::one(tile);
-        PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) }
+        PackedKernels { fast: (tile, Section::Values), apart: None, exact: Some(tile), decode: Some(decode) }
     };
     Some(match format {
         Format::F32 => float(tile_f32, decode_f32 as Decode),
         Format::F16 => float(tile_f16, decode_f16),
         Format::BF16 => PackedKernels {
+            apart: None,
             fast: (TileKernels::one(tile_bf16_pairs), Section::Pairs),
             exact: Some(TileKernels::one(tile_bf16)),
             decode: Some(decode_bf16),

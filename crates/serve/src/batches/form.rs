@@ -252,4 +252,33 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn pieces_in_any_order_end_in_a_form_or_an_error() {
+        let whole = part("name=\"a[b]\"", "1") + &part("name=\"file\"; filename=\"a\"", "content") + "--xx--\r\n";
+        let mut state = 1_u64;
+        let mut below = |limit: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % limit
+        };
+        let mut read_well = 0;
+        for _ in 0..20_000 {
+            let mut body = whole.clone().into_bytes();
+            for _ in 0..=below(3) {
+                let (from, to) = (below(body.len()), below(body.len()));
+                let piece = body[from.min(to)..from.max(to)].to_vec();
+                match below(3) {
+                    0 => drop(body.splice(from..from, piece)),
+                    1 => drop(body.drain(from.min(to)..from.max(to).min(from.min(to) + 9))),
+                    _ => body[from] = below(256) as u8,
+                }
+            }
+            let Ok(form) = read(KIND, &body) else { continue };
+            read_well += 1;
+            let content = form.content.unwrap_or_default();
+            assert!(body.windows(content.len().max(1)).any(|part| part == content) || content.is_empty());
+            assert!(!content.windows(6).any(|six| six == b"\r\n--xx"), "a boundary ends a part");
+        }
+        assert!(read_well > 100, "{read_well} of the changed forms are forms");
+    }
 }

@@ -99,6 +99,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
             let is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), exponents);
             _mm256_castsi256_ps(_mm256_blendv_epi8(normal, small, is_small))
         }
+        fn as_floats(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
         fn float(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         fn splat(value: f32) -> __m256 { _mm256_set1_ps(value) }
         fn subtract(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

@@ -81,6 +81,7 @@ impl Lanes for Avx512 {
             let is_small = _mm512_cmplt_epi32_mask(exponents, _mm512_set1_epi32(2));
             _mm512_castsi512_ps(_mm512_mask_blend_epi32(is_small, normal, small))
         }
+        fn as_floats(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
         fn float(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         fn splat(value: f32) -> __m512 { _mm512_set1_ps(value) }
         fn subtract(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }

@@ -71,7 +71,12 @@ fn is_intel() -> bool {
 }
 
 fn packed_kernels<const PAIRS: bool>(format: Format) -> Option<PackedKernels> {
-    let float = |tile, decode| PackedKernels { fast: (tile, Section::Values), exact: Some(tile), decode: Some(decode) };
+    let float = |tile, decode| PackedKernels {
+        fast: (tile, Section::Values),
+        apart: None,
+        exact: Some(tile),
+        decode: Some(decode),
+    };
     Some(match format {
         Format::F32 => float(float::TILES_F32, scalar::decode_f32 as Decode),
         Format::F16 => float(float::TILES_F16, scalar::decode_f16),
