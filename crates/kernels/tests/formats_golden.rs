@@ -69,6 +69,8 @@ const SEARCHED: &[Format] = &[
     Format::IQ2_S,
     Format::IQ2_XS,
     Format::IQ2_XXS,
+    Format::IQ1_S,
+    Format::IQ1_M,
     Format::NVFP4,
 ];
 

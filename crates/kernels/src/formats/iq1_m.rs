@@ -1,14 +1,17 @@
 //! IQ1_M: as IQ1_S, but with a shift for each eight values and a three-bit scale `s`, counted as `2 s + 1`, for each
-//! 16. The block's binary16 scale is stored in four parts, on top of the words of group scales. Only read here.
+//! 16. The block's binary16 scale is stored in four parts, on top of the words of group scales.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, half_to_f32, read_only};
+use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, read_write};
 use super::iq_grids::{IQ1 as GRID, ternary};
-use super::iq1_s::SHIFT;
+use super::iq_search::{Kind, SECOND};
+use super::iq1_s::{GRIDS, SHIFT};
 
-pub const TRAITS: Traits = read_only::<IQ1_M, 256>("IQ1_M", Some(29));
+pub const TRAITS: Traits = read_write::<IQ1_M, 256>("IQ1_M", Some(29));
+
+static KIND: Kind = Kind::of_levels(&GRIDS, 8, 16);
 
 /// One block. Half a byte of `high` has the top three bits of a grid number and the sign of its shift; a 16-bit word
 /// of `scales` has four group scales and, on top, four bits of the block's scale, the lowest in the first word.
@@ -35,5 +38,24 @@ impl Block<256> for IQ1_M {
             let entry = usize::from(low) | usize::from(high & 7) << 8;
             *out = ternary(GRID[entry]).map(|level| scale * (level + shift));
         }
+    }
+}
+
+impl Encode<256> for IQ1_M {
+    fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ1_M {
+        let found = KIND.encode(values, importance);
+        let mut block = IQ1_M::zeroed();
+        for (at, entry) in found.entries.iter().take(32).enumerate() {
+            let high = (entry >> 8 & 7) as u8 | u8::from(entry & SECOND != 0) << 3;
+            block.low[at] = *entry as u8;
+            block.high[at / 2] |= high << (at % 2 * 4);
+        }
+        let scale = u16::from_le_bytes(half_from_f32(found.scale));
+        let (fours, _) = found.numbers.as_chunks::<4>();
+        for (at, (word, numbers)) in block.scales.iter_mut().zip(fours).enumerate() {
+            let bits = (0..4).map(|group| u16::from(numbers[group]) << (3 * group)).sum::<u16>();
+            *word = (bits | (scale >> (4 * at) & 15) << 12).to_le_bytes();
+        }
+        block
     }
 }

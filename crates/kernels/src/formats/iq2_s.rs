@@ -8,18 +8,14 @@ use bytemuck::{Pod, Zeroable};
 use super::Traits;
 use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, read_write};
 use super::iq_grids::{IQ2_S as GRID, MAGNITUDES, eight, signed};
-use super::iq_search::{Grid, Kind};
+use super::iq_search::{Grid, Kind, Places, Signs};
 
 pub const TRAITS: Traits = read_write::<IQ2_S, 256>("IQ2_S", Some(22));
 
-static PLACES: OnceLock<Vec<u16>> = OnceLock::new();
+static PLACES: OnceLock<Places> = OnceLock::new();
 
-const KIND: Kind = Kind {
-    grid: Grid { entries: &GRID, levels: &MAGNITUDES, bits: 2, places: &PLACES },
-    group: 16,
-    step: 0.25,
-    even: false,
-};
+const GRID_OF: Grid = Grid { entries: &GRID, levels: &MAGNITUDES, bits: 2, places: &PLACES };
+const KIND: Kind = Kind::of_magnitudes(&[GRID_OF], 16, 0.25, Signs::Free);
 
 /// One block. The top two bits of four grid numbers share a byte of `high`, the first in the lowest bits.
 #[allow(non_camel_case_types)]

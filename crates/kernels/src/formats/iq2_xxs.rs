@@ -8,18 +8,14 @@ use bytemuck::{Pod, Zeroable};
 use super::Traits;
 use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, read_write};
 use super::iq_grids::{IQ2_XXS as GRID, MAGNITUDES, eight, signed, signs};
-use super::iq_search::{Grid, Kind};
+use super::iq_search::{Grid, Kind, Places, Signs};
 
 pub const TRAITS: Traits = read_write::<IQ2_XXS, 256>("IQ2_XXS", Some(16));
 
-static PLACES: OnceLock<Vec<u16>> = OnceLock::new();
+static PLACES: OnceLock<Places> = OnceLock::new();
 
-const KIND: Kind = Kind {
-    grid: Grid { entries: &GRID, levels: &MAGNITUDES, bits: 2, places: &PLACES },
-    group: 32,
-    step: 0.25,
-    even: true,
-};
+const GRID_OF: Grid = Grid { entries: &GRID, levels: &MAGNITUDES, bits: 2, places: &PLACES };
+const KIND: Kind = Kind::of_magnitudes(&[GRID_OF], 32, 0.25, Signs::Even);
 
 /// One block. A group has four grid numbers, then a 32-bit word: four times seven sign bits, and its scale on top.
 #[allow(non_camel_case_types)]

@@ -8,20 +8,16 @@ use bytemuck::{Pod, Zeroable};
 use super::Traits;
 use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, read_write};
 use super::iq_grids::{IQ3_S as GRID, four, signed};
-use super::iq_search::{Grid, Kind};
+use super::iq_search::{Grid, Kind, Places, Signs};
 
 pub const TRAITS: Traits = read_write::<IQ3_S, 256>("IQ3_S", Some(21));
 
 static LEVELS: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
 
-static PLACES: OnceLock<Vec<u16>> = OnceLock::new();
+static PLACES: OnceLock<Places> = OnceLock::new();
 
-const KIND: Kind = Kind {
-    grid: Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES },
-    group: 32,
-    step: 2.0,
-    even: false,
-};
+const GRID_OF: Grid = Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES };
+const KIND: Kind = Kind::of_magnitudes(&[GRID_OF], 32, 2.0, Signs::Free);
 
 /// One block. A byte of `high` has the ninth bits of a group's eight grid numbers, the first in the lowest bit.
 #[allow(non_camel_case_types)]

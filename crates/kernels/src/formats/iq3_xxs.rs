@@ -8,16 +8,16 @@ use bytemuck::{Pod, Zeroable};
 use super::Traits;
 use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, read_write};
 use super::iq_grids::{IQ3_XXS as GRID, four, signed, signs};
-use super::iq_search::{Grid, Kind};
+use super::iq_search::{Grid, Kind, Places, Signs};
 
 pub const TRAITS: Traits = read_write::<IQ3_XXS, 256>("IQ3_XXS", Some(18));
 
 static LEVELS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
 
-static PLACES: OnceLock<Vec<u16>> = OnceLock::new();
+static PLACES: OnceLock<Places> = OnceLock::new();
 
-const KIND: Kind =
-    Kind { grid: Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES }, group: 32, step: 0.5, even: true };
+const GRID_OF: Grid = Grid { entries: &GRID, levels: &LEVELS, bits: 3, places: &PLACES };
+const KIND: Kind = Kind::of_magnitudes(&[GRID_OF], 32, 0.5, Signs::Even);
 
 /// One block. A group's 32-bit word has four times seven sign bits, and its scale on top.
 #[allow(non_camel_case_types)]
