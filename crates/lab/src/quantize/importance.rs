@@ -44,6 +44,12 @@ impl Importance {
         Some(sums.squares.iter().map(|sum| sum / sums.rows).collect())
     }
 
+    /// Whether inputs of a tensor with rows of `width` were measured, of one of its matrices at least.
+    pub fn has(&self, tensor: &str, width: usize) -> bool {
+        let stacks = self.tensors.get(tensor).map(Vec::as_slice).unwrap_or_default();
+        stacks.iter().any(|sums| sums.rows > 0.0 && sums.squares.len() == width)
+    }
+
     /// Whether nothing was measured.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()

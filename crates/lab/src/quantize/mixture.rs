@@ -19,7 +19,7 @@ const fn mixture(name: &'static str, number: u32, base: Format) -> Mixture {
 }
 
 /// Every mixture that can be written.
-pub const ALL: [Mixture; 32] = [
+pub const ALL: [Mixture; 36] = [
     mixture("F32", 0, Format::F32),
     mixture("F16", 1, Format::F16),
     mixture("BF16", 32, Format::BF16),
@@ -49,6 +49,10 @@ pub const ALL: [Mixture; 32] = [
     mixture("IQ2_S", 28, Format::IQ2_XS),
     mixture("IQ2_XS", 20, Format::IQ2_XS),
     mixture("IQ2_XXS", 19, Format::IQ2_XXS),
+    mixture("IQ1_M", 31, Format::IQ1_M),
+    mixture("IQ1_S", 24, Format::IQ1_S),
+    mixture("Q2_0", 41, Format::Q2_0),
+    mixture("Q1_0", 40, Format::Q1_0),
     mixture("TQ2_0", 37, Format::TQ2_0),
     mixture("TQ1_0", 36, Format::TQ1_0),
     mixture("NVFP4", 39, Format::NVFP4),
@@ -57,21 +61,14 @@ pub const ALL: [Mixture; 32] = [
 /// Short names.
 const ALIASES: [(&str, &str); 4] = [("Q3_K", "Q3_K_M"), ("Q4_K", "Q4_K_M"), ("Q5_K", "Q5_K_M"), ("MXFP4", "MXFP4_MOE")];
 
-/// Names of files that are read and not written.
-const READ_ONLY: [&str; 4] = ["IQ1_S", "IQ1_M", "Q1_0", "Q2_0"];
-
 /// The mixture of a name, or why there is none.
 pub fn named(name: &str) -> Result<Mixture, String> {
     let upper = name.to_ascii_uppercase();
     let full = ALIASES.iter().find(|(short, _)| *short == upper).map_or(upper.as_str(), |(_, full)| full);
-    if let Some(found) = ALL.iter().find(|mixture| mixture.name == full && mixture.base.can_quantize()) {
-        return Ok(*found);
-    }
-    if READ_ONLY.contains(&full) || ALL.iter().any(|mixture| mixture.name == full) {
-        return Err(format!("{full} is read and not written here; IQ2_XXS is the nearest that is"));
-    }
-    let known: Vec<&str> = ALL.iter().filter(|it| it.base.can_quantize()).map(|mixture| mixture.name).collect();
-    Err(format!("there is no type {name:?}; there are {}", known.join(", ")))
+    ALL.iter().find(|mixture| mixture.name == full).copied().ok_or_else(|| {
+        let known = ALL.map(|mixture| mixture.name).join(", ");
+        format!("there is no type {name:?}; there are {known}")
+    })
 }
 
 /// The sizes of a model that the rules ask for.
@@ -129,8 +126,8 @@ fn wanted(
     }
     match () {
         () if name == "token_embd.weight" => match mixture.name {
-            "TQ1_0" | "TQ2_0" => Q4_K,
-            "IQ2_XXS" | "IQ2_XS" => Q2_K,
+            "TQ1_0" | "TQ2_0" | "Q2_0" => Q4_K,
+            "IQ1_S" | "IQ1_M" | "IQ2_XXS" | "IQ2_XS" => Q2_K,
             "IQ2_S" | "IQ2_M" | "IQ3_XXS" => IQ3_S,
             _ => base,
         },
@@ -154,13 +151,19 @@ fn wanted(
 }
 
 impl Mixture {
-    /// Whether it is one of those of about two bits, which have rules of their own.
+    /// Whether it is one of those of one bit or two, which have rules of their own.
     fn is_two_bits(self) -> bool {
-        matches!(self.name, "IQ2_XXS" | "IQ2_XS" | "IQ2_S" | "IQ2_M")
+        matches!(self.name, "IQ1_S" | "IQ1_M" | "IQ2_XXS" | "IQ2_XS" | "IQ2_S" | "IQ2_M")
     }
 }
 
-/// The mixtures of about two bits: values and the first layers' products down get more.
+/// Whether blocks of a format are made only where the importance of inputs is known: without it they lose nearly all, and
+/// llama.cpp makes none either.
+pub fn needs_importance(format: Format) -> bool {
+    matches!(format, Format::IQ1_S | Format::IQ1_M)
+}
+
+/// The mixtures of about two bits and fewer: values and the first layers' products down get more.
 fn two_bits(mixture: Mixture, is: impl Fn(&str) -> bool, (at, of): (usize, usize), sizes: Sizes) -> Format {
     let larger = matches!(mixture.name, "IQ2_S" | "IQ2_M");
     let more = if larger { Format::IQ3_S } else { Format::Q2_K };
@@ -171,6 +174,7 @@ fn two_bits(mixture: Mixture, is: impl Fn(&str) -> bool, (at, of): (usize, usize
         () if (is("ffn_down") || is("ffn_down_exps")) && at < of / 8 => more,
         () if is("attn_output") && sizes.experts == 8 => Format::Q5_K,
         () if is("attn_output") && larger => Format::IQ3_S,
+        () if is("attn_output") && needs_importance(mixture.base) => Format::IQ2_XXS,
         () => mixture.base,
     }
 }
@@ -248,10 +252,11 @@ pub fn fitting(format: Format, columns: usize) -> Format {
         return format;
     }
     let smaller = match format {
-        Format::IQ4_XS | Format::IQ3_S | Format::IQ3_XXS | Format::IQ2_S | Format::IQ2_XS | Format::IQ2_XXS => {
-            Format::IQ4_NL
-        }
-        Format::Q2_K | Format::Q3_K | Format::TQ1_0 | Format::TQ2_0 => Format::Q4_0,
+        Format::IQ4_XS | Format::IQ3_S | Format::IQ3_XXS => Format::IQ4_NL,
+        Format::IQ2_S | Format::IQ2_XS | Format::IQ2_XXS | Format::IQ1_M | Format::IQ1_S => Format::IQ4_NL,
+        Format::Q2_K | Format::Q3_K | Format::TQ1_0 | Format::TQ2_0 | Format::Q2_0 => Format::Q4_0,
+        // llama.cpp makes no such file.
+        Format::Q1_0 => Format::Q4_0,
         Format::Q4_K => Format::Q5_0,
         Format::Q5_K => Format::Q5_1,
         Format::Q6_K | Format::NVFP4 => Format::Q8_0,
@@ -296,8 +301,29 @@ mod tests {
     }
 
     #[test]
-    fn types_that_are_only_read_are_refused_by_name() {
-        assert!(named("IQ1_S").is_err_and(|what| what.contains("IQ1_S")));
+    fn the_mixtures_of_one_bit_give_more_to_what_needs_it() {
+        use Format::{IQ1_M, IQ1_S, IQ2_XXS, Q2_K, Q4_K, Q5_K, Q6_K};
+        assert_eq!(
+            formats("IQ1_S", "blk.N.ffn_down.weight", 8),
+            [Q2_K, IQ1_S, IQ1_S, IQ1_S, IQ1_S, IQ1_S, IQ1_S, IQ1_S]
+        );
+        for (name, tensor, wanted) in [
+            ("IQ1_M", "blk.N.ffn_up.weight", IQ1_M),
+            ("IQ1_M", "blk.N.attn_output.weight", IQ2_XXS),
+            ("IQ1_S", "blk.N.attn_v.weight", Q2_K),
+            ("IQ1_S", "token_embd.weight", Q2_K),
+            ("IQ1_S", "output.weight", Q5_K),
+            ("Q2_0", "token_embd.weight", Q4_K),
+            ("Q2_0", "output.weight", Q6_K),
+            ("Q1_0", "token_embd.weight", Format::Q1_0),
+        ] {
+            assert_eq!(formats(name, tensor, 1), [wanted], "{tensor} of {name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_type_is_told_which_are() {
+        assert!(ALL.iter().all(|mixture| mixture.base.can_quantize()));
         assert!(named("Q9").is_err_and(|what| what.contains("Q4_K_M")));
         assert_eq!(named("q4_k").map(|mixture| mixture.name), Ok("Q4_K_M"));
     }

@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::change::{Error, Result};
 use crate::export::History;
 use importance::Importance;
-use mixture::{Mixture, Sizes, choose, fitting};
+use mixture::{Mixture, Sizes, choose, fitting, needs_importance};
 
 /// How to quantize.
 pub struct Options<'a> {
@@ -84,6 +84,7 @@ pub fn quantize_content(
     if let Some(bits) = options.bits {
         reach(&mut plan, content, bits, options)?;
     }
+    check_importance(&plan, options.importance)?;
     options.history.set(&mut plan)?;
     plan.set("general.file_type", Value::U32(options.mixture.number))?;
     plan.set("general.quantized_by", Value::text("pasture"))?;
@@ -96,6 +97,23 @@ pub fn quantize_content(
     plan.write(to, None, content, &encode, progress)?;
     let bits = bytes as f64 * 8.0 / values.max(1) as f64;
     Ok(Quantized { file: to.to_owned(), bytes, bits, errors: errors.relative(), formats, fallbacks })
+}
+
+/// Refuses formats that need the importance of inputs where it is not known. Rows of an embedding are no one's inputs.
+fn check_importance(plan: &GgufPlan, importance: Option<&Importance>) -> Result<()> {
+    let needs = |target: &&Target| {
+        let name = target.outline.name.as_str();
+        let is_free = name == "token_embd.weight" || name == "output.weight";
+        let is_known = importance.is_some_and(|found| found.has(name, target.row_len()));
+        !target.is_vector() && needs_importance(target.format()) && !is_free && !is_known
+    };
+    let Some(target) = plan.targets.iter().find(needs) else { return Ok(()) };
+    let (format, name) = (target.format().name(), &target.outline.name);
+    let why = if importance.is_some() { "the importance given has none for it" } else { "none is given" };
+    Err(Error::Ask(format!(
+        "{format} needs the importance of inputs for {name:?}, and {why}; measure it with --calibrate TEXT, or give a file \
+         with --imatrix"
+    )))
 }
 
 /// The rounding of every tensor that is encoded.

@@ -29,9 +29,10 @@ use crate::settings::{Given, Measuring, Settings};
 #[command(after_help = "\
 Types are those of llama.cpp: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0
 Q4_K_M Q4_K_S IQ4_NL IQ4_XS Q4_1 Q4_0 MXFP4_MOE NVFP4 Q3_K_L Q3_K_M Q3_K_S IQ3_M
-IQ3_S IQ3_XS IQ3_XXS Q2_K Q2_K_S IQ2_M IQ2_S IQ2_XS IQ2_XXS TQ2_0 TQ1_0. A folder
-of safetensors takes those of the Open Compute Project: MXFP8 MXFP8_E5M2 E4M3
-E5M2 MXFP6 MXFP6_E3M2 MXFP4. A receipt is written beside the result.
+IQ3_S IQ3_XS IQ3_XXS Q2_K Q2_K_S IQ2_M IQ2_S IQ2_XS IQ2_XXS IQ1_M IQ1_S Q2_0 Q1_0
+TQ2_0 TQ1_0; those of IQ1 need --calibrate or --imatrix. A folder of safetensors
+takes those of the Open Compute Project: MXFP8 MXFP8_E5M2 E4M3 E5M2 MXFP6
+MXFP6_E3M2 MXFP4. A receipt is written beside the result.
 
 Examples:
   pasture quantize my-model small.gguf --type Q4_K_M
@@ -296,6 +297,6 @@ mod tests {
             assert!(goal(wrong).is_err(), "{wrong}");
         }
         assert_eq!(tensor("output*=q8_0"), Ok(("output*".to_owned(), Format::Q8_0)));
-        assert!(tensor("output").is_err() && tensor("a=IQ1_S").is_err());
+        assert!(tensor("output").is_err() && tensor("a=IQ9_S").is_err());
     }
 }
