@@ -141,7 +141,8 @@ fn a_model_does_not_differ_from_itself_and_its_batches_do_not_matter() {
 
 #[test]
 fn a_change_is_measured_on_both_sides_and_the_rest_is_named() {
-    use pasture_lab::receipt::{Level, Measures, Plan, Side, measure, speed};
+    use pasture_lab::evaluate::Ask;
+    use pasture_lab::receipt::{Level, Measures, Plan, Side, Text, Words, measure, speed};
     let Some(subject) = subject() else { return };
     let side = Side { subject, bytes: Some(1_000_000) };
     let tasks = [task("names.jsonl")];
@@ -155,6 +156,17 @@ fn a_change_is_measured_on_both_sides_and_the_rest_is_named() {
     let cut = Plan { tokens_max: Some(100), tasks: &[], ..plan(Level::Full) };
     let cut = measure(Some(&side), &side, &cut, &mut |_, _, _| {}).unwrap();
     assert_eq!((cut.after.divergence.unwrap().tokens, cut.unmeasured[0].what.as_str()), (100, "rest of the text"));
+    let ask = |ids: &[u32], scored| Ask { ids: ids.to_vec(), scored, group: 0 };
+    let words = Words::Tokens(vec![ask(&[1, 50, 60, 70], 2), ask(&[1, 80, 90], 1), ask(&[1, 40], 1)]);
+    let text = Text { name: "three answers".to_owned(), words };
+    let tokens = |tokens_max| Plan { text: Some(&text), tokens_max, tasks: &[], ..plan(Level::Full) };
+    let counted = |tokens_max| {
+        let found = measure(Some(&side), &side, &tokens(tokens_max), &mut |_, _, _| {}).unwrap();
+        let perplexity = found.after.perplexity.unwrap();
+        assert_eq!((perplexity.window, perplexity.text.as_str()), (4, "three answers"));
+        (found.after.divergence.unwrap().tokens, found.unmeasured.len())
+    };
+    assert_eq!([None, Some(3), Some(1)].map(counted), [(4, 0), (3, 1), (2, 1)]);
     let mut timed = Measures::default();
     speed(&side.subject, &mut timed).unwrap();
     assert!(timed.prompt_tokens_per_second.unwrap() > 0.0 && timed.new_tokens_per_second.unwrap() > 0.0);

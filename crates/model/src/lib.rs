@@ -23,7 +23,7 @@ mod sites;
 pub mod spec;
 mod weights;
 
-pub use adapters::{AdapterFacts, combine_adapters, load_adapter, save_adapter};
+pub use adapters::{AdapterFacts, adapter_bytes, combine_adapters, load_adapter, save_adapter};
 pub use batch::{Batch, Span};
 pub use config::Config;
 pub use decoder::{Decoder, Hidden};

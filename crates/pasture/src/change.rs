@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pasture_lab::export::{self, Form, History};
 use pasture_lab::merge::{Part, WithAdapters};
 use pasture_lab::quantize::{self, Errors, mixture};
-use pasture_lab::receipt::{self, Asked, Change, Input, Level, Receipt, measure_files};
+use pasture_lab::receipt::{self, Asked, Change, Input, Level, Made, Receipt, measure_files};
 use pasture_model::save::Content;
 use pasture_model::{Source, Survey, combine_adapters, survey};
 use serde_json::{Value, json};
@@ -207,7 +207,8 @@ impl Model {
             }
         };
         let asked = Asked { level, text: None, tokens_max: None, threads };
-        let measured = measure_files(&base.files.source()?, &Source::open(path)?, &asked, &mut |_, _, _| {})?;
+        let measured =
+            measure_files(&base.files.source()?, Made::Model(&Source::open(path)?), &asked, &mut |_, _, _| {})?;
         let receipt = Receipt::new(change, vec![base.input], recipe).with(measured);
         receipt.write(path)?;
         Ok(receipt)

@@ -230,6 +230,18 @@ fn what_changes_a_model_says_what_that_did_to_quality_and_speed() {
         (&"measured".into(), &kept["before"], &kept["after"])
     );
     assert!(is_measured(&kept, "new_tokens_per_second") && is_measured(&kept, "prompt_tokens_per_second"), "{kept}");
+    let (text, moved) = (&kept["after"]["perplexity"]["text"], &kept["after"]["divergence"]);
+    assert!(text.as_str().is_some_and(|text| text.contains("held out")), "{kept}");
+    assert!(moved["kl"].as_f64().is_some_and(|kl| kl > 0.0) && moved["tokens"].as_u64() > Some(0), "{kept}");
+    assert!(is_measured(&kept, "bytes"), "{kept}");
+    let few = ["tune", "base", "data.jsonl", "--rank", "3", "--steps", "2", "--report=false", "--out"];
+    let with = |more: &[&'static str], wanted| run(&[&few[..], more].concat(), wanted);
+    with(&["near", "--require", "kl<9,ppl<+900%"], 0);
+    assert_eq!(receipt("near/receipt.json")["required"], "kl<9,ppl<+900%");
+    with(&["far", "--require", "kl<0", "--measure", "data.jsonl", "--tokens", "64"], 1);
+    assert!(!place.path().join("far/receipt.json").exists(), "a result that is worse than asked has no receipt");
+    with(&["none", "--require", "kl<9", "--dry-run"], 2);
+    with(&["none", "--require", "kl<9", "--receipt", "none"], 2);
     let quantize =
         ["quantize", "base", "small.gguf", "--type", "Q8_0", "--tokens", "64", "--receipt", "full", "--json"];
     let told: serde_json::Value = serde_json::from_str(&run(&quantize, 0)).expect("JSON");

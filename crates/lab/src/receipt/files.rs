@@ -5,26 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pasture_kernels::Kernels;
-use pasture_model::{Need, Running, Source, load_adapter, survey};
-
+use pasture_model::{Need, Running, Source, adapter_bytes, load_adapter, survey};
 use pasture_tensor::Precision;
 use pasture_tensor::kv::KvFormat;
 
 use super::measure::LEVEL_NONE;
-use super::{Level, Measured, Measures, Memory, Plan, Side, measure, speed};
+use super::{Level, Measured, Memory, Plan, Side, Text, measure, speed};
 use crate::change::{Result, subject};
+use crate::evaluate::Subject;
 
 /// Tokens that run at once while a model is measured.
 const WINDOW: usize = 512;
-
-/// A text by which two models are compared.
-#[derive(Clone, Debug)]
-pub struct Text {
-    /// Its name.
-    pub name: String,
-    /// What it says.
-    pub text: String,
-}
 
 /// What is to be measured of a change.
 #[derive(Clone, Debug)]
@@ -39,6 +30,15 @@ pub struct Asked {
     pub threads: usize,
 }
 
+/// What a change made of a model.
+#[derive(Clone, Copy)]
+pub enum Made<'a> {
+    /// Another checkpoint.
+    Model(&'a Source),
+    /// An adapter's folder, to stand beside the model.
+    Adapter(&'a Path),
+}
+
 /// Measures a change: perplexity before and after, divergence, speed before and after. Nothing is loaded that would not
 /// fit into the memory that is free; it is named as not measured. `watch` is told what is measured, how much is done, and
 /// how much there is.
@@ -47,53 +47,28 @@ pub struct Asked {
 /// When a model cannot be loaded or run.
 pub fn measure_files(
     before: &Source,
-    after: &Source,
+    after: Made<'_>,
     asked: &Asked,
     watch: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Measured> {
-    let (of_before, of_after) = (Sizes::of(before, asked.threads)?, Sizes::of(after, asked.threads)?);
+    let (of_before, of_after) = (Sizes::of(before, asked.threads)?, after.sizes(before, asked.threads)?);
     let mut measured = measure_quality(before, after, asked, watch)?;
     (measured.before.bytes, measured.after.bytes) = (Some(of_before.bytes), Some(of_after.bytes));
-    for (at, (source, sizes)) in [(before, &of_before), (after, &of_after)].into_iter().enumerate() {
+    let mut base = None;
+    for (at, needed) in [of_before.needed, of_after.needed].into_iter().enumerate() {
         watch("speed", at, 2);
-        let what = if at == 0 { "speed before" } else { "speed" };
-        if let Some(reason) = obstacle(asked.level, sizes.needed) {
-            measured.leave(what, reason);
+        if let Some(reason) = obstacle(asked.level, needed) {
+            measured.leave(if at == 0 { "speed before" } else { "speed" }, reason);
             continue;
         }
-        let found = subject(source, Precision::Fast, asked.threads)?;
+        let found = match (at, after, base.take()) {
+            (0, ..) => subject(before, Precision::Fast, asked.threads)?,
+            (_, _, base) => after.loaded(before, base, Precision::Fast, asked.threads)?,
+        };
         speed(&found, if at == 0 { &mut measured.before } else { &mut measured.after })?;
+        base = Some(found).filter(|_| matches!(after, Made::Adapter(_)));
     }
     watch("speed", 2, 2);
-    Ok(measured)
-}
-
-/// How fast a base answers, and how fast what was made of it does: another checkpoint, or an adapter's folder beside it.
-///
-/// # Errors
-/// When a model cannot be loaded or run.
-pub fn measure_speed(before: &Source, result: &Path, is_adapter: bool, asked: &Asked) -> Result<Measured> {
-    let mut measured = Measured { level: asked.level, ..Measured::default() };
-    let other = if is_adapter { None } else { Some(Source::open(result)?) };
-    let sides = [Some(before), other.as_ref()].into_iter().flatten().map(|source| Sizes::of(source, asked.threads));
-    let needed = sides.map(|sizes| sizes.map(|sizes| sizes.needed)).collect::<Result<Vec<_>>>()?;
-    if let Some(reason) = obstacle(asked.level, needed.into_iter().max().unwrap_or(0)) {
-        measured.leave("speed", reason);
-        return Ok(measured);
-    }
-    let base = subject(before, Precision::Fast, asked.threads)?;
-    speed(&base, &mut measured.before)?;
-    let made = match other {
-        None => {
-            let adapter = Arc::new(load_adapter(result, base.decoder())?);
-            base.with_adapter(adapter)
-        }
-        Some(other) => {
-            drop(base);
-            subject(&other, Precision::Fast, asked.threads)?
-        }
-    };
-    speed(&made, &mut measured.after)?;
     Ok(measured)
 }
 
@@ -103,27 +78,49 @@ pub fn measure_speed(before: &Source, result: &Path, is_adapter: bool, asked: &A
 /// As [`measure_files`].
 pub fn measure_quality(
     before: &Source,
-    after: &Source,
+    after: Made<'_>,
     asked: &Asked,
     watch: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Measured> {
     let mut measured = Measured { level: asked.level, ..Measured::default() };
-    let sizes = [Sizes::of(before, asked.threads)?, Sizes::of(after, asked.threads)?];
-    if let Some(reason) = obstacle(asked.level, sizes[0].needed.saturating_add(sizes[1].needed)) {
+    let mut needed = Sizes::of(before, asked.threads)?.needed;
+    if let Made::Model(source) = after {
+        needed = needed.saturating_add(Sizes::of(source, asked.threads)?.needed);
+    }
+    if let Some(reason) = obstacle(asked.level, needed) {
         ["perplexity", "divergence"].into_iter().for_each(|what| measured.leave(what, reason.clone()));
         return Ok(measured);
     }
-    let side = |source: &Source| -> Result<Side> {
-        Ok(Side { subject: subject(source, Precision::Exact, asked.threads)?, bytes: None })
-    };
-    let text = asked.text.as_ref();
-    let plan = Plan {
-        level: asked.level,
-        text: text.map(|text| (text.name.as_str(), text.text.as_str())),
-        tokens_max: asked.tokens_max,
-        tasks: &[],
-    };
-    Ok(measure(Some(&side(before)?), &side(after)?, &plan, watch)?)
+    let side = |subject: Subject| Side { subject, bytes: None };
+    let base = subject(before, Precision::Exact, asked.threads)?;
+    let made = after.loaded(before, Some(base.clone()), Precision::Exact, asked.threads)?;
+    let plan = Plan { level: asked.level, text: asked.text.as_ref(), tokens_max: asked.tokens_max, tasks: &[] };
+    Ok(measure(Some(&side(base)), &side(made), &plan, watch)?)
+}
+
+impl Made<'_> {
+    /// What was made, loaded. An adapter stands beside `base`, which is loaded anew where it is absent.
+    fn loaded(self, before: &Source, base: Option<Subject>, precision: Precision, threads: usize) -> Result<Subject> {
+        match self {
+            Made::Model(source) => subject(source, precision, threads),
+            Made::Adapter(folder) => {
+                let base = base.map_or_else(|| subject(before, precision, threads), Ok)?;
+                let adapter = load_adapter(folder, base.decoder())?;
+                Ok(base.with_adapter(Arc::new(adapter)))
+            }
+        }
+    }
+
+    /// What it takes; an adapter takes what its model takes, and its own numbers.
+    fn sizes(self, before: &Source, threads: usize) -> Result<Sizes> {
+        match self {
+            Made::Model(source) => Sizes::of(source, threads),
+            Made::Adapter(folder) => {
+                let (base, own) = (Sizes::of(before, threads)?, adapter_bytes(folder)?);
+                Ok(Sizes { bytes: base.bytes + own, needed: base.needed.saturating_add(own) })
+            }
+        }
+    }
 }
 
 /// What a checkpoint takes.
@@ -160,14 +157,4 @@ fn obstacle(level: Level, needed: u64) -> Option<String> {
     }
     let free = Memory::Free.bytes().filter(|free| *free < needed)?;
     Some(format!("it needs {} MiB of memory, and {} MiB are free", needed >> 20, free >> 20))
-}
-
-impl Measures {
-    /// These figures, with the speed of others.
-    #[must_use]
-    pub fn with_speed_of(mut self, other: &Measures) -> Measures {
-        self.prompt_tokens_per_second = other.prompt_tokens_per_second;
-        self.new_tokens_per_second = other.new_tokens_per_second;
-        self
-    }
 }

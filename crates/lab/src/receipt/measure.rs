@@ -43,13 +43,31 @@ pub struct Side {
     pub bytes: Option<u64>,
 }
 
+/// What two models are compared by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Text {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub words: Words,
+}
+
+/// What a text says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Words {
+    /// Words, of which each model makes tokens and windows.
+    Text(String),
+    /// Tokens of both models, of each list of which the last are scored.
+    Tokens(Vec<Ask>),
+}
+
 /// What to measure.
 #[derive(Clone, Debug, Default)]
 pub struct Plan<'p> {
     /// How much.
     pub level: Level,
-    /// A text with its name; [`TEXT`] where absent.
-    pub text: Option<(&'p str, &'p str)>,
+    /// A text; [`TEXT`] where absent.
+    pub text: Option<&'p Text>,
     /// The most tokens of the text that are used; all where absent.
     pub tokens_max: Option<usize>,
     /// Tasks that both models do.
@@ -115,15 +133,31 @@ impl Measured {
     }
 }
 
-/// The windows of the text as a model's tokens, `tokens_max` of them at most, and how many tokens the text has.
-fn windows_of(side: &Side, text: &str, tokens_max: Option<usize>) -> Result<(Vec<Ask>, usize)> {
+/// The windows of the text as a model's tokens, `tokens_max` of them at most, how many tokens the text has, and how many a
+/// window.
+fn windows_of(side: &Side, text: Option<&Text>, tokens_max: Option<usize>) -> Result<(Vec<Ask>, usize, usize)> {
+    let text = match text.map(|text| &text.words) {
+        None => TEXT,
+        Some(Words::Text(text)) => text,
+        Some(Words::Tokens(asks)) => {
+            let mut left = tokens_max.unwrap_or(usize::MAX);
+            let fits = |ask: &&Ask| {
+                left = left.saturating_sub(ask.scored);
+                left > 0
+            };
+            // The first one is measured, however long it is.
+            let count = 1 + asks.iter().take_while(fits).count();
+            let (all, size) = (asks.iter().map(|ask| ask.scored).sum(), asks.iter().map(|ask| ask.ids.len()).max());
+            return Ok((asks.iter().take(count).cloned().collect(), all, size.unwrap_or(0)));
+        }
+    };
     let tokenizer = side.subject.tokenizer()?;
     let mut ids = tokenizer.encode(text, pasture_files::tokenizer::Specials::AsText)?;
     let all = ids.len();
     ids.truncate(tokens_max.unwrap_or(all));
     let prefix = tokenizer.bos().or(tokenizer.eos()).or(ids.first().copied()).unwrap_or(0);
     let size = WINDOW.min(side.subject.context());
-    Ok((windows(&ids, prefix, size, size), all))
+    Ok((windows(&ids, prefix, size, size), all, size))
 }
 
 fn text(
@@ -133,8 +167,8 @@ fn text(
     measured: &mut Measured,
     watch: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<()> {
-    let (name, text) = plan.text.unwrap_or((TEXT_NAME, TEXT));
-    let (asks, tokens) = match windows_of(after, text, plan.tokens_max) {
+    let name = plan.text.map_or(TEXT_NAME, |text| text.name.as_str());
+    let (asks, tokens, size) = match windows_of(after, plan.text, plan.tokens_max) {
         Ok(found) => found,
         Err(Error::NoTokenizer) => {
             let reason = "the model came without a tokenizer";
@@ -143,6 +177,10 @@ fn text(
         }
         Err(error) => return Err(error),
     };
+    if asks.is_empty() {
+        ["perplexity", "divergence"].into_iter().for_each(|what| measured.leave(what, "the text has no tokens"));
+        return Ok(());
+    }
     if let Some(most) = plan.tokens_max.filter(|most| *most < tokens) {
         measured.leave("rest of the text", format!("the first {most} of {tokens} tokens were asked for"));
     }
@@ -155,7 +193,7 @@ fn text(
     };
     let pair = before.filter(|before| before.subject.vocab() == after.subject.vocab());
     let pair =
-        pair.filter(|before| windows_of(before, text, plan.tokens_max).is_ok_and(|(of_before, _)| of_before == asks));
+        pair.filter(|before| windows_of(before, plan.text, plan.tokens_max).is_ok_and(|(same, ..)| same == asks));
     let Some(before) = pair else {
         if before.is_some() {
             measured.leave("divergence", "the models do not have the same tokens");
@@ -163,7 +201,7 @@ fn text(
         }
         let said = evaluate::likelihoods(&after.subject, &asks, &mut go_on)?;
         let logprobs: Vec<f32> = said.iter().flat_map(|said| said.logprobs.clone()).collect();
-        measured.after.perplexity = Some(perplexity(&logprobs, name, &asks, &after.subject));
+        measured.after.perplexity = Some(perplexity(&logprobs, name, &asks, size));
         return Ok(());
     };
     let found = evaluate::differences(&before.subject, &after.subject, &asks, &mut go_on)?;
@@ -172,8 +210,8 @@ fn text(
         let reason = format!("the level is quick: {} of {all} tokens were measured in its time", found.kl.len());
         measured.leave("rest of the text", reason);
     }
-    measured.before.perplexity = Some(perplexity(&found.parent, name, &asks, &before.subject));
-    measured.after.perplexity = Some(perplexity(&found.model, name, &asks, &after.subject));
+    measured.before.perplexity = Some(perplexity(&found.parent, name, &asks, size));
+    measured.after.perplexity = Some(perplexity(&found.model, name, &asks, size));
     measured.after.divergence = Some(divergence(&found));
     Ok(())
 }
@@ -201,7 +239,7 @@ pub fn divergence(found: &Differences) -> Divergence {
 /// Tokens that are drawn together when the error is estimated: neighbors are not independent.
 const BLOCK: usize = 64;
 
-fn perplexity(logprobs: &[f32], name: &str, asks: &[Ask], subject: &Subject) -> Perplexity {
+fn perplexity(logprobs: &[f32], name: &str, asks: &[Ask], size: usize) -> Perplexity {
     let nll: Vec<f64> = logprobs.iter().map(|logprob| -f64::from(*logprob)).collect();
     let value = mean(&nll).exp();
     let blocks: Vec<(f64, f64)> = nll.chunks(BLOCK).map(|block| (block.iter().sum(), block.len() as f64)).collect();
@@ -215,7 +253,6 @@ fn perplexity(logprobs: &[f32], name: &str, asks: &[Ask], subject: &Subject) -> 
         .take(logprobs.len())
         .flat_map(|id| id.to_le_bytes())
         .collect();
-    let size = WINDOW.min(subject.context());
     Perplexity {
         value,
         stderr: found.map_or(0.0, |found| found.stderr * value),

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use digest::{digest, digest_of};
-pub use files::{Asked, Text, measure_files, measure_quality, measure_speed};
+pub use files::{Asked, Made, measure_files, measure_quality};
 pub use machine::{Machine, Memory, processor};
-pub use measure::{Measured, Plan, Side, TEXT, TEXT_NAME, divergence, measure, speed};
+pub use measure::{Measured, Plan, Side, TEXT, TEXT_NAME, Text, Words, divergence, measure, speed};
 pub use require::{Broken, Requirements};
 
 /// The name of the file beside a result that is a folder.

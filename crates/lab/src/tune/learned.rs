@@ -1,5 +1,6 @@
 //! What is learned: texts, pairs of answers or judged answers, and the loss of a batch of them with its gradients.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pasture_tensor::WeightId;
@@ -12,6 +13,7 @@ use super::plan::Plan;
 use super::preference::{Answer, Valued, Weights, judged, pair};
 use super::recipe::Loss;
 use crate::data::{self, Example, Judged, Preference};
+use crate::evaluate::Ask;
 
 /// Data that is ready to be learned.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,6 +86,14 @@ impl Samples {
         Samples { texts: numbers.iter().map(|at| self.texts[*at].clone()).collect(), desirable, kind: self.kind }
     }
 
+    /// What is learned of them, to be scored: each run of targets behind what stands before it. Of pairs it is the better
+    /// answer, of judged ones those that are wanted.
+    pub fn asks(&self) -> Vec<Ask> {
+        let wanted = self.texts.iter().enumerate().filter(|(at, _)| self.desirable.get(*at) != Some(&false));
+        let texts = wanted.filter_map(|(group, texts)| Some((group, texts.first()?)));
+        texts.flat_map(|(group, text)| runs(&text.trained).map(move |run| (group, text, run))).map(asked).collect()
+    }
+
     fn texts_of(&self, numbers: &[usize]) -> Vec<&Example> {
         numbers.iter().flat_map(|at| &self.texts[*at]).collect()
     }
@@ -92,6 +102,17 @@ impl Samples {
     fn targets(&self, numbers: &[usize]) -> usize {
         numbers.iter().flat_map(|at| &self.texts[*at]).map(Example::targets).sum()
     }
+}
+
+/// Runs of targets. The first token is none.
+fn runs(trained: &[bool]) -> impl Iterator<Item = Range<usize>> {
+    let is_target = |at: &usize| *at > 0 && trained.get(*at) == Some(&true);
+    let first = (1..trained.len()).filter(move |at| is_target(at) && !is_target(&(at - 1)));
+    first.map(move |start| start..(start..).find(|at| !is_target(at)).unwrap_or(start))
+}
+
+fn asked((group, text, run): (usize, &Example, Range<usize>)) -> Ask {
+    Ask { ids: text.ids[..run.end].to_vec(), scored: run.len(), group }
 }
 
 impl From<data::Samples> for Samples {
@@ -303,4 +324,34 @@ pub fn check_kind(loss: Loss, kind: Kind) -> Result<()> {
         Kind::Judged => "judged answers",
     };
     Err(Error::data(format!("holds {found}, but this loss learns from {words}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(ids: &[u32], trained: &[u8]) -> Example {
+        Example { ids: ids.to_vec(), trained: trained.iter().map(|trained| *trained == 1).collect() }
+    }
+
+    fn ask(ids: &[u32], scored: usize, group: usize) -> Ask {
+        Ask { ids: ids.to_vec(), scored, group }
+    }
+
+    #[test]
+    fn each_run_of_targets_is_asked_behind_what_stands_before_it() {
+        let texts =
+            vec![text(&[1, 2, 3, 4, 5, 6], &[1, 0, 1, 1, 0, 1]), text(&[7, 8], &[0, 0]), text(&[9, 3], &[1, 1])];
+        let wanted = [ask(&[1, 2, 3, 4], 2, 0), ask(&[1, 2, 3, 4, 5, 6], 1, 0), ask(&[9, 3], 1, 2)];
+        assert_eq!(Samples::of_texts(texts).asks(), wanted);
+    }
+
+    #[test]
+    fn of_judged_answers_the_wanted_are_asked_and_of_pairs_the_better() {
+        let judged = |completion, desirable| Judged { prompt: vec![1, 2], completion, desirable };
+        let all = Samples::of_judged(vec![judged(vec![3], false), judged(vec![4, 5], true)]);
+        assert_eq!(all.asks(), [ask(&[1, 2, 4, 5], 2, 1)]);
+        let pair = Preference { prompt: vec![1], chosen: vec![2, 3], rejected: vec![4] };
+        assert_eq!(Samples::of_pairs(vec![pair]).asks(), [ask(&[1, 2, 3], 2, 0)]);
+    }
 }

@@ -12,10 +12,11 @@ use serde_json::json;
 use super::checkpoint::{Identity, State};
 use super::error::Result;
 use super::events::{Found, Reason};
+use super::learned::{Kind, Samples};
 use super::plan::Plan;
 use super::recipe::{Loss, Method};
 use super::run::Outcome;
-use crate::receipt::{Change, Input, Level, Measures, Perplexity, Receipt, Unmeasured};
+use crate::receipt::{Change, Input, Level, Measured, Measures, Perplexity, Receipt, Text, Unmeasured, Words};
 
 /// Where a run comes from.
 #[derive(Clone, Debug)]
@@ -70,6 +71,40 @@ pub fn write(folder: &Path, outcome: &mut Outcome, plan: &Plan, origin: &Origin,
     Ok(receipt(outcome, plan, origin))
 }
 
+/// The held-out part as a text by which base and result are compared: what is learned of it. None where it has nothing.
+pub fn held_out_text(held_out: &Samples) -> Option<Text> {
+    let asks = held_out.asks();
+    let name = match held_out.kind() {
+        Kind::Texts => held_out_name(held_out.len()),
+        Kind::Pairs => format!("better answers of {} pairs held out of the data", held_out.len()),
+        Kind::Judged => format!("wanted answers among {} held out of the data", held_out.len()),
+    };
+    (!asks.is_empty()).then_some(Text { name, words: Words::Tokens(asks) })
+}
+
+fn held_out_name(count: usize) -> String {
+    format!("{count} samples held out of the data, answers only")
+}
+
+/// Adds what was measured of base and result. Where that was by the held-out part, the run's own perplexity stays, which is
+/// of all of it.
+#[must_use]
+pub fn with_measured(receipt: Receipt, measured: Measured, by_held_out: bool) -> Receipt {
+    let own = [receipt.before.clone(), receipt.after.clone()];
+    let is_whole = own.iter().all(|side| side.perplexity.is_some());
+    let mut receipt = receipt.with(measured);
+    for (side, own) in [&mut receipt.before, &mut receipt.after].into_iter().zip(own) {
+        side.tasks.extend(own.tasks);
+        if side.perplexity.is_none() || (by_held_out && is_whole) {
+            side.perplexity = own.perplexity;
+        }
+    }
+    if receipt.after.perplexity.is_some() {
+        receipt.unmeasured.retain(|left| left.what != "perplexity");
+    }
+    receipt
+}
+
 /// The held-out part's figures before the first step and after the last.
 fn measured(state: &State) -> [Option<Found>; 2] {
     let before = state.evaluations.first().filter(|(step, _)| *step == 0);
@@ -90,7 +125,6 @@ fn receipt(outcome: &Outcome, plan: &Plan, origin: &Origin) -> Receipt {
     if !measured {
         leave("held-out loss", "nothing was held out, or the run was ended before");
     }
-    leave("divergence", "tuning measures its held-out part; pasture eval --against measures how far a model moved");
     leave("tasks", "tuning measures its held-out part only; pasture eval and pasture compare measure tasks");
     receipt
 }
@@ -107,7 +141,7 @@ fn measures(plan: &Plan, origin: &Origin, found: Found) -> Measures {
             tokens: found.count as u64,
             window: length,
             stride: length,
-            text: format!("{} samples held out of the data, answers only", origin.samples[1]),
+            text: held_out_name(origin.samples[1]),
             digest,
         });
         return measures;

@@ -27,6 +27,17 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// What peft puts before the name of each module.
 const WRAPPERS: &str = "base_model.model.";
 
+/// Bytes of the numbers in an adapter's folder.
+///
+/// # Errors
+/// When it is none.
+pub fn adapter_bytes(folder: &Path) -> Result<u64> {
+    let folder = Folder::open(folder)?;
+    let missing = || Error::Missing { folder: folder.name().into(), wanted: format!("{WEIGHTS:?}") };
+    let tensors = Tensors::open(&folder.find(WEIGHTS)?.ok_or_else(missing)?)?;
+    Ok(tensors.names().filter_map(|name| tensors.byte_count(name)).sum())
+}
+
 /// Reads an adapter for a model that is loaded: the folder, its `adapter_model.safetensors`, or a GGUF file.
 pub fn load_adapter(path: &Path, decoder: &Decoder) -> Result<Adapter> {
     if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) {

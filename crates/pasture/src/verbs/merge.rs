@@ -166,7 +166,8 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     };
     bar.finish_and_clear();
     let receipt = Receipt::new(Change::Merge, bases, arguments.recipe(method, made.recipe));
-    let receipt = receipt.with(verb::measured(&source, &arguments.to, &asked, decorated)?);
+    let receipt =
+        receipt.with(verb::measured(&source, receipt::Made::Model(&Source::open(&arguments.to)?), &asked, decorated)?);
     arguments.measuring.finish(receipt, &arguments.to, |receipt| {
         record.finish(&arguments.to, form, Some(receipt))?;
         let to = arguments.to.display().to_string();

@@ -10,7 +10,7 @@ use pasture_lab::quantize::importance::{Importance, calibrate};
 use pasture_lab::quantize::ocp::{self, Ocp};
 use pasture_lab::quantize::search::least_bits;
 use pasture_lab::quantize::{Options, Quantized, mixture, quantize};
-use pasture_lab::receipt::{self, Asked, Change, Input, Level, Receipt, Text, measure_quality};
+use pasture_lab::receipt::{self, Asked, Change, Input, Level, Made, Receipt, Text, Words, measure_quality};
 use pasture_model::save::Own;
 use pasture_model::{Source, survey};
 use pasture_store::lineage::{Kind, Role};
@@ -129,7 +129,8 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     if let Some(ocp) = folder {
         let made = into_folder(arguments, &source, ocp, threads, decorated)?;
         let receipt = Receipt::new(Change::Quantize, vec![began], made.folder_recipe(ocp));
-        let receipt = receipt.with(verb::measured(&source, &arguments.file, &asked, decorated)?);
+        let receipt =
+            receipt.with(verb::measured(&source, Made::Model(&Source::open(&arguments.file)?), &asked, decorated)?);
         return arguments.measuring.finish(receipt, &arguments.file, |receipt| {
             record.finish(&arguments.file, form, Some(receipt))?;
             say(arguments, &made, receipt)
@@ -154,7 +155,8 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     for text in [&arguments.calibrate, &arguments.imatrix].into_iter().flatten() {
         receipt.data.push(receipt::digest(text)?);
     }
-    let receipt = receipt.with(verb::measured(&source, &arguments.file, &asked, decorated)?);
+    let receipt =
+        receipt.with(verb::measured(&source, Made::Model(&Source::open(&arguments.file)?), &asked, decorated)?);
     arguments.measuring.finish(receipt, &arguments.file, |receipt| say(arguments, &made, receipt))
 }
 
@@ -237,7 +239,7 @@ fn searched(
     let mut trial = arguments.file.as_os_str().to_owned();
     trial.push(".trial.gguf");
     let trial = PathBuf::from(trial);
-    let (text, tokens_max) = (Some(Text { name, text }), Some(arguments.measuring.tokens()));
+    let (text, tokens_max) = (Some(Text { name, words: Words::Text(text) }), Some(arguments.measuring.tokens()));
     let asked = Asked { level: Level::Full, text, tokens_max, threads: options.threads };
     let found = least_bits(highest, &mut |bits| {
         options.bits = Some(bits);
@@ -245,7 +247,7 @@ fn searched(
             Err(Error::Bits { .. }) => return Ok(f64::INFINITY),
             made => made?,
         };
-        let measured = measure_quality(source, &Source::open(&trial)?, &asked, &mut |_, _, _| {})?;
+        let measured = measure_quality(source, Made::Model(&Source::open(&trial)?), &asked, &mut |_, _, _| {})?;
         let divergence = measured.after.divergence.map_or(f64::INFINITY, |found| found.kl);
         eprintln!("{bits:.2} bits per weight: divergence {divergence:.6}");
         Ok(divergence)

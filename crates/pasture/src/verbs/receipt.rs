@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pasture_lab::receipt::{self, Asked, Input, Level, Measured, Receipt, Text, measure_files};
+use pasture_lab::receipt::{self, Asked, Input, Level, Made, Measured, Receipt, Text, Words, measure_files};
 use pasture_model::Source;
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ impl Measuring {
             None => None,
             Some(path) => {
                 let (name, text) = (pasture_files::error::file_name(path), text_of(path)?);
-                Some(Text { name, text })
+                Some(Text { name, words: Words::Text(text) })
             }
         };
         Ok(Asked { level, text, tokens_max, threads })
@@ -94,9 +94,9 @@ pub fn base(place: &Place, name: &str) -> Result<Input, Failure> {
 }
 
 /// Measures before and after, with a bar.
-pub fn measured(before: &Source, result: &Path, asked: &Asked, decorated: bool) -> Result<Measured, Failure> {
+pub fn measured(before: &Source, result: Made<'_>, asked: &Asked, decorated: bool) -> Result<Measured, Failure> {
     let bar = model::bar("", decorated && asked.level != Level::None);
-    let measured = measure_files(before, &Source::open(result)?, asked, &mut |what, done, total| {
+    let measured = measure_files(before, result, asked, &mut |what, done, total| {
         bar.set_message(format!("measuring {what}"));
         model::advance(&bar, done as u64, total as u64);
     });

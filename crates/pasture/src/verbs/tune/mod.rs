@@ -14,7 +14,7 @@ use clap::Args;
 use pasture_files::durable;
 use pasture_files::prompt::template::Moment;
 use pasture_lab::export::Form;
-use pasture_lab::receipt::{Asked, Input, Receipt, measure_speed};
+use pasture_lab::receipt::{Asked, Input, Made};
 use pasture_lab::tune::events::Reason;
 use pasture_lab::tune::{self, Job, Plan, Questions, Recipe, Samples, output::Origin};
 use pasture_model::Source;
@@ -25,7 +25,7 @@ use super::history::{Parent, Record};
 use super::receipt;
 use crate::exit::{Failure, Status};
 use crate::output;
-use crate::settings::{Given, ReceiptFlags, Settings};
+use crate::settings::{Given, Measuring, Settings};
 use base::{Base, Compute};
 use data::Data;
 use flags::RecipeFlags;
@@ -74,7 +74,7 @@ pub struct Arguments {
     #[command(flatten)]
     recipe_flags: RecipeFlags,
     #[command(flatten)]
-    receipt: ReceiptFlags,
+    measuring: Measuring,
     /// Threads that compute; the result does not depend on them (default: the processors at hand)
     #[arg(long, short = 't', value_name = "N", env = "PASTURE_THREADS", hide_env_values = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -82,7 +82,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
-    let settings = Settings::resolve(&program.clone().and(&arguments.receipt.0))?;
+    let settings = Settings::resolve(&program.clone().and(&arguments.measuring.receipt.0))?;
     let folder = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.data));
     let mut recipe = recipe(arguments)?;
     if recipe.now.is_none() {
@@ -99,13 +99,20 @@ pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let Data { samples, held_out, facts, input } = data::read(&arguments.data, &base.prompt, base.context(), &recipe)?;
     let plan = tune::plan(&recipe, base.context(), &samples)?;
     if arguments.dry_run {
+        if arguments.measuring.require.is_some() {
+            return Err(Failure::new(
+                Status::Usage,
+                "`--require` has no effect together with `--dry-run`: there is no result",
+            ));
+        }
         return dry_run(&plan, base, &samples, arguments.json);
     }
     told::data(&facts);
     let origin = base.origin(&model, vec![input], [samples.len(), held_out.len()]);
-    let level = receipt::level(&settings);
-    let asked = Asked { level, text: None, tokens_max: None, threads: threads.unwrap_or_else(processors) };
-    train(arguments, base, Prepared { plan, samples, held_out, folder, origin, asked }, decorated)
+    let mut asked = arguments.measuring.asked(&settings, threads.unwrap_or_else(processors))?;
+    let by_held_out = asked.text.is_none() && !held_out.is_empty();
+    asked.text = asked.text.or_else(|| tune::output::held_out_text(&held_out));
+    train(arguments, base, Prepared { plan, samples, held_out, folder, origin, asked, by_held_out }, decorated)
 }
 
 /// The day on which a run began: templates may print it, and a run that goes on has the same texts.
@@ -123,10 +130,12 @@ struct Prepared {
     folder: PathBuf,
     origin: Origin,
     asked: Asked,
+    /// Whether base and result are compared by what is held out.
+    by_held_out: bool,
 }
 
 fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool) -> Result<(), Failure> {
-    let Prepared { plan, samples, held_out, folder, origin, asked } = prepared;
+    let Prepared { plan, samples, held_out, folder, origin, asked, by_held_out } = prepared;
     std::fs::create_dir_all(&folder)
         .map_err(|fault| Failure::new(Status::CannotCreate, format!("cannot make the folder {folder:?}: {fault}")))?;
     durable::write_file(&folder.join("recipe.toml"), |sink| sink.put(plan.recipe.to_toml().as_bytes()))?;
@@ -159,30 +168,19 @@ fn train(arguments: &Arguments, base: Base, prepared: Prepared, decorated: bool)
     let receipt = tune::output::write(&folder, &mut outcome, &plan, &origin, &source)?;
     // What was trained, its moments and its gradients make room for what is measured.
     drop(outcome);
-    let receipt = timed(receipt, &source, &folder, recipe.adapts(), &asked)?;
-    receipt.write(&folder)?;
-    record.finish(&folder, Form::Folder, Some(&receipt))?;
-    if arguments.json {
-        return output::json(&receipt::with_figures(serde_json::json!({"event": "measured"}), &receipt));
-    }
-    receipt::tell(&receipt);
-    Ok(())
-}
-
-/// Adds how fast the base and the result answer; what was held out the run has measured already.
-fn timed(
-    mut receipt: Receipt,
-    base: &Source,
-    folder: &Path,
-    is_adapter: bool,
-    asked: &Asked,
-) -> Result<Receipt, Failure> {
-    let measured = measure_speed(base, folder, is_adapter, asked)?;
-    receipt.level = asked.level;
-    receipt.before = receipt.before.with_speed_of(&measured.before);
-    receipt.after = receipt.after.with_speed_of(&measured.after);
-    receipt.unmeasured.extend(measured.unmeasured);
-    Ok(receipt)
+    let measured = if recipe.adapts() {
+        receipt::measured(&source, Made::Adapter(&folder), &asked, decorated)?
+    } else {
+        receipt::measured(&source, Made::Model(&Source::open(&folder)?), &asked, decorated)?
+    };
+    let receipt = tune::output::with_measured(receipt, measured, by_held_out);
+    arguments.measuring.finish(receipt, &folder, |receipt| {
+        record.finish(&folder, Form::Folder, Some(receipt))?;
+        if arguments.json {
+            return output::json(&receipt::with_figures(serde_json::json!({"event": "measured"}), receipt));
+        }
+        Ok(())
+    })
 }
 
 /// The processors at hand.
