@@ -18,6 +18,7 @@ pub mod json;
 pub mod mmap;
 pub mod nearest;
 pub mod outline;
+pub mod packed;
 pub mod prompt;
 pub mod pth;
 pub mod safetensors;

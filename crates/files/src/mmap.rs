@@ -81,6 +81,18 @@ impl Bytes {
         }
     }
 
+    /// Asks for large pages, which a file has whose content was written or is read in large parts: they are mapped
+    /// several hundred times as fast as small ones. Owned bytes are left alone.
+    pub fn in_large_pages(&self) {
+        #[cfg(target_os = "linux")]
+        if let Storage::Mapped(map) = &self.storage
+            && self.length > 0
+        {
+            // A refusal only means that pages stay small.
+            let _ = map.advise_range(Advice::HugePage, self.start, self.length);
+        }
+    }
+
     /// Tells the system that the range is not read again soon, so that its pages leave this program's memory.
     /// Reading it again is correct and fetches the pages anew. Owned bytes are left alone.
     pub fn release(&self) {

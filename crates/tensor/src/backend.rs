@@ -54,6 +54,12 @@ pub trait Backend: Send + Sync {
         reference::weight(format, rows, cols, row)
     }
 
+    /// The kernels whose layouts [`Backend::weight`] makes, where it keeps weights in this computer's memory, so that a
+    /// file of packed weights can stand in for it; none where weights lie elsewhere.
+    fn layouts(&self) -> Option<&'static pasture_kernels::Kernels> {
+        None
+    }
+
     /// Memory for one layer's keys and values, without pages yet.
     fn kv_layer(&self, kv_heads: usize, head_dim: usize, format: KvFormat) -> KvLayer {
         KvLayer::new(kv_heads, head_dim, format)

@@ -114,6 +114,24 @@ pub fn layout_on(kernels: &Kernels, format: Format) -> Layout {
     if (kernels.packed)(format).is_some() { layout_for(format) } else { Layout::Plain }
 }
 
+/// A number for the layouts of all formats on `kernels`: packed bytes that one program wrote serve another with the same
+/// number. It is made from the tables that packing goes by, so that it changes with them.
+pub fn layouts_number(kernels: &Kernels) -> u64 {
+    // FNV-1a (Fowler, Noll, Vo), 64 bits.
+    let mut number = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        bytes.iter().for_each(|byte| number = (number ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    };
+    for format in Format::ALL.iter().filter(|format| layout_on(kernels, **format) == Layout::Packed) {
+        let (cols, bytes) = packed_block(*format);
+        add(format.name().as_bytes());
+        let segments = segments(*format).unwrap_or_default().iter();
+        let parts = segments.flat_map(|it| [it.start, it.bytes, it.unit, usize::from(it.flip)]);
+        [PANEL, cols, bytes].into_iter().chain(parts).for_each(|part| add(&(part as u64).to_le_bytes()));
+    }
+    number
+}
+
 /// Bytes of one packed panel.
 pub fn panel_bytes(format: Format, cols: usize) -> usize {
     let (block, bytes) = packed_block(format);

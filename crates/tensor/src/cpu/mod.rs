@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use pasture_kernels::linear::{self, Aligned};
-use pasture_kernels::{Format, Pool, gemm};
+use pasture_kernels::{Format, Kernels, Pool, gemm};
 
 use crate::backend::{Backend, Group, Precision};
 use crate::kv::KvLayer;
@@ -81,6 +81,10 @@ impl Backend for Cpu {
             linear::pack(format, rows, cols, &|at| row(at), first..first + out.len() / panel, out);
         });
         Weight::new(format, Layout::Packed, rows, cols, Arc::new(bytes))
+    }
+
+    fn layouts(&self) -> Option<&'static Kernels> {
+        Some(self.pool.kernels())
     }
 
     fn embed(&self, table: &Weight, ids: &[u32]) -> Tensor {
