@@ -316,11 +316,8 @@ mod tests {
             durable::write_file(&path, |sink| {
                 let mut writer = Writer::new(sink)?;
                 writer.put(entry("one", 1), &[7; 64])?;
-                let rows = rows.iter().map(|(name, start, bytes)| Row {
-                    entry: entry(name, 1),
-                    start: *start,
-                    bytes: *bytes,
-                });
+                let rows =
+                    rows.iter().map(|(name, start, bytes)| Row { entry: entry(name, 1), start: *start, bytes: *bytes });
                 writer.weights = rows.collect();
                 writer.finish(origin())
             })

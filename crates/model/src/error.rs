@@ -99,6 +99,12 @@ pub enum Error {
         /// What is wrong with it, as the end of the sentence.
         what: String,
     },
+    /// A file of packed weights that is not this model's as it is now.
+    #[error("the file of packed weights is not this model's: {what}")]
+    Unprepared {
+        /// What differs.
+        what: String,
+    },
     /// Experts that cannot stay on disk.
     #[error("experts cannot stay on disk: {what}")]
     ExpertCache {

@@ -32,7 +32,8 @@ pub use expert_cache::{ExpertCache, ExpertCounts};
 pub use graph::graph;
 pub use kv::{KeptPage, Kv, KvShape, PageCount, SequenceId};
 pub use load::{
-    LoadOptions, Loaded, Slot, Source, Survey, UnknownKeys, Unused, build, build_quantized, load, parameters, survey,
+    LoadOptions, Loaded, Prepared, Slot, Source, Survey, UnknownKeys, Unused, build, build_quantized, compare_prepared,
+    load, packed_layout, parameters, prepare, prepared_bytes, survey,
 };
 pub use need::{Need, Running, check_kv, kv_bytes};
 pub use pool::{EmbedRules, Pooling, normalize};

@@ -3,13 +3,19 @@
 
 mod changed;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use changed::{Numbers, backend, case, named, open, tensors_of, written};
 use pasture_files::Dtype;
-use pasture_kernels::Format;
+use pasture_files::durable::Sink;
+use pasture_files::packed::Origin;
+use pasture_kernels::{Format, Kernels, Pool};
 use pasture_model::names::{Names, Place, Row, Stored, fused, row};
-use pasture_model::{Batch, Decoder, Source, build, families};
-use pasture_tensor::Ops;
+use pasture_model::{Batch, Decoder, LoadOptions, Prepared, Source, build, families, load};
+use pasture_model::{compare_prepared, packed_layout, prepare, prepared_bytes};
 use pasture_tensor::kv::KvFormat;
+use pasture_tensor::{Backend, Cpu, Ops, Precision};
 
 const F32: Dtype = Dtype::Number(Format::F32);
 
@@ -197,4 +203,82 @@ fn stacked_experts_are_the_same_model() {
         };
         same(EXPERTS, transposed, stacked(Stored::StackedTransposed));
     }
+}
+
+/// Writes a model's packed weights for some kernels, as `source` says, and gives the file.
+fn prepared(folder: &Path, from: &Source, backend: &Arc<dyn Backend>, source: &str) -> PathBuf {
+    let (path, layout) = (folder.join("packed"), packed_layout(backend.layouts().expect("a processor")));
+    let origin = Origin { name: "a".into(), source: source.into(), layout };
+    let options = LoadOptions::default();
+    let fill = |sink: &mut Sink| {
+        prepare(from, backend, &options, (sink, origin), &mut |_, _| ()).expect("it is packed");
+        Ok(())
+    };
+    pasture_files::durable::write_file(&path, fill).expect("it is written");
+    path
+}
+
+#[test]
+fn packed_weights_out_of_a_file_are_those_that_loading_packs() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../starter/starter.gguf");
+    let cases = [PLAIN, EXPERTS, "prequantized/bnb_nf4", "text/gpt_oss_mxfp4"].map(case);
+    for (path, kernels) in
+        cases.iter().chain([&starter]).flat_map(|path| Kernels::all().iter().map(move |it| (path, *it)))
+    {
+        let what = format!("{path:?} on {}", kernels.name());
+        let from = Source::open(path).expect("a committed model");
+        let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::new(Pool::with_kernels(1, kernels)), Precision::Fast));
+        let (file, layout) = (prepared(folder.path(), &from, &backend, "a"), packed_layout(kernels));
+        let bytes = file.metadata().expect("it is there").len();
+        assert!(bytes <= prepared_bytes(&from, kernels).expect("every slot is there").get(), "{what}");
+        let found = Prepared::open(&file, "a", &layout).expect("it is whole");
+        compare_prepared(&from, &backend, &LoadOptions::default(), &found, &mut |_, _| ()).expect(&what);
+        let load = |prepared: Option<Prepared>| {
+            let options = LoadOptions { prepared, ..LoadOptions::default() };
+            load(&from, &backend, &options, &mut |_, _| ()).expect("it loads")
+        };
+        let (ours, theirs) = (load(Some(found)), load(None));
+        assert_eq!(ours.unprepared, None, "{what}");
+        let bits = |decoder: &Decoder| logits(decoder).iter().map(|it| it.to_bits()).collect::<Vec<u32>>();
+        assert_eq!(bits(&ours.decoder), bits(&theirs.decoder), "{what}");
+        for (source, layout) in [("b", layout.as_str()), ("a", "0.0")] {
+            let fault = Prepared::open(&file, source, layout).expect_err("it is of something else").to_string();
+            assert!(fault.contains("it was made"), "{fault}");
+        }
+    }
+}
+
+#[test]
+fn packed_weights_of_another_model_are_left_aside() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let backend = backend();
+    let layout = packed_layout(backend.layouts().expect("a processor"));
+    let told = |other: &Path, from: &Path| {
+        let file = prepared(folder.path(), &Source::open(other).expect("it opens"), &backend, "a");
+        let found = Prepared::open(&file, "a", &layout).expect("it is whole");
+        let from = Source::open(from).expect("it opens");
+        let options = LoadOptions { prepared: Some(found.clone()), ..LoadOptions::default() };
+        let loaded = load(&from, &backend, &options, &mut |_, _| ()).expect("it is packed into memory");
+        let plain = load(&from, &backend, &LoadOptions::default(), &mut |_, _| ()).expect("it loads");
+        assert!(logits(&loaded.decoder) == logits(&plain.decoder));
+        let differs = compare_prepared(&from, &backend, &LoadOptions::default(), &found, &mut |_, _| ()).is_err();
+        (loaded.unprepared, differs)
+    };
+    assert_eq!(told(&case(PLAIN), &case(PLAIN)), (None, false));
+    let (what, differs) = told(&case(EXPERTS), &case(PLAIN));
+    assert!(differs && what.expect("another model").contains("another form of"));
+    // The same shapes with other numbers, and the same numbers but for one in a row that loading does not look at.
+    let mut tensors = tensors_of(PLAIN);
+    named(&mut tensors, UP).bytes.iter_mut().for_each(|byte| *byte ^= 1);
+    let (what, differs) = told(written(PLAIN, &tensors, |config| config).path(), &case(PLAIN));
+    assert!(differs && what.expect("other numbers").contains("other numbers in \"mlp.up of layer 0\""));
+    let mut tensors = tensors_of(PLAIN);
+    named(&mut tensors, UP).bytes[0] ^= 1;
+    let root = written(PLAIN, &tensors, |config| config);
+    let file = prepared(folder.path(), &Source::open(root.path()).expect("it opens"), &backend, "a");
+    let found = Prepared::open(&file, "a", &layout).expect("it is whole");
+    let from = Source::open(&case(PLAIN)).expect("it opens");
+    let fault = compare_prepared(&from, &backend, &LoadOptions::default(), &found, &mut |_, _| ());
+    assert!(fault.expect_err("one byte differs").to_string().contains("\"mlp.up of layer 0\" differs"));
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::adapter::Adapter;
 use crate::error::{Error, Result};
 use crate::handle::{Files, Model};
+use crate::options::{LoadOptions, Prepare};
 
 /// What was done to a model whose files are not written yet.
 #[derive(Clone, Default)]
@@ -155,7 +156,9 @@ impl Model {
             quantize::quantize_content(&source, &survey, &content, &file.0, &options, &mut |_, _| {})?
         };
         let small = Source::open(&file.0)?;
-        let model = Model::from_source(self.name(), &small, self.options(), &mut |_, _| {})?;
+        // The file goes with the model: nothing is to be kept of it.
+        let load_options = LoadOptions { prepare: Prepare::Off, ..self.options().clone() };
+        let model = Model::from_source(self.name(), &small, &load_options, &mut |_, _| {})?;
         let merged = self.pending().merged.clone();
         let recipe = made.recipe(&options);
         Ok(model.with_pending(Pending { merged, quantized: Some(Quantized { base, file, recipe }) }))

@@ -42,6 +42,12 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// A model of which no packed weights can be kept in a file.
+    #[error("{name:?} cannot be prepared: it is no file or folder of this machine")]
+    Unprepared {
+        /// The model.
+        name: String,
+    },
     /// A draft whose tokens are not the model's.
     #[error("{draft:?} cannot propose tokens for {name:?}: {what}; a draft needs the same tokenizer")]
     Draft {

@@ -190,8 +190,8 @@ impl From<pasture_store::Error> for Failure {
         use pasture_store::Error as E;
         let status = match &error {
             E::File(_) | E::NotFound { .. } => Status::NoInput,
-            E::NoData | E::Key { .. } => Status::Config,
-            E::Taken { .. } => Status::CannotCreate,
+            E::NoData | E::NoCache | E::Key { .. } => Status::Config,
+            E::Taken { .. } | E::Room { .. } => Status::CannotCreate,
             E::Ledger { .. } => Status::Io,
             E::Later { .. } => Status::Unavailable,
             _ => Status::Data,

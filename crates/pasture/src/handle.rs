@@ -72,6 +72,7 @@ struct Inner {
     family: &'static Family,
     report: Report,
     unused: Vec<Unused>,
+    unprepared: Option<String>,
     prompt: Prompt,
     defaults: SamplingOptions,
     kv: KvFormat,
@@ -173,8 +174,11 @@ impl Model {
             draft.check(name, prompt_of(source, families::find(&source.config)?)?.tokenizer())?;
         }
         let backend: Arc<dyn Backend> = Arc::new(Cpu::new(device.pool().clone(), options.precision));
-        let Loaded { decoder, family, report, unused } =
-            pasture_model::load(source, &backend, &options.files, progress)?;
+        let (prepared, unprepared) = crate::prepare::find(name, source, &device, options, progress);
+        let files_options = pasture_model::LoadOptions { prepared, ..options.files.clone() };
+        let loaded = pasture_model::load(source, &backend, &files_options, progress)?;
+        let unprepared = unprepared.or(loaded.unprepared);
+        let Loaded { decoder, family, report, unused, .. } = loaded;
         let decoder = Arc::new(decoder);
         let kv = options.kv.unwrap_or(match options.precision {
             Precision::Exact | Precision::Bf16 => KvFormat::F32,
@@ -204,6 +208,7 @@ impl Model {
             family,
             report,
             unused,
+            unprepared,
             prompt,
             defaults,
             kv,
@@ -371,6 +376,11 @@ impl Model {
     /// Tensors that had no use, and why.
     pub fn unused_tensors(&self) -> &[Unused] {
         &self.inner.unused
+    }
+
+    /// Why a file of packed weights that is there is not used, or why none was written although that was asked for.
+    pub fn unprepared(&self) -> Option<&str> {
+        self.inner.unprepared.as_deref()
     }
 
     /// The tokenizer.

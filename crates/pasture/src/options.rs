@@ -38,6 +38,18 @@ impl std::fmt::Debug for Device {
     }
 }
 
+/// What loading does with a file of the model's packed weights, from which it starts faster (`prepare`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prepare {
+    /// Uses one that is there and of this very model; writes none.
+    #[default]
+    Use,
+    /// Writes one where there is none, and uses it.
+    Auto,
+    /// Packs the weights into memory.
+    Off,
+}
+
 /// How to load a model.
 ///
 /// ```
@@ -77,6 +89,8 @@ pub struct LoadOptions {
     pub draft: Option<Draft>,
     /// The processor, where several models share it; `threads` is its number then.
     pub device: Option<Device>,
+    /// Whether packed weights come out of a file.
+    pub prepare: Prepare,
     /// What to do with keys of the configuration that nobody knows, and the like.
     pub files: pasture_model::LoadOptions,
 }
@@ -97,6 +111,7 @@ impl Default for LoadOptions {
             speculation: Speculation::default(),
             draft: None,
             device: None,
+            prepare: Prepare::default(),
             files,
         }
     }

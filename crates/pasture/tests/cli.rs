@@ -60,6 +60,7 @@ fn every_verb_explains_itself_with_an_example() {
         "logits",
         "bench",
         "plan",
+        "prepare",
         "embed",
         "data",
         "serve",
@@ -357,4 +358,101 @@ fn experts_on_disk_change_no_token_and_show_says_what_they_cost() {
     // What speaks of every model is no mistake where a model is dense.
     let dense = ["generate", "starter", "A token is", "--temperature", "0", "-n", "1"];
     check(&[("PASTURE_EXPERT_CACHE", "1GiB")], &dense, 0, " a", "");
+}
+
+/// A folder with the starter's file, and the program in it: status, standard output, standard error.
+fn with_a_model() -> (tempfile::TempDir, impl Fn(&Path, &[&str]) -> (Option<i32>, String, String)) {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let starter = concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/starter.gguf");
+    std::fs::copy(starter, folder.path().join("a.gguf")).expect("the starter can be copied");
+    let run = |folder: &Path, arguments: &[&str]| {
+        let output = pasture_with(folder, &[], arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    (folder, run)
+}
+
+/// Files of packed weights.
+fn packed_in(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder.join(".cache/pasture/packed")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| !path.ends_with(".lock")).collect()
+}
+
+const GO_ON: [&str; 7] = ["generate", "a.gguf", "A token is", "--temperature", "0", "-n", "6"];
+
+#[test]
+fn a_prepared_model_says_the_same_and_what_is_damaged_is_left_aside() {
+    let (folder, run) = with_a_model();
+    let (at, run) = (folder.path(), |arguments: &[&str]| run(folder.path(), arguments));
+    let plain = run(&GO_ON);
+    assert_eq!((plain.0, plain.2.as_str()), (Some(0), ""));
+    assert!(!at.join(".cache").exists(), "nothing is written unasked");
+    let prepare = || run(&["prepare", "a.gguf", "--json"]);
+    assert!(prepare().1.contains("\"written\":true") && prepare().1.contains("\"written\":false"));
+    let [file] = &packed_in(at)[..] else { panic!("one file") };
+    let good = std::fs::read(file).expect("it is there");
+    assert_eq!(run(&GO_ON), plain);
+    let (mut other, cut) = (good.clone(), good.len() / 2);
+    other[64..cut].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    for (bytes, part) in [(&good[..cut], "does not end as"), (&other, "other numbers in"), (&[], "shorter than")] {
+        std::fs::write(file, bytes).expect("it can be written");
+        let (status, out, err) = run(&GO_ON);
+        assert_eq!((status, out.as_str()), (Some(0), plain.1.as_str()));
+        assert!(err.contains("its packed weights are not used") && err.contains(part), "{err}");
+        assert_eq!(run(&[&GO_ON[..], &["--prepare", "off"]].concat()), plain, "it is not looked at");
+        assert!(prepare().1.contains("\"written\":true"));
+        assert!(std::fs::read(file).expect("it is there") == good);
+    }
+    let (status, out, _) = run(&["prepare", "--list", "--json"]);
+    assert!(status == Some(0) && out.contains("\"state\":\"ready\"") && out.contains("\"model\":\"a.gguf\""), "{out}");
+    // A model whose files changed has no packed weights any more, and those that it had are garbage.
+    std::fs::copy(at.join("a.gguf"), at.join("b.gguf")).expect("it can be copied");
+    std::fs::rename(at.join("b.gguf"), at.join("a.gguf")).expect("it can be moved");
+    assert_eq!(run(&GO_ON), plain);
+    assert!(run(&["prepare", "--list"]).1.contains("outdated"));
+    assert!(run(&["gc", "--all"]).1.contains("outdated"));
+    assert_eq!(packed_in(at).len(), 0);
+}
+
+#[test]
+fn several_processes_prepare_one_file_and_it_can_be_removed() {
+    let (folder, run) = with_a_model();
+    let (at, run) = (folder.path(), |arguments: &[&str]| run(folder.path(), arguments));
+    let auto = [&GO_ON[..], &["--prepare", "auto"]].concat();
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let one = |_| scope.spawn(|| pasture_with(at, &[], &auto));
+        let begun: Vec<_> = (0..3).map(one).collect();
+        begun.into_iter().map(|one| one.join().expect("it ran")).collect()
+    });
+    let plain = run(&[&GO_ON[..], &["--prepare", "off"]].concat());
+    for output in all {
+        let shown =
+            (output.status.code(), String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(shown, (Some(0), plain.1.as_str().into(), "".into()));
+    }
+    let [file] = &packed_in(at)[..] else { panic!("one file, and nothing else") };
+    // Another model's file of the same name and form is another's still.
+    std::fs::copy(at.join("a.gguf"), at.join("b.gguf")).expect("it can be copied");
+    assert_eq!(run(&["prepare", "b.gguf"]).0, Some(0));
+    let other = packed_in(at).into_iter().find(|path| path != file).expect("a second file");
+    std::fs::copy(&other, file).expect("it can be copied");
+    assert!(run(&GO_ON).2.contains("it was made of other files"));
+    let (status, out, _) = run(&["prepare", "--remove", "b.gguf", "--json"]);
+    assert!(status == Some(0) && out.contains("\"removed\":2"), "{out}");
+    assert_eq!((run(&["prepare", "--remove", "b.gguf"]).0, packed_in(at).len()), (Some(66), 0));
+    assert_eq!(run(&["prepare", "a.gguf"]).0, Some(0));
+    assert!(run(&["prepare", "--remove", "--all"]).1.contains("1 file removed"));
+    for (arguments, status, err) in [
+        (&["prepare"][..], 2, "required"),
+        (&["prepare", "starter"], 65, "cannot be prepared"),
+        (&["plan", "starter", "--prepare", "auto"], 2, "`--prepare` has no effect"),
+        (
+            &["generate", MIXTURE, "--ids", "1", "--expert-cache", "1GiB", "--prepare", "auto"],
+            2,
+            "`--prepare` has no effect",
+        ),
+    ] {
+        check(&[], arguments, status, "", err);
+    }
 }

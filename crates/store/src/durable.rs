@@ -57,6 +57,13 @@ pub fn partial(path: &Path) -> Result<File> {
     Ok(durable::open_partial(path)?)
 }
 
+/// Bytes that the disk of a folder has free; none where the system does not say.
+pub(crate) fn free(folder: &Path) -> Option<u64> {
+    let near = folder.ancestors().find(|near| near.is_dir()).unwrap_or(folder);
+    let found = rustix::fs::statvfs(near).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Removes a file or link durably; one that is not there is removed already.
 ///
 /// # Errors

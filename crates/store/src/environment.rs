@@ -14,6 +14,7 @@ pub struct Environment {
     lm_studio: Vec<PathBuf>,
     folders: Vec<PathBuf>,
     data: Option<PathBuf>,
+    cache: Option<PathBuf>,
     aliases: Option<PathBuf>,
 }
 
@@ -52,7 +53,8 @@ impl Environment {
             folders.map(|folder| expanded(folder.into_os_string(), &home)).collect()
         });
         let hugging_face = hugging_face();
-        Environment { hugging_face, hub, ollama, lm_studio, folders: folders.unwrap_or_default(), data, aliases }
+        let (folders, cache) = (folders.unwrap_or_default(), cache().map(|folder| folder.join("pasture")));
+        Environment { hugging_face, hub, ollama, lm_studio, folders, data, cache, aliases }
     }
 
     /// The folders that are searched, in their order.
@@ -67,6 +69,11 @@ impl Environment {
     /// The folder of Pasture's own data: the ledger, server keys, chats. Made by whoever writes there first.
     pub fn data(&self) -> Option<&Path> {
         self.data.as_deref()
+    }
+
+    /// The folder of what Pasture can make again. Made by whoever writes there first.
+    pub fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
     }
 
     /// The user's own table of short names.

@@ -77,6 +77,21 @@ pub enum Error {
     /// There is no folder for Pasture's own data.
     #[error("there is no folder for Pasture's data: set PASTURE_HOME, XDG_DATA_HOME or HOME")]
     NoData,
+    /// There is no folder for what can be made again.
+    #[error("there is no folder for Pasture's cache: set XDG_CACHE_HOME or HOME")]
+    NoCache,
+    /// The disk cannot hold it.
+    #[error(
+        "{folder} has {free} bytes free, but {needed} are needed; make room, or set XDG_CACHE_HOME to another disk"
+    )]
+    Room {
+        /// The folder.
+        folder: String,
+        /// Bytes to be written.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// SQLite refused.
     #[error("cannot {doing} the ledger: {source}")]
     Ledger {

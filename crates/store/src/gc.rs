@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::pull::partial;
 use crate::repository::{self, Repository, below, entries, is_leftover};
-use crate::{Origin, Place, ollama, remove};
+use crate::{Origin, Place, ollama, packed, remove};
 
 /// What is younger may be in use.
 pub const AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -42,6 +42,8 @@ pub enum Kind {
     Removing,
     /// A blob that no snapshot or manifest names.
     Unnamed,
+    /// Packed weights of a model that is gone or was changed.
+    Outdated,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Kind::Temporary => "temporary file",
             Kind::Removing => "half removed",
             Kind::Unnamed => "nothing names it",
+            Kind::Outdated => "outdated",
         }
     }
 }
@@ -86,6 +89,7 @@ pub fn leftovers(environment: &Environment, age: Duration) -> Result<Vec<Leftove
         left.dedup_by(|one, next| one.0 == next.0);
         found.extend(left.into_iter().map(|(path, name, _)| of(path, &name, Origin::Own)));
     }
+    of_packed(environment, &mut found);
     found.retain(|left| !partial::is_in_use(&left.path) && is_old(&left.path, age));
     Ok(found)
 }
@@ -146,6 +150,20 @@ fn of_ollama(root: &Path, found: &mut Vec<Leftover>) {
         };
         found.push(Leftover { path, kind, origin: Origin::Ollama, bytes: metadata.len() });
     }
+}
+
+/// Packed weights that are of no use any more, and what their writers left.
+fn of_packed(environment: &Environment, found: &mut Vec<Leftover>) {
+    let folder = packed::folder(environment).map(|folder| entries(&folder)).unwrap_or_default().into_iter();
+    let left = folder.filter(|(_, name, _)| is_leftover(name));
+    found.extend(left.map(|(path, name, _)| of(path, &name, Origin::Own)));
+    let outdated = packed::list(environment).into_iter().filter(|kept| !kept.is_current());
+    found.extend(outdated.map(|kept| Leftover {
+        path: kept.path,
+        kind: Kind::Outdated,
+        origin: Origin::Own,
+        bytes: kept.bytes,
+    }));
 }
 
 /// By the latest change of it, or of anything in it: writing into a file does not touch the folder.

@@ -25,6 +25,7 @@ mod name;
 mod nearest;
 mod ollama;
 pub mod own;
+pub mod packed;
 pub mod pull;
 pub mod push;
 pub mod registry;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::environment::Environment;
 use crate::error::Result;
-use crate::{Origin, gc, list_in};
+use crate::{Origin, gc, list_in, packed};
 
 /// A place's use of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Usage {
     pub leftovers: u64,
 }
 
-/// The use of every place that is there; Pasture's own folder comes first.
+/// The use of every place that is there; Pasture's own folders come first, that of packed weights behind that of data.
 ///
 /// # Errors
 /// When the ledger or a repository cannot be read.
@@ -33,11 +33,16 @@ pub fn usage(environment: &Environment) -> Result<Vec<Usage>> {
     let mut known = BTreeSet::new();
     let own = environment.data().map(|path| (Origin::Own, path.to_owned()));
     let places = environment.places().into_iter().map(|place| (place.origin, place.path));
-    let there = own.into_iter().chain(places).filter(|(_, path)| path.is_dir());
+    let packed_at = packed::folder(environment);
+    let packed = packed_at.clone().map(|path| (Origin::Own, path));
+    let there = own.into_iter().chain(packed).chain(places).filter(|(_, path)| path.is_dir());
     let one = |(origin, path): (Origin, PathBuf)| {
         let models = found.iter().filter(|found| found.origin == origin);
         // A name of one's own may stand for files anywhere.
-        let models = models.filter(|found| origin == Origin::Own || found.path.starts_with(&path)).count();
+        let models = match packed_at.as_ref() == Some(&path) {
+            true => packed::list(environment).len(),
+            false => models.filter(|found| origin == Origin::Own || found.path.starts_with(&path)).count(),
+        };
         let bytes = gc::allocated(&path, &mut known);
         Usage { origin, models, bytes, leftovers: gc::bytes_below(&leftovers, &path), path }
     };

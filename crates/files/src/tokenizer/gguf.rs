@@ -76,12 +76,12 @@ fn types(metadata: &Metadata, tokens: usize) -> Result<Vec<Type>> {
 
 impl Lists<'_> {
     /// Tokens into the table by their types. `spell` turns the file's spelling of ordinary tokens into the table's;
-    /// none means that the token cannot be reached by its text.
-    fn tables(&self, spell: impl Fn(&str) -> Option<Vec<u8>>) -> Result<(Vocabulary, AddedTokens)> {
+    /// false means that the token cannot be reached by its text.
+    fn tables(&self, spell: impl Fn(&str, &mut Vec<u8>) -> bool) -> Result<(Vocabulary, AddedTokens)> {
         let bytes = self.tokens.iter().map(<[u8]>::len).sum();
         let mut vocabulary = Vocabulary::with_capacity(self.tokens.len(), bytes);
         let mut added = AddedTokens::default();
-        let unknown = self.id("unknown")?;
+        let (unknown, mut spelled) = (self.id("unknown")?, Vec::new());
         for ((id, token), kind) in (0u32..).zip(self.tokens.iter()).zip(&self.types) {
             if *kind == Type::Byte && byte_of(token).is_none() {
                 let found = quoted(&String::from_utf8_lossy(token));
@@ -101,22 +101,19 @@ impl Lists<'_> {
                         added.push(make(id, text))?;
                     }
                     // Merges may lead to texts of users' tokens.
-                    self.insert(&mut vocabulary, id, text.as_bytes())?;
+                    vocabulary.insert_unless_known(id, text.as_bytes())?;
                 }
-                Some(text) if *kind == Type::Normal && !text.is_empty() => match spell(text) {
-                    Some(bytes) => self.insert(&mut vocabulary, id, &bytes)?,
-                    None => vocabulary.insert(id, token, Reach::ByIdOnly)?,
-                },
+                Some(text) if *kind == Type::Normal && !text.is_empty() => {
+                    spelled.clear();
+                    match spell(text, &mut spelled) {
+                        true => vocabulary.insert_unless_known(id, &spelled)?,
+                        false => vocabulary.insert(id, token, Reach::ByIdOnly)?,
+                    }
+                }
                 _ => vocabulary.insert(id, token, Reach::ByIdOnly)?,
             }
         }
         Ok((vocabulary, added))
-    }
-
-    /// Files repeat texts of padding tokens; the first owner of a text is found by it.
-    fn insert(&self, vocabulary: &mut Vocabulary, id: u32, token: &[u8]) -> Result<()> {
-        let reach = if vocabulary.find(token).is_some() { Reach::ByIdOnly } else { Reach::Model };
-        vocabulary.insert(id, token, reach)
     }
 
     fn bytes(&self) -> Result<Inner> {
@@ -124,7 +121,7 @@ impl Lists<'_> {
         let Some(patterns) = known::of_gguf(pre) else {
             return Err(Error::Unsupported { what: "tokenizer.ggml.pre", name: quoted(pre) });
         };
-        let (vocabulary, added) = self.tables(alphabet::bytes)?;
+        let (vocabulary, added) = self.tables(alphabet::extend)?;
         let pairs = self.pairs(&vocabulary, true)?;
         let takes_whole = known::takes_whole_words(pre);
         let bpe = Bpe {
@@ -149,7 +146,7 @@ impl Lists<'_> {
     }
 
     fn marked_merges(&self) -> Result<Inner> {
-        let (vocabulary, added) = self.tables(|text| Some(text.as_bytes().to_vec()))?;
+        let (vocabulary, added) = self.tables(as_it_is)?;
         let pairs = self.pairs(&vocabulary, false)?;
         let bpe = Bpe {
             units: Units::Characters,
@@ -174,7 +171,7 @@ impl Lists<'_> {
     }
 
     fn sentence_piece(&self) -> Result<Inner> {
-        let (vocabulary, added) = self.tables(|text| Some(text.as_bytes().to_vec()))?;
+        let (vocabulary, added) = self.tables(as_it_is)?;
         let scores = self.scores()?;
         let bpe = Bpe {
             units: Units::Characters,
@@ -197,7 +194,7 @@ impl Lists<'_> {
     }
 
     fn unigram(&self) -> Result<Inner> {
-        let (mut vocabulary, added) = self.tables(|text| Some(text.as_bytes().to_vec()))?;
+        let (mut vocabulary, added) = self.tables(as_it_is)?;
         // The table of prefixes is made here: what a user writes must not find a mark in it.
         added.iter().filter(|added| added.is_mark()).for_each(|added| vocabulary.conceal(added.id));
         let scores = self.scores()?;
@@ -228,9 +225,11 @@ impl Lists<'_> {
 
     fn word_piece(&self) -> Result<Inner> {
         // Files mark the start of a word where BERT marks its continuation.
-        let spell = |text: &str| {
+        let spell = |text: &str, out: &mut Vec<u8>| {
             let word = text.strip_prefix(MARK);
-            Some(word.map_or_else(|| format!("##{text}").into_bytes(), |word| word.as_bytes().to_vec()))
+            let parts = word.map_or(["##", text], |word| ["", word]);
+            out.extend_from_slice(parts.concat().as_bytes());
+            true
         };
         let (vocabulary, added) = self.tables(spell)?;
         let unknown = self.id("unknown")?.or_else(|| added.by_content("[UNK]").map(|added| added.id));
@@ -404,6 +403,12 @@ struct Parts {
 struct Around {
     bos: bool,
     eos: bool,
+}
+
+/// A text whose spelling is that of the table.
+fn as_it_is(text: &str, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(text.as_bytes());
+    true
 }
 
 fn pieces(prefix: bool) -> Decoder {

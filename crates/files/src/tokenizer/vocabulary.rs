@@ -61,6 +61,26 @@ impl Vocabulary {
 
     /// Adds a token. The same id twice, or the same bytes twice among those the model reaches, is refused.
     pub(super) fn insert(&mut self, id: u32, token: &[u8], reach: Reach) -> Result<()> {
+        self.store(id, token)?;
+        match if reach == Reach::Model { self.index(id) } else { None } {
+            None => Ok(()),
+            Some(first) => {
+                let shown = quoted(&String::from_utf8_lossy(token));
+                let found = format!("in the vocabulary as {first} and {id}");
+                Err(invalid(format!("token {shown}"), found, "one id"))
+            }
+        }
+    }
+
+    /// Adds a token that the model reaches, unless it reaches another of the same bytes: then this one is known by its
+    /// id only. Files repeat texts of padding tokens.
+    pub(super) fn insert_unless_known(&mut self, id: u32, token: &[u8]) -> Result<()> {
+        self.store(id, token)?;
+        self.index(id);
+        Ok(())
+    }
+
+    fn store(&mut self, id: u32, token: &[u8]) -> Result<()> {
         let shown = || quoted(&String::from_utf8_lossy(token));
         if id >= IDS_MAX {
             return Err(invalid(
@@ -82,13 +102,11 @@ impl Vocabulary {
         }
         self.spans[index] = Span { start: self.bytes.len() as u32, len: token.len() as u32 };
         self.bytes.extend_from_slice(token);
-        if reach == Reach::Model {
-            self.index(id)?;
-        }
         Ok(())
     }
 
-    fn index(&mut self, id: u32) -> Result<()> {
+    /// Lets the model reach a token; the one that has its bytes already stays, and is given.
+    fn index(&mut self, id: u32) -> Option<u32> {
         if (self.used + 1) * 2 > self.slots.len() {
             self.grow();
         }
@@ -98,19 +116,14 @@ impl Vocabulary {
         let mut slot = hash(self.seed, token) as usize & mask;
         while self.slots[slot] != EMPTY {
             if self.stored(self.slots[slot]) == Some(token) {
-                let shown = quoted(&String::from_utf8_lossy(token));
-                return Err(invalid(
-                    format!("token {shown}"),
-                    format!("in the vocabulary as {} and {id}", self.slots[slot]),
-                    "one id",
-                ));
+                return Some(self.slots[slot]);
             }
             slot = (slot + 1) & mask;
         }
         self.slots[slot] = id;
         self.used += 1;
         self.longest = self.longest.max(len);
-        Ok(())
+        None
     }
 
     fn grow(&mut self) {

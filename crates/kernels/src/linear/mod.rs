@@ -11,7 +11,8 @@ mod segments;
 
 pub(crate) use layout::packed_block;
 pub use layout::{
-    Aligned, Layout, Matrix, PANEL, layout_for, layout_on, layouts_number, pack, packed_bytes, panel_bytes, row_values, unpack_row,
+    Aligned, Layout, Matrix, PANEL, layout_for, layout_on, layouts_number, pack, packed_bytes, panel_bytes, row_values,
+    unpack_row,
 };
 pub(crate) use panels::{Apart, Decode, PackedKernels, TileKernels};
 pub(crate) use record::{CodeLayout, Rows, Section};

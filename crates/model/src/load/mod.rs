@@ -5,6 +5,7 @@ mod assemble;
 mod joined;
 mod on_disk;
 mod parts;
+mod prepared;
 pub(crate) mod shape;
 mod source;
 pub(crate) mod survey;
@@ -23,6 +24,8 @@ use crate::sites::Sites;
 use crate::spec::Spec;
 pub use joined::parameters;
 use parts::Parts;
+use prepared::Packing;
+pub use prepared::{Prepared, compare_prepared, packed_layout, prepare, prepared_bytes};
 pub use source::{LoadOptions, Loaded, Source, UnknownKeys, load};
 pub use survey::{Slot, Survey, survey};
 
@@ -56,7 +59,8 @@ pub fn build_quantized(
     backend: Arc<dyn Backend>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Decoder, Vec<Unused>)> {
-    build_so(tensors, How { quantization, expert_cache: None }, spec, own, backend, progress)
+    let how = How { quantization, expert_cache: None, packing: Packing::Memory };
+    build_so(tensors, how, spec, own, backend, progress)
 }
 
 /// How weights lie in the files, and which stay there.
@@ -65,6 +69,8 @@ pub(crate) struct How<'a> {
     pub(crate) quantization: Option<&'a Quantization>,
     /// Bytes of experts in memory, where they stay on disk.
     pub(crate) expert_cache: Option<u64>,
+    /// Whether weights come out of a file of packed ones, or go into one.
+    pub(crate) packing: Packing<'a>,
 }
 
 pub(crate) fn build_so(
@@ -86,6 +92,7 @@ pub(crate) fn build_so(
         own,
         spec,
         backend: &*backend,
+        packing: how.packing,
         progress,
         done: 0,
         total,

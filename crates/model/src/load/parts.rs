@@ -15,6 +15,7 @@ use super::Unused;
 use super::joined::Joined;
 use super::joined::mx::PACKED;
 use super::on_disk::Disk;
+use super::prepared::Packing;
 use super::shape::{SlotShape, Source, wanted};
 use super::survey::Slot;
 use crate::config::{Quantization, Scheme};
@@ -35,6 +36,7 @@ pub(crate) struct Parts<'a> {
     pub(super) own: &'a Names,
     pub(super) spec: &'a Spec,
     pub(super) backend: &'a dyn Backend,
+    pub(super) packing: Packing<'a>,
     pub(super) progress: &'a mut dyn FnMut(u64, u64),
     pub(super) done: u64,
     pub(super) total: u64,
@@ -61,6 +63,14 @@ pub(super) struct Found<'a> {
     pub(super) joined: Option<Joined>,
 }
 
+impl Found<'_> {
+    /// The bytes of a row of a weight that is stored row after row.
+    pub(super) fn plain_row(&self, row: usize, cols: usize) -> &[u8] {
+        let row_bytes = self.format.row_bytes(cols);
+        &self.bytes[self.source.row(row) * row_bytes..][..row_bytes]
+    }
+}
+
 impl<'a> Parts<'a> {
     /// A module's weight and bias with its place in the checkpoint.
     pub(crate) fn linear(&mut self, place: Place, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
@@ -78,13 +88,25 @@ impl<'a> Parts<'a> {
     pub(crate) fn matrix(&mut self, place: Place, rows: usize, cols: usize) -> Result<Weight> {
         let slot = SlotShape { rows, cols: Some(cols) };
         let found = self.find(place, Part::Weight, slot)?;
-        let Found { format, source, bytes, .. } = &found;
         if self.survey.is_some() {
-            return Ok(Weight::new(*format, Layout::Plain, rows, cols, Arc::new([])));
+            return Ok(Weight::new(found.format, Layout::Plain, rows, cols, Arc::new([])));
         }
+        let weight = match self.ready(place, &found, rows, cols)? {
+            Some(weight) => weight,
+            None => self.packed_now(&found, rows, cols)?,
+        };
+        self.finish(&found.name, found.format.row_bytes(cols) * rows);
+        self.note(place, Part::Weight, rows, weight.id());
+        self.handed_on(place, weight)
+    }
+
+    /// A weight as the backend takes it, made of its tensor's bytes.
+    fn packed_now(&self, found: &Found, rows: usize, cols: usize) -> Result<Weight> {
+        let Found { format, source, bytes, .. } = found;
+        bytes.prefetch();
         let made = match (&found.joined, found.row.stored) {
             (None, Stored::Plain | Stored::Stacked) => None,
-            (None, Stored::Transposed | Stored::StackedTransposed) => Some(self.turn(&found, rows, cols)?),
+            (None, Stored::Transposed | Stored::StackedTransposed) => Some(self.turn(found, rows, cols)?),
             (Some(joined), Stored::Plain | Stored::Stacked) => {
                 let made = joined.rows(rows, cols, |row| source.row(row));
                 Some(made.map_err(|what| self.unreadable(&found.name, what))?)
@@ -95,13 +117,10 @@ impl<'a> Parts<'a> {
             }
         };
         let row_bytes = format.row_bytes(cols);
-        let weight = match &made {
-            None => self.backend.weight(*format, rows, cols, &|row| &bytes[source.row(row) * row_bytes..][..row_bytes]),
+        Ok(match &made {
+            None => self.backend.weight(*format, rows, cols, &|row| found.plain_row(row, cols)),
             Some(made) => self.backend.weight(*format, rows, cols, &|row| &made[row * row_bytes..][..row_bytes]),
-        };
-        self.finish(&found.name, row_bytes * rows);
-        self.note(place, Part::Weight, rows, weight.id());
-        Ok(weight)
+        })
     }
 
     /// A vector's values.
@@ -110,6 +129,7 @@ impl<'a> Parts<'a> {
         if self.fresh {
             return Ok(vec![0.0; len]);
         }
+        found.bytes.prefetch();
         let mut all = vec![0.0; found.source.total];
         let row_bytes = found.format.row_bytes(all.len());
         found.format.dequantize(&found.bytes[found.source.stack * row_bytes..][..row_bytes], &mut all);
@@ -209,9 +229,6 @@ impl<'a> Parts<'a> {
                 let own = joined.as_ref().map(|joined| joined.format);
                 let format = own.or(entry.dtype.format()).ok_or_else(unusable)?;
                 let bytes = tensors.bytes(&name)?;
-                if self.disk.is_none() || place.expert.is_none() {
-                    bytes.prefetch();
-                }
                 self.used.insert(name.clone());
                 joined.iter().for_each(|joined| self.add_beside(joined));
                 if let Some(slots) = &mut self.survey {

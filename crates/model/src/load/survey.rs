@@ -115,6 +115,7 @@ fn parts<'a>(
         own,
         spec,
         backend: &Plain,
+        packing: super::prepared::Packing::Memory,
         progress,
         done: 0,
         total: 0,

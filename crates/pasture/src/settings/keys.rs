@@ -62,7 +62,7 @@ pub struct Key {
 }
 
 /// Name, scope, values, meaning of the settings that are not sampling.
-const OWN: [(&str, Scope, Kind, &str); 13] = [
+const OWN: [(&str, Scope, Kind, &str); 14] = [
     ("color", Scope::Program, Kind::Word(&["auto", "always", "never"]), "Colors and bars on a terminal"),
     (
         "pull",
@@ -89,6 +89,12 @@ const OWN: [(&str, Scope, Kind, &str); 13] = [
         Scope::Run,
         Kind::Bytes,
         "Keeps a mixture's experts on disk and so many bytes of them in memory, as 2GiB; slow",
+    ),
+    (
+        "prepare",
+        Scope::Run,
+        Kind::Word(&["use", "auto", "off"]),
+        "Whether packed weights come out of a file that `pasture prepare` wrote; auto writes one where there is none (default use)",
     ),
     (
         "speculate",

@@ -21,6 +21,7 @@ mod fetch;
 mod gc;
 mod generate;
 mod history;
+mod hollow;
 mod keys;
 mod lineage;
 mod list;
@@ -30,6 +31,7 @@ mod merge;
 mod model;
 mod place;
 mod plan;
+mod prepare;
 mod ps;
 mod pull;
 mod push;
@@ -74,6 +76,7 @@ pub enum Verb {
     Logits(logits::Arguments),
     Bench(Box<bench::Arguments>),
     Plan(Box<plan::Arguments>),
+    Prepare(Box<prepare::Arguments>),
     Eval(Box<eval::Arguments>),
     Compare(Box<compare::Arguments>),
     Embed(Box<embed::Arguments>),
@@ -132,6 +135,7 @@ pub fn run(verb: Verb, program: &Given) -> Result<(), Failure> {
         Verb::Trust(arguments) => trust::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments, program),
         Verb::Plan(arguments) => plan::run(&arguments, program),
+        Verb::Prepare(arguments) => prepare::run(&arguments, program),
         Verb::Eval(arguments) => eval::run(&arguments, program),
         Verb::Compare(arguments) => compare::run(&arguments, program),
         Verb::Serve(arguments) => serve::run(*arguments, program),

@@ -4,29 +4,30 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pasture::engine::Speculation;
-use pasture::{Device, Draft, LoadOptions, Model};
+use pasture::{Device, Draft, LoadOptions, Model, Prepare};
 use pasture_files::Tensors;
 use pasture_files::error::file_name;
 use pasture_files::prompt::Prompt;
 use pasture_files::size::Size;
 use pasture_files::tokenizer::Tokenizer;
-use pasture_kernels::Format;
 use pasture_model::families;
 use pasture_model::spec::{MixerSpec, Spec};
-use pasture_model::{Loaded, Source, UnknownKeys};
+use pasture_model::{Source, UnknownKeys};
 use pasture_store::assistant::{FILE, folder_of};
 use pasture_store::verify::{self, Accept, Verdict};
 use pasture_store::{Assistant, Environment, Ledger, Origin as Whose, bundle};
-use pasture_tensor::{Backend, Layout, Precision, Weight};
+use pasture_tensor::Precision;
 
 use crate::exit::{Failure, Status, of_io};
 use crate::output;
 use crate::settings::{Given, Origin, Settings};
+
+pub use super::hollow::{check, hollow, hollow_mixture};
 
 /// Longest text that is read from a file or a pipe.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
@@ -151,6 +152,9 @@ pub fn open_so(
     let begun = Instant::now();
     let source = source_at(&place)?;
     expert_cache(&settings, &source, &mut options)?;
+    if options.files.expert_cache.is_some() {
+        settings.refuse_flag("prepare", "with `--expert-cache`", "experts that stay on disk are not packed")?;
+    }
     adapt(&source, &mut options)?;
     let (name_shown, is_file) = match &place {
         Place::Starter => (STARTER, false),
@@ -160,6 +164,10 @@ pub fn open_so(
     let model = Model::from_source(name_shown, &source, &options, &mut |done, total| advance(&bar, done, total));
     bar.finish_and_clear();
     let (model, load_time) = (model?, begun.elapsed());
+    if let Some(what) = model.unprepared() {
+        let again = "`pasture prepare` writes them anew";
+        eprintln!("note: its packed weights are not used: {what}; {again}");
+    }
     for key in &model.report().unknown {
         eprintln!("note: configuration key {key:?} has no effect: no page knows it");
     }
@@ -221,7 +229,7 @@ pub fn tell_idle(assistant: Option<&Assistant>) {
 /// Files that look otherwise than when their digest was noted, and files of caches that nobody has compared with theirs
 /// yet, are read in full before they are loaded; one that is damaged is an error. Comparing their looks costs nothing, so
 /// that a model that nobody touched loads as fast as ever.
-fn unchanged(name: &str, settings: &Settings) -> Result<(), Failure> {
+pub fn unchanged(name: &str, settings: &Settings) -> Result<(), Failure> {
     let environment = Environment::current();
     // What was just unpacked has no name in the store.
     let Ok(found) = pasture_store::resolve(name) else { return Ok(()) };
@@ -282,6 +290,11 @@ fn options(settings: &Settings, exact: bool, strict: bool) -> LoadOptions {
             Some("off") => Speculation::Off,
             _ => Speculation::WhereItPays,
         },
+        prepare: match settings.text("prepare") {
+            Some("off") => Prepare::Off,
+            Some("auto") => Prepare::Auto,
+            _ => Prepare::Use,
+        },
         files: file_options(strict),
         ..LoadOptions::default()
     }
@@ -312,7 +325,7 @@ pub fn adapted(model: Model, flags: &crate::settings::AdapterFlags) -> Result<Mo
 /// How files are read.
 pub fn file_options(strict: bool) -> pasture_model::LoadOptions {
     let unknown = if strict { UnknownKeys::Refuse } else { UnknownKeys::Report };
-    pasture_model::LoadOptions { unknown, expert_cache: None }
+    pasture_model::LoadOptions { unknown, ..pasture_model::LoadOptions::default() }
 }
 
 /// A bar of the bytes of a model that is read.
@@ -339,7 +352,7 @@ pub fn source(name: Option<&str>) -> Result<Source, Failure> {
     source_at(&place(name)?)
 }
 
-fn source_at(place: &Place) -> Result<Source, Failure> {
+pub fn source_at(place: &Place) -> Result<Source, Failure> {
     match place {
         Place::At(path) => Ok(Source::open(path)?),
         Place::Starter => Ok(Model::starter_source()?),
@@ -375,46 +388,6 @@ pub fn prompt(place: &Place) -> Result<Prompt, Failure> {
         (None, Place::At(path)) => Ok(Prompt::open(path, None)?),
         (None, Place::Starter) => unreachable!("the starter's family is known"),
     }
-}
-
-/// A backend that keeps no weights: loading onto it compares every tensor with what the model needs, and costs nothing.
-struct Hollow;
-
-impl Backend for Hollow {
-    fn name(&self) -> &'static str {
-        "hollow"
-    }
-
-    fn precision(&self) -> Precision {
-        Precision::Exact
-    }
-
-    fn weight<'a>(&self, format: Format, rows: usize, cols: usize, _: &(dyn Fn(usize) -> &'a [u8] + Sync)) -> Weight {
-        Weight::new(format, Layout::Plain, rows, cols, Arc::new([]))
-    }
-}
-
-/// A decoder without weights, after every tensor was found and its shape compared.
-pub fn hollow(source: &Source, strict: bool) -> Result<Loaded, Failure> {
-    let backend: Arc<dyn Backend> = Arc::new(Hollow);
-    Ok(pasture_model::load(source, &backend, &file_options(strict), &mut |_, _| {})?)
-}
-
-/// The same of a mixture, whose experts stay on disk and could be read from there.
-pub fn hollow_mixture(source: &Source) -> Result<Loaded, pasture_model::Error> {
-    let backend: Arc<dyn Backend> = Arc::new(Hollow);
-    let options = pasture_model::LoadOptions { expert_cache: Some(u64::MAX), ..pasture_model::LoadOptions::default() };
-    pasture_model::load(source, &backend, &options, &mut |_, _| {})
-}
-
-/// Says what a model's files hold, or what is wrong with them.
-pub fn check(path: &Path, strict: bool) -> Result<String, Failure> {
-    let source = Source::open(path)?;
-    let loaded = hollow(&source, strict)?;
-    let text = if prompt(&Place::At(path.to_owned()))?.tokenizer().is_some() { "" } else { ", without a tokenizer" };
-    let unknown: Vec<String> = loaded.report.unknown.iter().map(|key| format!("{key:?}")).collect();
-    let unknown = if unknown.is_empty() { String::new() } else { format!("; unknown keys: {}", unknown.join(", ")) };
-    Ok(format!("{}, {} tensors{text}{unknown}", loaded.family.name, source.tensors.len()))
 }
 
 /// Entries of a model's vocabulary.

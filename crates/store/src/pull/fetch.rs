@@ -206,11 +206,8 @@ fn fetch(
 
 /// Refuses early what the disk cannot hold.
 pub(crate) fn has_space(folder: &Path, needed: u64) -> Result<()> {
-    let near = folder.ancestors().find(|near| near.is_dir()).unwrap_or(folder);
-    let Ok(found) = rustix::fs::statvfs(near) else { return Ok(()) };
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    match free < needed {
-        true => Err(Error::Space { folder: folder.display().to_string(), needed, free }),
-        false => Ok(()),
+    match durable::free(folder).filter(|free| *free < needed) {
+        Some(free) => Err(Error::Space { folder: folder.display().to_string(), needed, free }),
+        None => Ok(()),
     }
 }

@@ -60,6 +60,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, program: &Given) -> Result<(), Failure> {
     let settings = Settings::resolve(&program.clone().and(&arguments.running.0))?;
+    settings.refuse_flag("prepare", "here", "a plan loads no weights; a prepared model takes the same memory")?;
     settings.refuse_flag("expert_cache", "here", "a plan is for a model whose weights are all in memory")?;
     is_here(arguments.model.as_deref())?;
     let assistant = model::assistant(arguments.model.as_deref())?;
