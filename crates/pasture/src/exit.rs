@@ -281,7 +281,9 @@ impl From<pasture::Error> for Failure {
             E::Data(error) => error.into(),
             E::Tune(error) => error.into(),
             E::Engine(error) => Failure::new(of_engine(&error), error.to_string()),
-            E::NoTokenizer { .. } | E::NoQuestion => Failure::new(Status::Usage, error.to_string()),
+            E::NoTokenizer { .. } | E::NoQuestion | E::Unprepared { .. } => {
+                Failure::new(Status::Usage, error.to_string())
+            }
             E::NoPrompt { .. } | E::EmptyText { .. } => Failure::new(Status::Usage, error.to_string()),
             E::NoPooling { .. } => {
                 let hint = "--pooling cls, mean or last chooses one; --normalize makes vectors one long";

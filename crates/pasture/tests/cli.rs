@@ -445,7 +445,7 @@ fn several_processes_prepare_one_file_and_it_can_be_removed() {
     assert!(run(&["prepare", "--remove", "--all"]).1.contains("1 file removed"));
     for (arguments, status, err) in [
         (&["prepare"][..], 2, "required"),
-        (&["prepare", "starter"], 65, "cannot be prepared"),
+        (&["prepare", "starter"], 2, "cannot be prepared"),
         (&["plan", "starter", "--prepare", "auto"], 2, "`--prepare` has no effect"),
         (
             &["generate", MIXTURE, "--ids", "1", "--expert-cache", "1GiB", "--prepare", "auto"],
