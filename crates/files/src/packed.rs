@@ -1,9 +1,7 @@
-//! A file of packed weights: what a program computed from a checkpoint once, laid out as it lies in memory, so that
-//! later ones map it. What formats and layouts are belongs to the floors above; here they are words.
+//! A file of packed weights, laid out as they lie in memory, so that programs map it. Formats and layouts are words here.
 //!
 //! 64 bytes that name the kind, the weights' bytes at multiples of 64, a table in JSON, and 64 bytes that say where the
-//! table is, with its digest. The end comes last, so that a file that was cut short has none. Opening reads the table
-//! and no weight.
+//! table is, with its digest: a file that was cut short has no end. Opening reads the table and no weight.
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
@@ -241,6 +239,7 @@ pub fn bytes_needed(weights: impl Iterator<Item = u64>) -> Size {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may")]
 mod tests {
     use super::*;
     use crate::durable;

@@ -1,9 +1,7 @@
-//! Packed weights in a file: a model's weights as this machine's kernels take them, written once and mapped by every
-//! later load, so that nothing is packed and several processes share one copy.
+//! Packed weights in a file: written once, mapped by every later load, one copy for several processes.
 //!
 //! Invariant: a weight out of such a file has the bytes that packing would make. Each one's format, layout, shape and
-//! length are compared with the checkpoint's, and one row of it with the checkpoint's bytes; a file with any difference
-//! is not used at all.
+//! length are compared with the checkpoint's, and one row with its bytes; a file with any difference is not used at all.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -74,6 +72,7 @@ impl Prepared {
         if !fits || bytes.len() != wanted {
             return Err(stale("it has another form of"));
         }
+        bytes.prefetch();
         Ok(Weight::new(format, layout, rows, cols, Arc::new(bytes)))
     }
 }
