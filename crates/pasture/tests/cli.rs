@@ -360,17 +360,19 @@ fn experts_on_disk_change_no_token_and_show_says_what_they_cost() {
     check(&[("PASTURE_EXPERT_CACHE", "1GiB")], &dense, 0, " a", "");
 }
 
-/// A folder with the starter's file, and the program in it: status, standard output, standard error.
-fn with_a_model() -> (tempfile::TempDir, impl Fn(&Path, &[&str]) -> (Option<i32>, String, String)) {
+/// A folder with the starter's file.
+fn with_a_model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let starter = concat!(env!("CARGO_MANIFEST_DIR"), "/../../starter/starter.gguf");
     std::fs::copy(starter, folder.path().join("a.gguf")).expect("the starter can be copied");
-    let run = |folder: &Path, arguments: &[&str]| {
-        let output = pasture_with(folder, &[], arguments);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
-    };
-    (folder, run)
+    folder
+}
+
+/// Status, standard output and standard error of the program in a folder.
+fn told_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = pasture_with(folder, &[], arguments);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 /// Files of packed weights.
@@ -383,8 +385,8 @@ const GO_ON: [&str; 7] = ["generate", "a.gguf", "A token is", "--temperature", "
 
 #[test]
 fn a_prepared_model_says_the_same_and_what_is_damaged_is_left_aside() {
-    let (folder, run) = with_a_model();
-    let (at, run) = (folder.path(), |arguments: &[&str]| run(folder.path(), arguments));
+    let folder = with_a_model();
+    let (at, run) = (folder.path(), |arguments: &[&str]| told_in(folder.path(), arguments));
     let plain = run(&GO_ON);
     assert_eq!((plain.0, plain.2.as_str()), (Some(0), ""));
     assert!(!at.join(".cache").exists(), "nothing is written unasked");
@@ -417,8 +419,8 @@ fn a_prepared_model_says_the_same_and_what_is_damaged_is_left_aside() {
 
 #[test]
 fn several_processes_prepare_one_file_and_it_can_be_removed() {
-    let (folder, run) = with_a_model();
-    let (at, run) = (folder.path(), |arguments: &[&str]| run(folder.path(), arguments));
+    let folder = with_a_model();
+    let (at, run) = (folder.path(), |arguments: &[&str]| told_in(folder.path(), arguments));
     let auto = [&GO_ON[..], &["--prepare", "auto"]].concat();
     let all: Vec<_> = std::thread::scope(|scope| {
         let one = |_| scope.spawn(|| pasture_with(at, &[], &auto));
