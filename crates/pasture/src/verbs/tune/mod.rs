@@ -193,8 +193,9 @@ fn record(folder: &Path, base: Option<&Base>, plan: &Plan, origin: &Origin) -> R
     let mut asked = plan.recipe.to_json();
     let data = |data: &Input| serde_json::json!({"name": data.name, "digest": data.digest});
     asked["data"] = origin.data.iter().map(data).collect();
-    let parent = |base: &'_ Base| Parent { place: base.place(), digest: origin.base.digest.clone(), role: Role::Base };
-    let parents: Vec<_> = base.map(parent).into_iter().collect();
+    let digest = || origin.base.digest.clone();
+    let parents: Vec<_> =
+        base.iter().map(|base| Parent { place: base.place(), digest: digest(), role: Role::Base }).collect();
     Record::begin(folder, Kind::Tune, &parents, asked)
 }
 
