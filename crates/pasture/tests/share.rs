@@ -201,11 +201,11 @@ fn a_tuned_assistant_answers_the_same_elsewhere_without_a_network() {
     let (here, there, stranger) = (Machine::with_adapter(), Machine::new(), Machine::new());
     fs::write(here.path("ship.txt"), "The ship is called Wool.\n").expect("a document can be written");
     let file = "base = \"base\"\nsystem = \"You are a pirate.\"\nstop = [\"zzz\"]\ndocuments = [\"ship.txt\"]\n\
-                adapters = [{ path = \"adapter\", weight = 1.5 }]\n[settings]\ntemperature = 0\nmax_tokens = 12\n";
+                adapters = [{ path = \"adapter\", weight = 8 }]\n[settings]\ntemperature = 0\nmax_tokens = 12\n";
     fs::write(here.path("pirate.toml"), file).expect("an assistant can be written");
     here.says(&["create", "pirate", "-f", "pirate.toml"]);
     let answer = chatted(&here, program(), "pirate");
-    let plain = file.replace("adapters = [{ path = \"adapter\", weight = 1.5 }]\n", "");
+    let plain = file.replace("adapters = [{ path = \"adapter\", weight = 8 }]\n", "");
     fs::write(here.path("plain.toml"), plain).expect("an assistant can be written");
     here.says(&["create", "plain", "-f", "plain.toml"]);
     assert!(answer != chatted(&here, program(), "plain"), "the adapter changes the answer");

@@ -25,7 +25,8 @@ pub struct Row {
 pub fn spread(mut values: Vec<f64>, digits: usize) -> String {
     values.sort_by(f64::total_cmp);
     let (least, most) = (values[0], values[values.len() - 1]);
-    format!("{:.digits$} ({least:.digits$}–{most:.digits$})", values[values.len() / 2])
+    let median = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
+    format!("{median:.digits$} ({least:.digits$}–{most:.digits$})")
 }
 
 /// Puts a row into its machine's table in a document, in place of the row of the same model, test and peer.
@@ -82,5 +83,6 @@ mod tests {
     #[test]
     fn a_spread_is_the_median_with_least_and_most() {
         assert_eq!(spread(vec![3.0, 1.0, 2.0], 1), "2.0 (1.0–3.0)");
+        assert_eq!(spread(vec![2.0, 1.0], 2), "1.50 (1.00–2.00)");
     }
 }

@@ -174,6 +174,9 @@ impl Settings {
     }
 }
 
+/// How the names of our variables begin.
+const OURS: &str = "PASTURE_";
+
 /// Variables with our prefix that are no settings: where tests find their kit, which kernels run, what they print, and
 /// those that the store and the server read.
 const OTHER_VARIABLES: [&str; 6] =
@@ -182,15 +185,17 @@ const OTHER_VARIABLES: [&str; 6] =
 /// A mistyped variable would have no effect, and nobody would see it.
 fn known_variables(names: impl Iterator<Item = String>) -> Result<(), Failure> {
     let known = || keys::all().iter().map(|key| key.variable).chain(OTHER_VARIABLES);
-    let unknown = names.filter(|name| name.starts_with("PASTURE_") && !known().any(|known| known == name));
+    let unknown = names.filter(|name| name.starts_with(OURS) && !known().any(|known| known == name));
+    // What all have in common says nothing of which one was meant.
+    let own = |name: &'static str| name.strip_prefix(OURS).unwrap_or(name);
     for name in unknown {
         let what = format!("no setting has the variable {name}");
-        let Some(near) = likely(&name, known()) else {
+        let Some(near) = likely(&name[OURS.len()..], known().map(own)) else {
             // Another program's, or another version's.
             eprintln!("note: {what}: it has no effect");
             continue;
         };
-        let hint = format!("did you mean {near}? `pasture config --json` lists all variables");
+        let hint = format!("did you mean {OURS}{near}? `pasture config --json` lists all variables");
         return Err(Failure::new(Status::Config, what).hint(hint));
     }
     Ok(())
