@@ -36,10 +36,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if models.is_empty() {
         bail!("name models to plan and to measure: files, or `starter`");
     }
-    let program = match program {
-        Some(program) => program,
-        None => built("pasture", release)?,
-    };
+    let program = program.map_or_else(|| built("pasture", release), Ok)?;
     let mut right = [(0, 0); 2];
     for model in &models {
         let count = |kind: usize, ratio: f64, right: &mut [(i32, i32); 2]| {

@@ -53,10 +53,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             _ => bail!("unknown argument {argument:?}"),
         }
     }
-    let program = match program {
-        Some(program) => program,
-        None => built("pasture", true)?,
-    };
+    let program = program.map_or_else(|| built("pasture", true), Ok)?;
     let work = std::env::temp_dir().join(format!("pasture-agree-{}", std::process::id()));
     let tools = Tools { program, python, work };
     std::fs::create_dir_all(&tools.work)?;

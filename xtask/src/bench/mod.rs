@@ -124,10 +124,7 @@ fn plan(arguments: &[String]) -> Result<Plan> {
     ensure!(!models.is_empty(), "`--model FILE` is needed, once or more");
     ensure!(runs > 0 && threads > 0, "`--runs` and `--threads` must be at least 1");
     let peer = Peer::find(against.context("`--against llama.cpp` or `--against torch` is needed")?, peer)?;
-    let program = match program {
-        Some(program) => program,
-        None => built("pasture", true)?,
-    };
+    let program = program.map_or_else(|| built("pasture", true), Ok)?;
     Ok(Plan { models, peer, ours: Ours { program, threads }, prompt, tokens, depths, sequences, runs, write })
 }
 

@@ -60,10 +60,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             other => bail!("{other:?} is none of {}", PARTS.map(|part| part.0).join(", ")),
         }
     }
-    let program = match program {
-        Some(program) => program,
-        None => built("pasture", release)?,
-    };
+    let program = program.map_or_else(|| built("pasture", release), Ok)?;
     let mut failed = Vec::new();
     for (name, part, options) in PARTS.iter().filter(|part| only.as_deref().is_none_or(|only| only == part.0)) {
         println!("{name}:");
