@@ -5,27 +5,34 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 use crate::sampling::random::Random;
 
-/// Names of the pages of tokens, under digests of two bits: most collide.
-pub(super) fn names(root: &str, tokens: &[u32], page_tokens: usize) -> Vec<PageName> {
-    let mut key = [0u8; 32];
-    let name = |part: &[u32]| {
-        let before = key;
-        key[0] = part.iter().fold(before[0], |sum, token| sum.wrapping_add(*token as u8)) & 3;
-        PageName { before, key, root: root.as_bytes().into(), tokens: part.into() }
+/// The name of a page of tokens, under digests of two bits: most collide.
+pub(super) fn name(root: &Arc<str>, tokens: &[u32], page_tokens: usize, page: usize) -> PageName {
+    let digest = |tokens: &[u32]| {
+        let mut key = [0; 32];
+        key[0] = tokens.iter().fold(0u8, |sum, token| sum.wrapping_add(*token as u8)) & 3;
+        key
     };
-    tokens.chunks(page_tokens).map(name).collect()
+    let (start, end) = (page * page_tokens, tokens.len().min((page + 1) * page_tokens));
+    let (before, key) = (digest(&tokens[..start]), digest(&tokens[..end]));
+    PageName { before, key, root: Arc::clone(root).into(), tokens: tokens[start..end].into() }
+}
+
+/// The names of all pages of tokens.
+pub(super) fn names(root: &Arc<str>, tokens: &[u32], page_tokens: usize) -> Vec<PageName> {
+    (0..tokens.len().div_ceil(page_tokens)).map(|page| name(root, tokens, page_tokens, page)).collect()
 }
 
 #[derive(Clone)]
 struct Client {
     tokens: Vec<u32>,
     /// The adapter's generation, which swaps change.
-    root: String,
+    root: Arc<str>,
     /// Tokens still to come; at zero it ends.
     left: usize,
     /// What each of its positions is to be computed from.
@@ -38,7 +45,7 @@ struct Client {
 type Origin = u64;
 
 impl Client {
-    fn new(root: String, tokens: &[u32], left: usize) -> Self {
+    fn new(root: Arc<str>, tokens: &[u32], left: usize) -> Self {
         let (all, origins) = (Vec::new(), Vec::new());
         let mut client = Self { tokens: all, root, left, origins, held: Vec::new() };
         tokens.iter().for_each(|token| client.push(*token));
@@ -56,9 +63,16 @@ impl Client {
         self.origins.push(hasher.finish());
     }
 
+    /// These rows lie behind those that it holds: they must be its own.
+    fn hold(&mut self, rows: &[Origin]) {
+        let start = self.held.len();
+        assert_eq!(rows, &self.origins[start..start + rows.len()], "a foreign row");
+        self.held.extend(rows);
+    }
+
     /// Its positions are computed anew, from another root.
     fn restart(&mut self) {
-        *self = Self::new(format!("{}x", self.root), &self.tokens, self.left);
+        *self = Self::new(format!("{}x", self.root).into(), &self.tokens, self.left);
     }
 
     /// One that goes on with another last token, and whether it holds what this one holds.
@@ -123,7 +137,7 @@ impl World {
         let tokens: Vec<u32> = (0..known).map(|at| line + u32::from(at >= turn) * 7 + at as u32 % 5).collect();
         let (owner, cacheable) =
             (self.pick(0, 3) as u64, if self.pick(0, 3) == 0 { self.pick(0, longest) } else { usize::MAX });
-        let root = format!("{}-{}", owner % 2, self.generation);
+        let root: Arc<str> = format!("{}-{}", owner % 2, self.generation).into();
         let alone_from = if self.pick(0, 3) == 0 { self.pick(0, longest) } else { usize::MAX };
         let names = names(&root, &tokens, limits.page_tokens);
         let arrival = Arrival { known, longest, alone_from, owner, names, cacheable };
@@ -155,7 +169,7 @@ impl World {
         let size = self.scheduler.limits().page_tokens;
         let page = client.held.len() / size;
         if !client.held.len().is_multiple_of(size) && self.scheduler.is_named_to(ticket, page) {
-            let name = names(&client.root, &client.tokens[..client.held.len()], size).swap_remove(page);
+            let name = name(&client.root, &client.tokens[..client.held.len()], size, page);
             if let Some(node) = self.scheduler.publish_part(ticket, name) {
                 self.kept.insert(node, client.held[page * size..].to_vec());
             }
@@ -173,9 +187,9 @@ impl World {
             assert!(client.held.is_empty() && *held < client.tokens.len());
             for (at, node) in hit.nodes.iter().enumerate() {
                 assert_eq!(self.kept[node].len(), size, "page {at} is full");
-                client.held.extend(&self.kept[node]);
+                client.hold(&self.kept[node]);
             }
-            hit.part.iter().for_each(|(node, count)| client.held.extend(&self.kept[node][..*count]));
+            hit.part.iter().for_each(|(node, count)| client.hold(&self.kept[node][..*count]));
             assert_eq!(client.held.len(), *held);
             self.hits += held;
         }
@@ -184,10 +198,8 @@ impl World {
 
     /// A number of proposals for each who is likely to go on by one row, and for some others.
     fn propose(&mut self) -> Vec<(Ticket, usize)> {
-        let tickets: Vec<Ticket> = self.clients.keys().copied().collect();
-        let mut proposals: Vec<(Ticket, usize)> = tickets.into_iter().map(|ticket| (ticket, self.pick(0, 9))).collect();
-        proposals.retain(|(_, count)| *count < 7);
-        proposals
+        let counts = self.clients.keys().map(|ticket| (*ticket, (self.random.uniform() * 10.0) as usize));
+        counts.filter(|(_, count)| *count < 7).collect()
     }
 
     /// Some of a work's proposals come to be, the others are taken back; the answer may end with any of them.
@@ -222,7 +234,7 @@ impl World {
         for work in &step.work {
             while let Some(page) = self.scheduler.unnamed(work.ticket) {
                 let client = &self.clients[&work.ticket];
-                let name = names(&client.root, &client.tokens[..(page + 1) * size], size).swap_remove(page);
+                let name = name(&client.root, &client.tokens, size, page);
                 let rows = client.held[page * size..(page + 1) * size].to_vec();
                 match self.scheduler.publish(work.ticket, name) {
                     Published::New(node) => drop(self.kept.insert(node, rows)),
@@ -286,24 +298,27 @@ impl World {
             "every page is accounted for"
         );
         assert!(scheduler.cache.kept() == self.kept.len(), "what is kept is known");
-        let mut holders: HashMap<NodeId, usize> = HashMap::new();
-        for (ticket, sequence) in &scheduler.sequences {
+        let mut holders: Vec<(NodeId, usize)> = scheduler.cache.holders().collect();
+        holders.sort_unstable();
+        assert_eq!(scheduler.sequences.len(), self.clients.len(), "all who are there are clients");
+        let (mut waiting, mut running) = (scheduler.waiting.iter().peekable(), scheduler.running.iter().peekable());
+        for ((ticket, sequence), (client_ticket, client)) in scheduler.sequences.iter().zip(&self.clients) {
+            assert_eq!(ticket, client_ticket);
             let end = sequence.held.div_ceil(scheduler.limits.page_tokens);
             let begin = sequence.named().max(scheduler.limits.released(sequence.held));
             assert_eq!(sequence.own, end.saturating_sub(begin), "{ticket:?} counts the pages it fills");
             assert!(sequence.held <= sequence.known && sequence.known <= sequence.arrival.longest);
-            let lists = (scheduler.waiting.contains(ticket), scheduler.running.contains(ticket));
-            assert!(lists.0 != lists.1, "{ticket:?} waits or runs");
-            sequence.nodes.iter().for_each(|node| *holders.entry(*node).or_default() += 1);
-            let client = &self.clients[ticket];
+            let lists = (waiting.next_if_eq(&ticket), running.next_if_eq(&ticket));
+            assert!(lists.0.is_some() != lists.1.is_some(), "{ticket:?} waits or runs");
+            for node in &sequence.nodes {
+                let at = holders.binary_search_by_key(node, |(node, _)| *node).expect("a page that is held is kept");
+                let others = holders[at].1.checked_sub(1);
+                holders[at].1 = others.expect("every holder is counted");
+            }
             assert_eq!(client.held.len(), sequence.held);
-            assert!(client.held == client.origins[..client.held.len()], "{ticket:?} holds a foreign row");
         }
-        for (node, count) in scheduler.cache.holders() {
-            assert_eq!(holders.get(&node).copied().unwrap_or(0), count, "{node:?} counts its holders");
-        }
-        let listed = scheduler.waiting.len() + scheduler.running.len();
-        assert_eq!(listed, self.clients.len(), "all who wait or run are clients");
+        assert!(holders.iter().all(|(_, left)| *left == 0), "only holders are counted: {holders:?}");
+        assert_eq!((waiting.next(), running.next()), (None, None), "all who wait or run are there");
     }
 }
 

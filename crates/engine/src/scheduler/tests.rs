@@ -146,7 +146,7 @@ fn a_fork_without_pages_waits_and_starts_over() {
 
 /// An arrival whose pages have names; the digest of a page is its last token, so that many are alike.
 fn named(owner: u64, tokens: &[u32], longest: usize) -> Arrival {
-    let names = super::simulation::names("all", tokens, 4);
+    let names = super::simulation::names(&"all".into(), tokens, 4);
     Arrival { known: tokens.len(), longest, alone_from: usize::MAX, owner, names, cacheable: usize::MAX }
 }
 
@@ -154,7 +154,7 @@ fn named(owner: u64, tokens: &[u32], longest: usize) -> Arrival {
 fn publish(scheduler: &mut Scheduler, step: &Step, tokens: &[u32]) {
     for work in &step.work {
         while let Some(page) = scheduler.unnamed(work.ticket) {
-            let name = super::simulation::names("all", &tokens[..(page + 1) * 4], 4).pop().expect("it fits");
+            let name = super::simulation::name(&"all".into(), tokens, 4, page);
             scheduler.publish(work.ticket, name);
         }
     }
