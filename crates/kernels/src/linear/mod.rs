@@ -198,7 +198,11 @@ impl Part<'_> {
 
     fn finish(&self, kernels: &Kernels, values: &[f32], out: &mut [f32]) {
         match self.finish {
-            Finish::Store => out.copy_from_slice(values),
+            Finish::Store => match (out.as_mut_array::<PANEL>(), values.as_array()) {
+                // Of a known length: no call for a cache line.
+                (Some(out), Some(values)) => *out = *values,
+                (_, _) => out.copy_from_slice(values),
+            },
             Finish::Add { scale } => out.iter_mut().zip(values).for_each(|(out, value)| *out += scale * value),
             Finish::Activate(activation) => {
                 out.copy_from_slice(values);

@@ -153,8 +153,7 @@ impl<'a> Source<'a> {
         };
         let panels = self.matrix.rows.div_ceil(PANEL);
         let share = panels.div_ceil(4 * threads);
-        let least = if matches!(self.way, Way::Apart(_)) { 2 } else { 1 };
-        let panels = (CHUNK_BYTES / panel.max(1)).max(least).clamp(1, share.max(1));
+        let panels = (CHUNK_BYTES / panel.max(1)).max(2).clamp(1, share.max(1));
         // Pairs stay together.
         (if panels > 1 { panels / 2 * 2 } else { panels }) * PANEL
     }

@@ -3,7 +3,7 @@
 //! Invariant: a value of a type that implements [`Lanes`] exists only where the processor has the set's features, so
 //! that its operations are safe; only reading memory is not.
 
-use super::{Block, Codes};
+use super::{Block, Codes, Records};
 
 /// The vectors of an instruction set: a 32-bit word, or an f32, for each of [`Lanes::ROWS`] rows.
 pub(crate) trait Lanes: Copy {
@@ -11,6 +11,8 @@ pub(crate) trait Lanes: Copy {
     const ROWS: usize;
     /// Codes whose zero is 128 are multiplied as signed numbers, so that no sum of activations need be taken away.
     const SIGNED: bool;
+    /// There are registers for the sums of many tokens: [`Lanes::dots`] multiplies them side by side.
+    const MANY: bool = false;
     /// A word for each row.
     type Words: Copy;
     /// An f32 for each row.
@@ -77,22 +79,24 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `N` words can be read.
     unsafe fn dot<C: Codes, const N: usize>(self, start: u32, codes: &[Self::Ready], x: *const u32) -> Self::Words;
-    /// [`Lanes::dot`] for codes of each panel, from vector `first` on.
+    /// [`Lanes::dot`] of the words of `T` tokens' records, and of the codes of one panel or both from vector `first` on.
     ///
     /// # Safety
-    /// `N` words can be read.
+    /// There are `T` records with `N` words from the given one on.
     #[inline(always)]
-    unsafe fn dots<C: Codes, const N: usize, const P: usize>(
+    unsafe fn dots<C: Codes, const N: usize, const T: usize, const P: usize>(
         self,
-        start: u32,
-        codes: &[[Self::Ready; 8]; P],
+        starts: [u32; T],
+        codes: [&[Self::Ready; 8]; 2],
         first: usize,
-        x: *const u32,
-    ) -> [Self::Words; P] {
-        let mut sums = [self.word(0); P];
-        for (sum, codes) in sums.iter_mut().zip(codes) {
-            // SAFETY: the caller's promise.
-            *sum = unsafe { self.dot::<C, N>(start, &codes[first..], x) };
+        (records, at): (Records, usize),
+    ) -> [[Self::Words; P]; T] {
+        let mut sums = [[self.word(0); P]; T];
+        for (token, (sums, start)) in sums.iter_mut().zip(starts).enumerate() {
+            for (sum, codes) in sums.iter_mut().zip(codes) {
+                // SAFETY: the caller's promise.
+                *sum = unsafe { self.dot::<C, N>(start, &codes[first..], records.words(token, at)) };
+            }
         }
         sums
     }

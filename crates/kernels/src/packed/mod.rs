@@ -30,9 +30,9 @@ pub(crate) struct Block<L> {
 
 /// 32 columns of some rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Group<L: Lanes> {
-    /// Unsigned codes: four columns of each row in a vector.
-    codes: [L::Words; 8],
+pub(crate) struct Group<L: Lanes, W = <L as Lanes>::Words> {
+    /// Unsigned codes: four columns of each row in a vector. Or as products take them.
+    codes: [W; 8],
     /// The factor of the first and the last 16 columns' codes; equal where a format has one for all 32.
     scales: [L::Floats; 2],
     /// What is taken away from each value, likewise.
@@ -42,10 +42,11 @@ pub(crate) struct Group<L: Lanes> {
 impl<L: Lanes> Group<L> {
     /// The codes as products take them. Written out: a loop would go through memory.
     #[inline(always)]
-    fn ready<C: Codes>(&self, lanes: L) -> [L::Ready; 8] {
+    fn ready<C: Codes>(self, lanes: L) -> Group<L, L::Ready> {
         let [a, b, c, d, e, f, g, h] = self.codes;
         let (a, b, c, d) = (lanes.ready::<C>(a), lanes.ready::<C>(b), lanes.ready::<C>(c), lanes.ready::<C>(d));
-        [a, b, c, d, lanes.ready::<C>(e), lanes.ready::<C>(f), lanes.ready::<C>(g), lanes.ready::<C>(h)]
+        let (e, f, g, h) = (lanes.ready::<C>(e), lanes.ready::<C>(f), lanes.ready::<C>(g), lanes.ready::<C>(h));
+        Group { codes: [a, b, c, d, e, f, g, h], scales: self.scales, minima: self.minima }
     }
 }
 
@@ -177,18 +178,23 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
                     }
                 }
                 for (part, sums) in parts.iter_mut().enumerate() {
-                    let mut groups = [C::group(block(0, part), &heads[part][0], at); P];
-                    for (panel, group) in groups.iter_mut().enumerate().skip(1) {
-                        *group = C::group(block(panel, part), &heads[part][panel], at);
-                    }
-                    let mut ready = [groups[0].ready::<C>(lanes); P];
-                    for (ready, group) in ready.iter_mut().zip(&groups).skip(1) {
-                        *ready = group.ready::<C>(lanes);
-                    }
-                    for (t, sums) in sums.iter_mut().enumerate() {
-                        let record = words.as_ptr().add(t * stride);
-                        let at = number * (C::COLS / 32) + at;
-                        *sums = add_groups::<L, C, P>(lanes, *sums, &groups, &ready, record, &layout, at);
+                    // The second is not read where there is one panel.
+                    let first = C::group(block(0, part), &heads[part][0], at).ready::<C>(lanes);
+                    let second = match P {
+                        2 => C::group(block(1, part), &heads[part][1], at).ready::<C>(lanes),
+                        _ => first,
+                    };
+                    let groups = [&first, &second];
+                    let at = number * (C::COLS / 32) + at;
+                    for (first, sums) in sums.chunks_exact_mut(const { at_once::<L>(T) }).enumerate() {
+                        let records = Records { first: words.as_ptr().add(first * sums.len() * stride), stride };
+                        match const { at_once::<L>(T) } {
+                            1 => add_groups::<L, C, 1, P>(lanes, sums, groups, records, &layout, at),
+                            2 => add_groups::<L, C, 2, P>(lanes, sums, groups, records, &layout, at),
+                            3 => add_groups::<L, C, 3, P>(lanes, sums, groups, records, &layout, at),
+                            4 => add_groups::<L, C, 4, P>(lanes, sums, groups, records, &layout, at),
+                            _ => add_groups::<L, C, 8, P>(lanes, sums, groups, records, &layout, at),
+                        }
                     }
                 }
             }
@@ -203,68 +209,124 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
     }
 }
 
-/// A group of each panel times a group of a token's record.
-///
-/// # Safety
-/// `record` holds the parts of `layout`, with more than `at` blocks.
-#[inline(always)]
-unsafe fn add_groups<L: Lanes, C: Codes, const P: usize>(
-    lanes: L,
-    mut sums: [L::Floats; P],
-    groups: &[Group<L>; P],
-    ready: &[[L::Ready; 8]; P],
-    record: *const u32,
-    layout: &CodeLayout,
-    at: usize,
-) -> [L::Floats; P] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let float = |at: usize| lanes.splat(record.add(at).cast::<f32>().read());
-        let (scale, codes) = (float(layout.scales + at), record.add(8 * at));
-        if C::HALVES {
-            let halves = record.add(layout.halves + 2 * at);
-            let low = lanes.dots::<C, 4, P>(start::<L, C>(halves), ready, 0, codes);
-            let high = lanes.dots::<C, 4, P>(start::<L, C>(halves.add(1)), ready, 4, codes.add(4));
-            for panel in 0..P {
-                let product = lanes.multiply(lanes.float(low[panel]), groups[panel].scales[0]);
-                let product = lanes.multiply_add(lanes.float(high[panel]), groups[panel].scales[1], product);
-                sums[panel] = lanes.multiply_add(product, scale, sums[panel]);
-            }
-        } else {
-            let products = lanes.dots::<C, 8, P>(start::<L, C>(record.add(layout.sums + at)), ready, 0, codes);
-            for panel in 0..P {
-                let product = lanes.multiply(lanes.float(products[panel]), groups[panel].scales[0]);
-                sums[panel] = lanes.multiply_add(product, scale, sums[panel]);
-            }
-        }
-        if C::MINIMA {
-            let minima = match C::HALVES {
-                true => [float(layout.float_halves + 2 * at), float(layout.float_halves + 2 * at + 1)],
-                false => [float(layout.float_sums + at); 2],
-            };
-            for panel in 0..P {
-                sums[panel] = lanes.multiply_take(groups[panel].minima[0], minima[0], sums[panel]);
-                if C::HALVES {
-                    sums[panel] = lanes.multiply_take(groups[panel].minima[1], minima[1], sums[panel]);
-                }
-            }
-        }
-        sums
+/// How many of a tile's tokens are multiplied side by side: so many that no product waits for the one before it, and no
+/// more than the registers hold sums of. A divisor of the tile's tokens.
+const fn at_once<L: Lanes>(tokens: usize) -> usize {
+    match tokens {
+        _ if !L::MANY => 1,
+        ..=4 => tokens,
+        _ => 8,
     }
 }
 
-/// The accumulator's start: what the codes' zero point will add, taken away.
+/// Where the records of some tokens begin.
+#[derive(Clone, Copy)]
+pub(crate) struct Records {
+    first: *const u32,
+    /// Words from one to the next.
+    stride: usize,
+}
+
+impl Records {
+    /// A token's words from one on.
+    ///
+    /// # Safety
+    /// The token has a record, and it has the word.
+    #[inline(always)]
+    pub(crate) unsafe fn words(self, token: usize, at: usize) -> *const u32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.first.add(token * self.stride + at) }
+    }
+
+    /// A word of a token.
+    ///
+    /// # Safety
+    /// As for [`Records::words`].
+    #[inline(always)]
+    pub(crate) unsafe fn word(self, token: usize, at: usize) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.words(token, at) }
+    }
+}
+
+/// A group of each panel times a group of the records of `T` tokens.
 ///
 /// # Safety
-/// `negated` points to the negated sum of the activations' codes.
+/// There are so many records with the parts of `layout`, which has more than `at` blocks.
 #[inline(always)]
-unsafe fn start<L: Lanes, C: Codes>(negated: *const u32) -> u32 {
-    match C::ZERO {
-        Some(7) if L::SIGNED => 0,
-        // SAFETY: the caller's promise.
-        Some(shift) => unsafe { *negated << shift },
-        None => 0,
+#[expect(clippy::too_many_arguments, reason = "one loop's state; a struct of it would go through memory")]
+unsafe fn add_groups<L: Lanes, C: Codes, const T: usize, const P: usize>(
+    lanes: L,
+    sums: &mut [[L::Floats; P]],
+    groups: [&Group<L, L::Ready>; 2],
+    records: Records,
+    layout: &CodeLayout,
+    at: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let float = |token: usize, at: usize| lanes.splat(f32::from_bits(records.word(token, at)));
+        let mut products = [[lanes.splat(0.0); P]; T];
+        let codes = [&groups[0].codes, &groups[1].codes];
+        if C::HALVES {
+            let halves = layout.halves + 2 * at;
+            let low = lanes.dots::<C, 4, T, P>(starts::<L, C, T>(records, halves), codes, 0, (records, 8 * at));
+            let high =
+                lanes.dots::<C, 4, T, P>(starts::<L, C, T>(records, halves + 1), codes, 4, (records, 8 * at + 4));
+            for token in 0..T {
+                for panel in 0..P {
+                    let product = lanes.multiply(lanes.float(low[token][panel]), groups[panel].scales[0]);
+                    products[token][panel] =
+                        lanes.multiply_add(lanes.float(high[token][panel]), groups[panel].scales[1], product);
+                }
+            }
+        } else {
+            let starts = starts::<L, C, T>(records, layout.sums + at);
+            let all = lanes.dots::<C, 8, T, P>(starts, codes, 0, (records, 8 * at));
+            for token in 0..T {
+                for panel in 0..P {
+                    products[token][panel] = lanes.multiply(lanes.float(all[token][panel]), groups[panel].scales[0]);
+                }
+            }
+        }
+        for (token, sums) in sums.iter_mut().enumerate().take(T) {
+            let scale = float(token, layout.scales + at);
+            for panel in 0..P {
+                sums[panel] = lanes.multiply_add(products[token][panel], scale, sums[panel]);
+            }
+            if C::MINIMA {
+                let of_half = |half| float(token, layout.float_halves + 2 * at + half);
+                let minima =
+                    if C::HALVES { [of_half(0), of_half(1)] } else { [float(token, layout.float_sums + at); 2] };
+                for panel in 0..P {
+                    sums[panel] = lanes.multiply_take(groups[panel].minima[0], minima[0], sums[panel]);
+                    if C::HALVES {
+                        sums[panel] = lanes.multiply_take(groups[panel].minima[1], minima[1], sums[panel]);
+                    }
+                }
+            }
+        }
     }
+}
+
+/// The accumulators' starts: what the codes' zero point will add, taken away. The negated sums of the activations' codes
+/// are the records' words `at`.
+///
+/// # Safety
+/// There are `T` records with that word.
+#[inline(always)]
+unsafe fn starts<L: Lanes, C: Codes, const T: usize>(records: Records, at: usize) -> [u32; T] {
+    let mut starts = [0; T];
+    match C::ZERO {
+        Some(shift) if !(shift == 7 && L::SIGNED) => {
+            for (token, start) in starts.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *start = unsafe { records.word(token, at) } << shift;
+            }
+        }
+        _ => {}
+    }
+    starts
 }
 
 /// A packed panel to `[cols][16]` f32: exactly the values that the format's own decoder gives. To be inlined where the

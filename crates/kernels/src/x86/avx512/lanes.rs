@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::linear::{Rows, Tile, TileKernels};
-use crate::packed::{Codes, Lanes, compiled, operations};
+use crate::packed::{Codes, Lanes, Records, compiled, operations};
 
 /// Proof that the processor has AVX-512 with VNNI.
 #[derive(Clone, Copy)]
@@ -22,6 +22,7 @@ compiled!(Avx512, "avx512f,avx512bw,avx512vl,avx512vnni", two);
 impl Lanes for Avx512 {
     const ROWS: usize = 16;
     const SIGNED: bool = false;
+    const MANY: bool = true;
     type Words = __m512i;
     type Floats = __m512;
     type Ready = __m512i;
@@ -109,28 +110,35 @@ impl Lanes for Avx512 {
         unsafe { _mm512_add_epi32(sums[0], sums[1]) }
     }
 
-    /// Side by side, so that a word goes from memory to all lanes once for all panels.
+    /// Side by side: each sum would wait for its last product, and the processor does not look far enough ahead to find
+    /// another token's.
     #[inline(always)]
-    unsafe fn dots<C: Codes, const N: usize, const P: usize>(
+    unsafe fn dots<C: Codes, const N: usize, const T: usize, const P: usize>(
         self,
-        start: u32,
-        codes: &[[__m512i; 8]; P],
+        starts: [u32; T],
+        codes: [&[__m512i; 8]; 2],
         first: usize,
-        x: *const u32,
-    ) -> [__m512i; P] {
+        (records, at): (Records, usize),
+    ) -> [[__m512i; P]; T] {
+        let mut sums = [[self.word(0); P]; T];
         // SAFETY: the caller's promise of `N` words; a value of this type is proof of the features.
         unsafe {
-            if P == 1 {
-                return [self.dot::<C, N>(start, &codes[0][first..], x); P];
+            if T == 1 && P == 1 {
+                sums[0][0] = self.dot::<C, N>(starts[0], &codes[0][first..], records.words(0, at));
+                return sums;
             }
-            let mut sums = [self.word(start); P];
-            for at in 0..N {
-                let word = _mm512_set1_epi32((*x.add(at)).cast_signed());
-                for (sum, codes) in sums.iter_mut().zip(codes) {
-                    *sum = _mm512_dpbusd_epi32(*sum, codes[first + at], word);
+            for (sums, start) in sums.iter_mut().zip(starts) {
+                *sums = [self.word(start); P];
+            }
+            for number in 0..N {
+                for (token, sums) in sums.iter_mut().enumerate() {
+                    let word = self.word(records.word(token, at + number));
+                    for (sum, codes) in sums.iter_mut().zip(codes) {
+                        *sum = _mm512_dpbusd_epi32(*sum, codes[first + number], word);
+                    }
                 }
             }
-            sums
         }
+        sums
     }
 }
