@@ -130,7 +130,9 @@ fn tiles_of<F: Form, const P: usize>(panels: [&[u8]; P], rows: &Rows<'_>, tokens
     let (words, stride, cols) = (rows.section(Section::Values), rows.layout.stride, rows.layout.cols);
     assert!(panels.iter().all(|panel| panel.len() == F::bytes(cols)), "panels of {cols} columns");
     assert!(tokens <= TOKENS && (tokens.max(1) - 1) * stride + cols <= words.len(), "records of {tokens} tokens");
-    tiles.iter_mut().for_each(|tile| tile[..tokens].fill([0.0; PANEL]));
+    if cols == 0 {
+        tiles.iter_mut().for_each(|tile| tile[..tokens].fill([0.0; PANEL]));
+    }
     let panels = panels.map(<[u8]>::as_ptr);
     for first in (0..cols).step_by(GROUP) {
         let cols = first..cols.min(first + GROUP);
@@ -172,8 +174,9 @@ unsafe fn add_group<F: Form, const T: usize, const P: usize>(
         let value = |token: usize, col: usize| _mm512_set1_ps(f32::from_bits(*words.add(token * stride + col)));
         for pair in cols.start / 2..cols.end / 2 {
             let (mut even, mut odd) = ([_mm512_setzero_ps(); P], [_mm512_setzero_ps(); P]);
-            for (panel, (even, odd)) in panels.into_iter().zip(even.iter_mut().zip(&mut odd)) {
-                [*even, *odd] = F::two(panel, pair);
+            // By numbers: an iterator over three of them would go through memory.
+            for panel in 0..P {
+                [even[panel], odd[panel]] = F::two(panels[panel], pair);
             }
             for (token, parts) in parts.iter_mut().enumerate() {
                 let x = value(token, 2 * pair);
@@ -199,8 +202,9 @@ unsafe fn add_group<F: Form, const T: usize, const P: usize>(
     }
     for (token, parts) in parts.into_iter().enumerate() {
         for (part, tile) in parts.into_iter().zip(&mut *tiles) {
-            let sum = _mm512_add_ps(vector::load(&tile[start + token]), part);
-            vector::store(&mut tile[start + token], sum);
+            let total = &mut tile[start + token];
+            let sum = if cols.start == 0 { part } else { _mm512_add_ps(vector::load(total), part) };
+            vector::store(total, sum);
         }
     }
     T
