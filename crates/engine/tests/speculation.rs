@@ -444,22 +444,63 @@ fn a_cancelled_answer_ends_and_gives_everything_back() {
     assert_eq!((engine.counts().now.held, engine.counts().now.running), (0, 0));
 }
 
+/// Notes what another proposes, and behind how many tokens.
+struct Noted {
+    inner: Box<dyn Propose>,
+    all: Arc<Mutex<Vec<(usize, Vec<u32>)>>>,
+}
+
+impl Propose for Noted {
+    fn propose(&mut self, wanted: &[Wanted]) -> Vec<Option<Vec<u32>>> {
+        let proposed = self.inner.propose(wanted);
+        let each = wanted.iter().zip(&proposed);
+        let each = each.filter_map(|(wanted, tokens)| Some((wanted.ids.len(), tokens.clone()?)));
+        self.all.lock().unwrap().extend(each);
+        proposed
+    }
+
+    fn token_seconds(&self, sequences: usize) -> f64 {
+        self.inner.token_seconds(sequences)
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.inner.page_bytes()
+    }
+
+    fn limit(&mut self, pages: usize) {
+        self.inner.limit(pages);
+    }
+
+    fn end(&mut self, sequence: Ticket) {
+        self.inner.end(sequence);
+    }
+
+    fn clear(&mut self) {
+        self.inner.clear();
+    }
+}
+
 #[test]
 fn a_draft_that_is_the_model_is_right_and_reads_each_token_once() {
     let bench = Bench::starter();
-    let rows = Arc::new(AtomicU64::new(0));
-    let draft = bench.draft_with(usize::MAX, rows.clone());
+    let (rows, all) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let draft = Noted { inner: bench.draft_with(usize::MAX, rows.clone()), all: all.clone() };
     let runner = Runner::new(bench.decoder.clone(), bench.format);
     let options = EngineOptions { speculation: Speculation::Always(4), ..EngineOptions::default() };
-    let engine = Engine::start_with(Box::new(runner), Some(draft), None, options).unwrap();
+    let engine = Engine::start_with(Box::new(runner), Some(Box::new(draft)), None, options).unwrap();
     let greedy = SamplingOptions { temperature: Some(0.0), ..Default::default() };
     let mut ids: Vec<u32> = (0..400).map(|at| 20 + at * at % 900).collect();
     for turn in 0..2 {
         let request = Request { ids: ids.clone(), ..request(0, 1, 60, greedy.clone()) };
         let answer = engine.submit(request).unwrap().answer().unwrap();
-        let (proposed, right) = (answer.usage.proposed_tokens, answer.usage.accepted_tokens);
-        assert!(right * 10 >= proposed * 9 && right > 0, "turn {turn}: {right} of {proposed}");
         ids.extend(answer.ids);
+        let (mut proposed, mut right) = (0, 0);
+        for (behind, tokens) in all.lock().unwrap().drain(..) {
+            let came = &ids[behind..ids.len().min(behind + tokens.len())];
+            assert_eq!(came, &tokens[..came.len()], "turn {turn}, behind {behind}");
+            (proposed, right) = (proposed + tokens.len(), right + came.len());
+        }
+        assert!(right * 10 >= proposed * 9 && right > 20, "turn {turn}: {right} of {proposed}");
         ids.extend(prompt(turn, 12));
     }
     // Both prompts are read, the second from where the first answer ended; what is proposed and wrong is read again.
