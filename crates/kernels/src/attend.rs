@@ -1,5 +1,5 @@
-//! Loops of attention over one page of keys or values, `[slots][dim]` f32 each. Which pages a row reads, and the
-//! softmax between the two loops, is the backend's business.
+//! Loops of attention over one page: keys stand in panels like a weight's rows, values `[slots][dim]`. Which pages a row
+//! reads, and the softmax between the two loops, is the backend's business.
 //!
 //! Invariant: each (query, key) product and each output value sums in one order, whatever else is computed beside it.
 
@@ -9,14 +9,22 @@ use half::f16;
 
 use crate::Format;
 use crate::isa::Kernels;
+use crate::linear::{PANEL, RecordLayout, Rows, TOKENS, Tiles};
 
 /// Slots come in groups of this many: a page holds a multiple.
-pub const SLOT_GROUP: usize = 16;
+pub const SLOT_GROUP: usize = PANEL;
+
+/// A page's keys of one head: for each group of [`SLOT_GROUP`] slots `[dim][slot]`.
+#[derive(Clone, Copy)]
+pub enum Keys<'a> {
+    /// In f32.
+    F32(&'a [f32]),
+    /// In f16.
+    F16(&'a [f16]),
+}
 
 /// Loops over a page; lengths are checked by the callers in this file.
 pub(crate) struct PageKernels {
-    /// `scores[query · stride + slot] = query · key[slot]` for every slot of the page.
-    pub(crate) scores: fn(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize),
     /// `out[query] += Σ weights[query · stride + slot] · value[slot]`, slot after slot.
     pub(crate) mix: fn(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]),
     /// f16 to f32.
@@ -28,14 +36,46 @@ pub(crate) struct PageKernels {
 }
 
 impl Kernels {
-    /// `scores[query · stride + slot] = query · key[slot]` for every slot of a page. `queries` is `[queries][dim]`,
-    /// `keys` `[slots][dim]` with whole groups of [`SLOT_GROUP`] slots.
-    pub fn page_scores(&self, queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-        assert!(dim > 0 && queries.len().is_multiple_of(dim) && keys.len().is_multiple_of(dim), "heads of {dim}");
-        let (count, slots) = (queries.len() / dim, keys.len() / dim);
-        assert!(slots.is_multiple_of(SLOT_GROUP), "a page of {slots} slots");
-        assert!(count == 0 || scores.len() >= (count - 1) * stride + slots, "scores of {count} queries");
-        (self.page.scores)(queries, keys, dim, scores, stride);
+    /// `scores[query · stride + slot] = query · key[slot]` for every slot of a page. `queries` is `[queries][dim]`.
+    pub fn page_scores(&self, queries: &[f32], keys: Keys<'_>, dim: usize, scores: &mut [f32], stride: usize) {
+        let (bytes, values, tiles): (&[u8], _, _) = match keys {
+            Keys::F32(keys) => (bytemuck::cast_slice(keys), keys.len(), self.tile_f32),
+            Keys::F16(keys) => {
+                let packed = (self.packed)(Format::F16).expect("every set multiplies panels of f16");
+                (bytemuck::cast_slice(keys), keys.len(), packed.fast.0)
+            }
+        };
+        assert!(dim > 0 && queries.len().is_multiple_of(dim) && values.is_multiple_of(dim * PANEL), "heads of {dim}");
+        let (layout, panel) = (RecordLayout::of_values(dim), bytes.len() / values.max(1) * dim * PANEL);
+        let mut products: Tiles = [[[0.0; PANEL]; TOKENS]; 2];
+        let batches = queries.chunks(TOKENS * dim).zip(scores.chunks_mut((TOKENS * stride).max(1)));
+        for (queries, scores) in batches {
+            let (rows, count) = (Rows { words: bytemuck::cast_slice(queries), layout: &layout }, queries.len() / dim);
+            for (pair, panels) in bytes.chunks(2 * panel).enumerate() {
+                let (first, second) = panels.split_at(panel);
+                match tiles.two {
+                    Some(two) if !second.is_empty() => two([first, second], &rows, count, &mut products),
+                    _ => panels
+                        .chunks_exact(panel)
+                        .zip(&mut products)
+                        .for_each(|(panel, products)| (tiles.one)(panel, &rows, count, products)),
+                }
+                for (at, products) in products.iter().take(panels.len() / panel).enumerate() {
+                    for (query, products) in products[..count].iter().enumerate() {
+                        let scores = scores[query * stride + (2 * pair + at) * PANEL..].first_chunk_mut();
+                        *scores.expect("as many scores as slots") = *products;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keys `[slots][dim]`, a multiple of [`SLOT_GROUP`] of them, as [`Keys::F32`] has them.
+    pub fn page_panels(&self, keys: &[f32], dim: usize, panels: &mut [f32]) {
+        assert_eq!(keys.len(), panels.len(), "one value for each");
+        for (keys, panel) in keys.chunks_exact(PANEL * dim).zip(panels.chunks_exact_mut(PANEL * dim)) {
+            (self.interleave)(keys, dim, panel);
+        }
     }
 
     /// `out[query] += Σ weights[query · stride + slot] · value[slot]` over the given slots of a page, in order. Weights

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use half::f16;
 use pasture_kernels::Format;
+use pasture_kernels::attend::SLOT_GROUP;
 
 /// Tokens in a page.
 pub const PAGE: usize = 32;
@@ -66,7 +67,8 @@ impl KvFormat {
     }
 }
 
-/// Keys and values of one layer: `[page][kv_head][token in page][head_dim]` each.
+/// Keys and values of one layer: `[page][kv_head][token in page][head_dim]` each. Only keys in f32 and f16 stand in
+/// panels, `[page][kv_head][group of tokens][head_dim][token in group]`, as products take them: [`KvLayer::key_places`].
 pub struct KvLayer {
     /// Heads of keys and values.
     pub kv_heads: usize,
@@ -124,9 +126,15 @@ impl KvLayer {
         PAGE * self.kv_heads * self.head_dim
     }
 
-    /// Where the `head_dim` values of a token's head begin.
+    /// Where the `head_dim` values of a token's head begin, but for keys in panels.
     pub fn offset(&self, page: u32, head: usize, slot: usize) -> usize {
         ((page as usize * self.kv_heads + head) * PAGE + slot) * self.head_dim
+    }
+
+    /// Where the values of a token's key lie, one after the other, in f32 and f16.
+    pub fn key_places(&self, page: u32, head: usize, slot: usize) -> impl Iterator<Item = usize> + use<> {
+        let group = self.offset(page, head, slot / SLOT_GROUP * SLOT_GROUP);
+        (0..self.head_dim).map(move |at| group + at * SLOT_GROUP + slot % SLOT_GROUP)
     }
 
     /// Makes room for `pages` pages; kept ones keep their numbers. False where the memory cannot be had.
@@ -167,14 +175,14 @@ impl KvLayer {
 
     /// Stores the keys and values of one token's head.
     pub fn write(&mut self, page: u32, head: usize, slot: usize, key: &[f32], value: &[f32]) {
-        let at = self.offset(page, head, slot);
+        let (at, places) = (self.offset(page, head, slot), self.key_places(page, head, slot));
         match &mut self.storage {
             KvStorage::F32 { keys, values } => {
-                keys[at..at + key.len()].copy_from_slice(key);
+                places.zip(key).for_each(|(place, key)| keys[place] = *key);
                 values[at..at + value.len()].copy_from_slice(value);
             }
             KvStorage::F16 { keys, values } => {
-                narrow(key, &mut keys[at..at + key.len()]);
+                places.zip(key).for_each(|(place, key)| keys[place] = f16::from_f32(*key));
                 narrow(value, &mut values[at..at + value.len()]);
             }
             KvStorage::Blocks { format, keys, values } => {
@@ -189,14 +197,14 @@ impl KvLayer {
     /// Loads the key and value of one token's head.
     pub fn read(&self, page: u32, head: usize, slot: usize, key: &mut [f32], value: &mut [f32]) {
         let at = self.offset(page, head, slot);
-        let len = self.head_dim;
+        let (len, places) = (self.head_dim, self.key_places(page, head, slot));
         match &self.storage {
             KvStorage::F32 { keys, values } => {
-                key.copy_from_slice(&keys[at..at + len]);
+                places.zip(key).for_each(|(place, key)| *key = keys[place]);
                 value.copy_from_slice(&values[at..at + len]);
             }
             KvStorage::F16 { keys, values } => {
-                widen(&keys[at..at + len], key);
+                places.zip(key).for_each(|(place, key)| *key = keys[place].to_f32());
                 widen(&values[at..at + len], value);
             }
             KvStorage::Blocks { format, keys, values } => {

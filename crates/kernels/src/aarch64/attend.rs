@@ -1,32 +1,10 @@
-//! Loops over a page of keys or values in NEON; the oracle is `scalar/attend.rs`.
-//!
-//! Invariant: a product sums four columns side by side and then the lanes in one fixed tree, whatever is beside it.
+//! Loops over a page of values in NEON; the oracle is `scalar/attend.rs`.
 
 use std::arch::aarch64::*;
 
 use half::f16;
 
 use super::vector::{LANES, load, store};
-
-pub(super) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    // SAFETY: this table is given out only where the processor has the features.
-    unsafe { scores_body(queries, keys, dim, scores, stride) }
-}
-
-#[target_feature(enable = "neon")]
-fn scores_body(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    for (at, query) in queries.chunks_exact(dim).enumerate() {
-        for (key, score) in keys.chunks_exact(dim).zip(&mut scores[at * stride..]) {
-            let mut sums = [vdupq_n_f32(0.0); 4];
-            for (query, key) in query.chunks(4 * LANES).zip(key.chunks(4 * LANES)) {
-                for (sum, (query, key)) in sums.iter_mut().zip(query.chunks(LANES).zip(key.chunks(LANES))) {
-                    *sum = vfmaq_f32(*sum, load(query), load(key));
-                }
-            }
-            *score = vaddvq_f32(vaddq_f32(vaddq_f32(sums[0], sums[1]), vaddq_f32(sums[2], sums[3])));
-        }
-    }
-}
 
 pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
     // SAFETY: this table is given out only where the processor has the features.

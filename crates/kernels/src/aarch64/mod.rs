@@ -38,13 +38,7 @@ const KERNELS: Kernels = Kernels {
         maximum: vector::maximum,
         exp_sum: vector::exp_sum,
     },
-    page: PageKernels {
-        scores: attend::scores,
-        mix: attend::mix,
-        widen: attend::widen,
-        narrow: attend::narrow,
-        ..scalar::PAGE
-    },
+    page: PageKernels { mix: attend::mix, widen: attend::widen, narrow: attend::narrow, ..scalar::PAGE },
 };
 
 static NEON: Kernels = KERNELS;

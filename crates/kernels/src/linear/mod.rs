@@ -15,7 +15,7 @@ pub use layout::{
     unpack_row,
 };
 pub(crate) use panels::{Apart, Decode, PackedKernels, TileKernels};
-pub(crate) use record::{CodeLayout, Rows, Section};
+pub(crate) use record::{CodeLayout, RecordLayout, Rows, Section};
 
 use crate::elementwise::Activation;
 use crate::isa::Kernels;

@@ -107,6 +107,11 @@ impl RecordLayout {
         RecordLayout { cols, values, pairs, codes, stride }
     }
 
+    /// Rows of f32 as they are.
+    pub(crate) fn of_values(cols: usize) -> RecordLayout {
+        RecordLayout { cols, values: Some(0), pairs: None, codes: None, stride: cols }
+    }
+
     fn start(&self, section: Section) -> usize {
         let place = match section {
             Section::Values => self.values,

@@ -254,7 +254,6 @@ impl Records {
 /// # Safety
 /// There are so many records with the parts of `layout`, which has more than `at` blocks.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one loop's state; a struct of it would go through memory")]
 unsafe fn add_groups<L: Lanes, C: Codes, const T: usize, const P: usize>(
     lanes: L,
     sums: &mut [[L::Floats; P]],

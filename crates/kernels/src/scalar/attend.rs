@@ -1,16 +1,8 @@
-//! Plain loops over a page of keys or values. What they mean is said in `attend.rs` of the crate.
+//! Plain loops over a page of values. What they mean is said in `attend.rs` of the crate.
 
 use half::f16;
 
 use crate::Format;
-
-pub(crate) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    for (query, scores) in queries.chunks_exact(dim).zip(scores.chunks_mut(stride.max(1))) {
-        for (key, score) in keys.chunks_exact(dim).zip(scores) {
-            *score = query.iter().zip(key).map(|(query, key)| query * key).sum();
-        }
-    }
-}
 
 pub(crate) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
     for (weights, out) in weights.chunks(stride.max(1)).zip(out.chunks_exact_mut(dim)) {

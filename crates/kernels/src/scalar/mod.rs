@@ -30,13 +30,8 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
     exp_sum: vector::exp_sum,
 };
 
-pub(crate) const PAGE: PageKernels = PageKernels {
-    scores: attend::scores,
-    mix: attend::mix,
-    widen: attend::widen,
-    narrow: attend::narrow,
-    decode: attend::decode,
-};
+pub(crate) const PAGE: PageKernels =
+    PageKernels { mix: attend::mix, widen: attend::widen, narrow: attend::narrow, decode: attend::decode };
 
 pub(crate) const PAIRS: PairKernels = PairKernels {
     words: 1,

@@ -1,21 +1,28 @@
-//! Attention over the pool: a piece of work is one row's query heads that share a head of keys, or a part of them; in
-//! long batches it is some rows with all their heads.
+//! Attention over the pool. Rows of a sequence go over its pages together, some pages at a time, with the softmax as far
+//! as it has come (Milakov and Gimelshein, arXiv 1805.02867): scores stay in the cache, however many keys there are.
 //!
-//! Invariant: a row's scores stand side by side for all its visible keys before the softmax, and values are added key
-//! after key, so the bits depend on the row, its visible range and the pages' contents alone.
+//! Invariant: which pages a softmax takes together depends on their numbers alone, and values are added key after key,
+//! so a row's bits depend on the row, its visible range and the pages' contents alone.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use half::f16;
-use pasture_kernels::{Format, Kernels, Pool};
+use pasture_kernels::attend::{Keys, SLOT_GROUP};
+use pasture_kernels::{Kernels, Pool};
 
 use crate::Tensor;
 use crate::kv::{KvLayer, KvStorage, PAGE};
 use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
 
-/// Rows that go over a page together in a long batch.
-const BLOCK: usize = 8;
+/// Rows at most that go over a page together.
+const BLOCK: usize = 32;
+
+/// Pages whose scores a softmax takes at once.
+const PAGES: usize = 8;
+
+/// Queries that products take in one pass over the keys.
+const ONE_PASS: usize = 8;
 
 /// Products of queries and keys that one thread is done with before another could come to help.
 const ALONE: usize = 30_000;
@@ -23,8 +30,30 @@ const ALONE: usize = 30_000;
 /// Memory of one worker that lasts between dispatches.
 #[derive(Default)]
 struct Scratch {
+    /// Scaled: `[row][head][head_dim]`.
+    queries: Vec<f32>,
+    /// `[row][head][key]`, of the keys of the pages at work.
     scores: Vec<f32>,
-    page: Vec<f32>,
+    /// `[row][head]`.
+    softmax: Vec<Softmax>,
+    /// Values times weights, as queries.
+    sums: Vec<f32>,
+    page: Page,
+}
+
+/// A query's softmax as far as it has come: the largest score, and the sum of the powers of e by which the others are
+/// below it.
+#[derive(Clone, Copy)]
+struct Softmax {
+    largest: f32,
+    sum: f32,
+}
+
+/// A page that was read.
+#[derive(Default)]
+struct Page {
+    values: Vec<f32>,
+    panels: Vec<f32>,
 }
 
 thread_local! {
@@ -33,25 +62,22 @@ thread_local! {
 
 /// Stores the batch's keys and values on their sequences' pages.
 pub(super) fn write(kernels: &Kernels, k: &Tensor, v: &Tensor, layer: &mut KvLayer, plan: &AttendPlan) {
-    let dim = layer.head_dim;
+    let (dim, mut narrow) = (layer.head_dim, Vec::new());
     for span in &plan.spans {
         for (at, row) in span.rows.clone().enumerate() {
             let position = span.start + at;
             let (page, slot) = (span.pages[position / PAGE], position % PAGE);
             let heads = k.row(row).chunks_exact(dim).zip(v.row(row).chunks_exact(dim));
             for (head, (key, value)) in heads.enumerate() {
-                let at = layer.offset(page, head, slot);
+                let (at, places) = (layer.offset(page, head, slot), layer.key_places(page, head, slot));
                 match &mut layer.storage {
-                    KvStorage::F32 { keys, values } => {
-                        keys[at..at + dim].copy_from_slice(key);
-                        values[at..at + dim].copy_from_slice(value);
-                    }
                     KvStorage::F16 { keys, values } => {
-                        kernels.narrow(key, &mut keys[at..at + dim]);
+                        narrow.resize(dim, f16::ZERO);
+                        kernels.narrow(key, &mut narrow);
+                        places.zip(&narrow).for_each(|(place, key)| keys[place] = *key);
                         kernels.narrow(value, &mut values[at..at + dim]);
                     }
-                    KvStorage::Blocks { .. } => layer.write(page, head, slot, key, value),
-                    KvStorage::Device(_) => panic!("a device's pages are written through its backend"),
+                    _ => layer.write(page, head, slot, key, value),
                 }
             }
         }
@@ -62,8 +88,9 @@ pub(super) fn write(kernels: &Kernels, k: &Tensor, v: &Tensor, layer: &mut KvLay
 pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan, attention: &Attention) -> Tensor {
     let mut out = vec![0.0; q.rows() * q.cols()];
     let work = Work { kernels: pool.kernels(), q, layer, plan, attention };
-    if q.cols() > 0 && q.rows() >= BLOCK * pool.threads() * 2 {
-        pool.for_chunks_mut(&mut out, BLOCK * q.cols(), |number, out| work.rows(number * BLOCK, out));
+    let together = (q.rows() / (4 * pool.threads())).min(BLOCK);
+    if q.cols() > 0 && together > 1 {
+        pool.for_chunks_mut(&mut out, together * q.cols(), |number, out| work.rows(number * together, out));
     } else if plan.visible.iter().map(ExactSizeIterator::len).sum::<usize>() * q.cols() < ALONE {
         work.rows(0, &mut out);
     } else {
@@ -83,6 +110,43 @@ fn heads_at_once(threads: usize, rows: usize, attention: &Attention) -> usize {
     let wanted = if threads == 1 { 1 } else { 2 * threads };
     let enough = |part: &usize| rows * (attention.heads / part) >= wanted;
     (1..=shared).rev().filter(|part| shared.is_multiple_of(*part)).find(enough).unwrap_or(1)
+}
+
+/// Rows of one sequence, with some heads that share a head of keys.
+struct Block<'a> {
+    /// The sequence's pages, and the numbers of those that any row sees.
+    pages: &'a [u32],
+    numbers: Range<usize>,
+    /// Head of keys.
+    head: usize,
+    /// Positions that each row sees.
+    visible: &'a [Range<usize>],
+    /// Query heads of each row.
+    count: usize,
+}
+
+impl Block<'_> {
+    fn queries(&self) -> usize {
+        self.visible.len() * self.count
+    }
+
+    /// From a query's scores to the next one's: an odd number of cache lines, which keeps the same key's scores out of
+    /// each other's cache sets.
+    fn stride(&self) -> usize {
+        self.numbers.len() * PAGE + SLOT_GROUP
+    }
+
+    /// Where a page's scores begin among a query's.
+    fn column(&self, number: usize) -> usize {
+        (number - self.numbers.start) * PAGE
+    }
+
+    /// Which of a row's scores count.
+    fn visible_scores(&self, row: usize) -> Range<usize> {
+        let pages = self.numbers.start * PAGE..self.numbers.end * PAGE;
+        let column = |position: usize| position.clamp(pages.start, pages.end) - pages.start;
+        column(self.visible[row].start)..column(self.visible[row].end)
+    }
 }
 
 struct Work<'a> {
@@ -118,38 +182,71 @@ impl Work<'_> {
     /// begin in `out` one row of the batch after the other.
     fn heads(&self, rows: Range<usize>, first: usize, count: usize, out: &mut [f32], scratch: &mut Scratch) {
         let (attention, dim) = (self.attention, self.attention.head_dim);
-        let (span, visible) = (self.span(rows.start), &self.plan.visible[rows.clone()]);
-        let head = first / (attention.heads / attention.kv_heads);
+        let visible = &self.plan.visible[rows.clone()];
         let (low, high) =
             visible.iter().fold((usize::MAX, 0), |(low, high), row| (low.min(row.start), high.max(row.end)));
-        // Scores of whole pages: those of keys that a row does not see are computed and not used.
-        let pages = low.min(high) / PAGE..high.div_ceil(PAGE);
-        let (start, stride) = (pages.start * PAGE, pages.len() * PAGE);
-        let Scratch { scores, page } = scratch;
-        if scores.len() < rows.len() * count * stride {
-            scores.resize(rows.len() * count * stride, 0.0);
+        let all = low.min(high) / PAGE..high.div_ceil(PAGE);
+        let head = first / (attention.heads / attention.kv_heads);
+        let mut block = Block { pages: self.span(rows.start).pages, numbers: all.clone(), head, visible, count };
+        let Scratch { queries, scores, softmax, sums, page } = scratch;
+        queries.clear();
+        softmax.clear();
+        for row in rows {
+            queries.extend(self.q.row(row)[first * dim..][..count * dim].iter().map(|x| x * attention.scale));
+            softmax.extend((first..first + count).map(|head| self.softmax(head)));
         }
-        for number in pages.clone() {
-            let keys = self.page(span.pages[number], head, Kind::Keys, page);
-            for (at, row) in rows.clone().enumerate().filter(|(at, _)| sees(&visible[*at], number)) {
-                let queries = &self.q.row(row)[first * dim..][..count * dim];
-                let scores = &mut scores[at * count * stride + number * PAGE - start..];
-                self.kernels.page_scores(queries, keys, dim, scores, stride);
+        sums.clear();
+        sums.resize(queries.len(), 0.0);
+        while !block.numbers.is_empty() {
+            block.numbers.end = block.numbers.end.min((block.numbers.start / PAGES + 1) * PAGES);
+            self.score(&block, queries, scores, page);
+            self.weigh(&block, scores, softmax, sums);
+            self.mix(&block, scores, sums, page);
+            block.numbers = block.numbers.end..all.end;
+        }
+        for (at, (sums, softmax)) in sums.chunks_exact(count * dim).zip(softmax.chunks_exact(count)).enumerate() {
+            let out = &mut out[at * self.q.cols()..][..count * dim];
+            for ((out, sums), softmax) in out.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(softmax) {
+                let share = if visible[at].is_empty() { 0.0 } else { 1.0 / softmax.sum };
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = share * sum);
             }
         }
-        for (number, scores) in scores.chunks_exact_mut(stride.max(1)).take(rows.len() * count).enumerate() {
-            let visible = &visible[number / count];
-            if !visible.is_empty() {
-                self.softmax(first + number % count, &mut scores[visible.start - start..visible.end - start]);
-            }
+    }
+
+    /// The products of queries and the keys of whole pages: those of keys that a row does not see are not used.
+    fn score(&self, block: &Block<'_>, queries: &[f32], scores: &mut Vec<f32>, page: &mut Page) {
+        let (dim, stride, count) = (self.attention.head_dim, block.stride(), block.count);
+        if scores.len() < block.queries() * stride {
+            scores.resize(block.queries() * stride, 0.0);
         }
-        for number in pages {
-            let values = self.page(span.pages[number], head, Kind::Values, page);
-            for (at, visible) in visible.iter().enumerate().filter(|(_, visible)| sees(visible, number)) {
+        for number in block.numbers.clone() {
+            let mut seeing = (0..block.visible.len()).filter(|at| sees(&block.visible[*at], number));
+            let (Some(from), last) = (seeing.next(), seeing.next_back()) else { continue };
+            let seeing = from * count..(last.unwrap_or(from) + 1) * count;
+            let many = seeing.len() > ONE_PASS;
+            let keys = self.keys(block.pages[number], block.head, many, page);
+            let scores = &mut scores[seeing.start * stride + block.column(number)..];
+            self.kernels.page_scores(&queries[seeing.start * dim..seeing.end * dim], keys, dim, scores, stride);
+        }
+    }
+
+    /// Adds the pages' values, times their weights, to `sums`.
+    fn mix(&self, block: &Block<'_>, weights: &[f32], sums: &mut [f32], page: &mut Page) {
+        let (dim, stride, count) = (self.attention.head_dim, block.stride(), block.count);
+        for number in block.numbers.clone() {
+            let values = self.values(block.pages[number], block.head, page);
+            let mut rest = block.visible;
+            while let Some(visible) = rest.first() {
+                // Rows that see the same of the page go over it together.
                 let slots = within_page(visible, number);
-                let weights = &scores[at * count * stride + number * PAGE + slots.start - start..];
-                let out = &mut out[at * self.q.cols()..][..count * dim];
-                self.kernels.page_mix(weights, stride, values, slots, dim, out);
+                let alike = rest.iter().take_while(|visible| within_page(visible, number) == slots).count();
+                let from = (block.visible.len() - rest.len()) * count;
+                rest = &rest[alike..];
+                if !slots.is_empty() {
+                    let weights = &weights[from * stride + block.column(number) + slots.start..];
+                    let sums = &mut sums[from * dim..(from + alike * count) * dim];
+                    self.kernels.page_mix(weights, stride, values, slots, dim, sums);
+                }
             }
         }
     }
@@ -159,52 +256,81 @@ impl Work<'_> {
         &self.plan.spans[at]
     }
 
-    /// Products of one head's query and its keys to shares that sum to one, less what the sink takes.
-    fn softmax(&self, head: usize, scores: &mut [f32]) {
-        let attention = self.attention;
-        self.kernels.scale(scores, attention.scale);
-        if let Some(cap) = attention.softcap {
-            self.kernels.activate(pasture_kernels::elementwise::Activation::SoftCap(cap), scores);
-        }
-        let sink = attention.sinks.as_ref().map(|sinks| sinks.values()[head]);
-        let largest = self.kernels.maximum(scores).max(sink.unwrap_or(f32::NEG_INFINITY));
-        let sum = self.kernels.exp_sum(scores, largest) + sink.map_or(0.0, |sink| (sink - largest).exp());
-        self.kernels.scale(scores, 1.0 / sum);
-    }
-
-    /// A page's keys or values of one head as f32, `[PAGE][head_dim]`.
-    fn page<'s>(&'s self, page: u32, head: usize, kind: Kind, scratch: &'s mut Vec<f32>) -> &'s [f32] {
-        let at = self.layer.offset(page, head, 0);
-        let range = at..at + PAGE * self.layer.head_dim;
-        match (&self.layer.storage, kind) {
-            (KvStorage::F32 { keys, .. }, Kind::Keys) => &keys[range],
-            (KvStorage::F32 { values, .. }, Kind::Values) => &values[range],
-            (KvStorage::F16 { keys, .. }, Kind::Keys) => self.widen(&keys[range], scratch),
-            (KvStorage::F16 { values, .. }, Kind::Values) => self.widen(&values[range], scratch),
-            (KvStorage::Blocks { format, keys, .. }, Kind::Keys) => self.decode(*format, keys, range, scratch),
-            (KvStorage::Blocks { format, values, .. }, Kind::Values) => self.decode(*format, values, range, scratch),
-            (KvStorage::Device(_), _) => panic!("a device's pages are read through its backend"),
+    /// A head's softmax before the first key: its sink alone.
+    fn softmax(&self, head: usize) -> Softmax {
+        match &self.attention.sinks {
+            Some(sinks) => Softmax { largest: sinks.values()[head], sum: 1.0 },
+            None => Softmax { largest: f32::NEG_INFINITY, sum: 0.0 },
         }
     }
 
-    fn widen<'s>(&self, page: &[f16], scratch: &'s mut Vec<f32>) -> &'s [f32] {
-        scratch.resize(page.len(), 0.0);
-        self.kernels.widen(page, scratch);
-        scratch
+    /// Makes weights of the scores that count: powers of e of what they are below the largest so far. Where a larger one
+    /// comes, what was summed with the one before becomes less.
+    fn weigh(&self, block: &Block<'_>, scores: &mut [f32], softmax: &mut [Softmax], sums: &mut [f32]) {
+        let queries = scores.chunks_exact_mut(block.stride()).zip(sums.chunks_exact_mut(self.attention.head_dim));
+        for (number, ((scores, sums), softmax)) in queries.zip(softmax).enumerate() {
+            let scores = &mut scores[block.visible_scores(number / block.count)];
+            if scores.is_empty() {
+                continue;
+            }
+            if let Some(cap) = self.attention.softcap {
+                self.kernels.activate(pasture_kernels::elementwise::Activation::SoftCap(cap), scores);
+            }
+            let largest = self.kernels.maximum(scores).max(softmax.largest);
+            if largest > softmax.largest && softmax.sum > 0.0 {
+                let factor = (softmax.largest - largest).exp();
+                softmax.sum *= factor;
+                self.kernels.scale(sums, factor);
+            }
+            softmax.largest = largest;
+            softmax.sum += self.kernels.exp_sum(scores, largest);
+        }
     }
 
-    /// The values of that range.
-    fn decode<'s>(&self, format: Format, stored: &[u8], range: Range<usize>, scratch: &'s mut Vec<f32>) -> &'s [f32] {
+    /// A page's keys of one head; widened where there are many queries.
+    fn keys<'s>(&'s self, page: u32, head: usize, many: bool, scratch: &'s mut Page) -> Keys<'s> {
+        let range = self.range(page, head);
+        match &self.layer.storage {
+            KvStorage::F32 { keys, .. } => Keys::F32(&keys[range]),
+            KvStorage::F16 { keys, .. } if many => {
+                scratch.panels.resize(range.len(), 0.0);
+                self.kernels.widen(&keys[range], &mut scratch.panels);
+                Keys::F32(&scratch.panels)
+            }
+            KvStorage::F16 { keys, .. } => Keys::F16(&keys[range]),
+            KvStorage::Blocks { format, keys, .. } => {
+                let Page { values, panels } = scratch;
+                values.resize(range.len(), 0.0);
+                panels.resize(range.len(), 0.0);
+                let stored = &keys[format.row_bytes(range.start)..format.row_bytes(range.end)];
+                self.kernels.decode(*format, stored, values);
+                self.kernels.page_panels(values, self.layer.head_dim, panels);
+                Keys::F32(panels)
+            }
+            KvStorage::Device(_) => panic!("a device's pages are read through its backend"),
+        }
+    }
+
+    /// A page's values of one head as f32, `[PAGE][head_dim]`.
+    fn values<'s>(&'s self, page: u32, head: usize, scratch: &'s mut Page) -> &'s [f32] {
+        let (range, scratch) = (self.range(page, head), &mut scratch.values);
         scratch.resize(range.len(), 0.0);
-        self.kernels.decode(format, &stored[format.row_bytes(range.start)..format.row_bytes(range.end)], scratch);
+        match &self.layer.storage {
+            KvStorage::F32 { values, .. } => return &values[range],
+            KvStorage::F16 { values, .. } => self.kernels.widen(&values[range], scratch),
+            KvStorage::Blocks { format, values, .. } => {
+                let stored = &values[format.row_bytes(range.start)..format.row_bytes(range.end)];
+                self.kernels.decode(*format, stored, scratch);
+            }
+            KvStorage::Device(_) => panic!("a device's pages are read through its backend"),
+        }
         scratch
     }
-}
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Keys,
-    Values,
+    fn range(&self, page: u32, head: usize) -> Range<usize> {
+        let at = self.layer.offset(page, head, 0);
+        at..at + PAGE * self.layer.head_dim
+    }
 }
 
 /// Whether any key of page `number` is visible.
@@ -215,5 +341,6 @@ fn sees(visible: &Range<usize>, number: usize) -> bool {
 /// The visible slots of page `number` of a sequence.
 fn within_page(visible: &Range<usize>, number: usize) -> Range<usize> {
     let first = number * PAGE;
-    visible.start.max(first) - first..visible.end.min(first + PAGE) - first
+    let slot = |position: usize| position.clamp(first, first + PAGE) - first;
+    slot(visible.start)..slot(visible.end)
 }

@@ -328,3 +328,40 @@ fn attention_has_the_same_bits_however_it_is_cut() {
     }
     assert_eq!(PAGE % pasture_kernels::attend::SLOT_GROUP, 0);
 }
+
+#[test]
+fn attention_over_many_pages_has_the_same_bits_however_it_is_cut() {
+    const TOKENS: usize = 700;
+    let pages: Vec<u32> = (0..TOKENS.div_ceil(PAGE) as u32).rev().collect();
+    let sinks = Some(Vector::new(numbers(77, 4)));
+    let attention = Attention { heads: 4, kv_heads: 2, head_dim: 32, scale: 0.3, softcap: None, sinks };
+    for (format, window) in [(KvFormat::F16, None), (KvFormat::F32, Some(500)), (KvFormat::Q8_0, None)] {
+        for kernels in Kernels::all() {
+            let cpu = |threads| Cpu::new(Arc::new(Pool::with_kernels(threads, kernels)), Precision::Exact);
+            let run = |backend: &Cpu, layer: &mut KvLayer, rows: Range<usize>| {
+                let all = |seed, cols| {
+                    let values = numbers(seed, TOKENS * cols)[rows.start * cols..rows.end * cols].to_vec();
+                    Tensor::new(rows.len(), cols, values)
+                };
+                let lower = |at: usize| window.map_or(0, |window| (at + 1).saturating_sub(window));
+                let spans = vec![AttendSpan { rows: 0..rows.len(), start: rows.start, pages: &pages }];
+                let plan = AttendPlan { spans, visible: rows.clone().map(|at| lower(at)..at + 1).collect() };
+                backend.attend(&all(1, 128), &all(2, 64), &all(3, 64), layer, &plan, &attention)
+            };
+            let layer = |backend: &Cpu| {
+                let mut layer = backend.kv_layer(2, 32, format);
+                assert!(backend.kv_resize(&mut layer, pages.len()));
+                layer
+            };
+            let (alone, team) = (cpu(1), cpu(3));
+            let whole = run(&alone, &mut layer(&alone), 0..TOKENS);
+            let mut cut = layer(&team);
+            for rows in [0..5, 5..300, 300..301, 301..516, 516..600, 600..699, 699..TOKENS] {
+                let part = run(&team, &mut cut, rows.clone());
+                for (row, at) in rows.enumerate() {
+                    assert_eq!(part.row(row), whole.row(at), "row {at} on {} in {format:?}", kernels.name());
+                }
+            }
+        }
+    }
+}

@@ -1,30 +1,10 @@
-//! Loops over a page of keys or values in AVX2; the oracle is `scalar/attend.rs`.
-//!
-//! Invariant: a product sums eight columns side by side and then the lanes in one fixed tree, whatever is beside it.
+//! Loops over a page of values in AVX2; the oracle is `scalar/attend.rs`.
 
 use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::vector::{LANES, load, store, total};
-
-pub(super) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    // SAFETY: this table is given out only where the processor has the features.
-    unsafe { scores_body(queries, keys, dim, scores, stride) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn scores_body(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    for (at, query) in queries.chunks_exact(dim).enumerate() {
-        for (key, score) in keys.chunks_exact(dim).zip(&mut scores[at * stride..]) {
-            let mut sum = _mm256_setzero_ps();
-            for (query, key) in query.chunks(LANES).zip(key.chunks(LANES)) {
-                sum = _mm256_fmadd_ps(load(query), load(key), sum);
-            }
-            *score = total(sum);
-        }
-    }
-}
+use super::vector::{LANES, load, store};
 
 pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
     // SAFETY: this table is given out only where the processor has the features.

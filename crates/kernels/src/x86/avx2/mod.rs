@@ -38,13 +38,7 @@ const KERNELS: Kernels = Kernels {
         maximum: vector::maximum,
         exp_sum: vector::exp_sum,
     },
-    page: PageKernels {
-        scores: attend::scores,
-        mix: attend::mix,
-        widen: attend::widen,
-        narrow: attend::narrow,
-        decode: super::blocks::decode,
-    },
+    page: PageKernels { mix: attend::mix, widen: attend::widen, narrow: attend::narrow, decode: super::blocks::decode },
 };
 
 static AVX2: Kernels = KERNELS;

@@ -1,75 +1,12 @@
-//! Loops over a page of keys or values in AVX-512; the oracle is `scalar/attend.rs`.
-//!
-//! Invariant: a product sums 16 columns side by side and then the lanes in one fixed tree, so its bits do not depend on
-//! the page's other slots.
+//! Loops over a page of values in AVX-512; the oracle is `scalar/attend.rs`.
 
 use std::arch::x86_64::*;
 
 use half::f16;
 
 use super::vector::{load, mask, store};
-use crate::attend::SLOT_GROUP;
 
 const LANES: usize = 16;
-
-pub(super) fn scores(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    // SAFETY: this table is given out only where the processor has the features.
-    unsafe { scores_body(queries, keys, dim, scores, stride) }
-}
-
-#[target_feature(enable = "avx512f,avx512dq")]
-fn scores_body(queries: &[f32], keys: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
-    for (group, keys) in keys.chunks_exact(SLOT_GROUP * dim).enumerate() {
-        for (at, query) in queries.chunks_exact(dim).enumerate() {
-            let mut sums = [_mm512_setzero_ps(); SLOT_GROUP];
-            let whole = dim / LANES * LANES;
-            for first in (0..whole).step_by(LANES) {
-                let query = load(&query[first..first + LANES]);
-                for (slot, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_fmadd_ps(load(&keys[slot * dim + first..][..LANES]), query, *sum);
-                }
-            }
-            if whole < dim {
-                // The query's lanes past its end are zero, but a key's would be the next key's values, and those of
-                // a slot never written may be anything.
-                let query = load(&query[whole..]);
-                for (slot, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_fmadd_ps(load(&keys[slot * dim + whole..(slot + 1) * dim]), query, *sum);
-                }
-            }
-            store(&mut scores[at * stride + group * SLOT_GROUP..], lane_sums(sums));
-        }
-    }
-}
-
-/// Lane `i` of the result is the sum of the lanes of `sums[i]`, for all in one tree.
-#[target_feature(enable = "avx512f,avx512dq")]
-fn lane_sums(sums: [__m512; 16]) -> __m512 {
-    // Each step halves the number of vectors and joins neighbors: after it, a vector holds partial sums of both.
-    let mut eights = [_mm512_setzero_ps(); 8];
-    for (at, out) in eights.iter_mut().enumerate() {
-        let (a, b) = (sums[at], sums[at + 8]);
-        let (low, high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
-        *out = _mm512_add_ps(low, high);
-    }
-    let mut fours = [_mm512_setzero_ps(); 4];
-    for (at, out) in fours.iter_mut().enumerate() {
-        let (a, b) = (eights[at], eights[at + 4]);
-        let (low, high) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-        *out = _mm512_add_ps(low, high);
-    }
-    // 128-bit lanes of `fours[at]` belong to at, at + 8, at + 4, at + 12.
-    let mut twos = [_mm512_setzero_ps(); 2];
-    for (at, out) in twos.iter_mut().enumerate() {
-        let (a, b) = (fours[at], fours[at + 2]);
-        *out = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    }
-    // Words of a 128-bit lane of `twos[at]`: two of `at`, `at + 2` each, alternating.
-    let (a, b) = (twos[0], twos[1]);
-    let one = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    // Word w of 128-bit lane l belongs to sum w' + [0, 8, 4, 12][l], with w' = [0, 1, 2, 3][w].
-    _mm512_shuffle_f32x4::<0xd8>(one, one)
-}
 
 pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
     // SAFETY: this table is given out only where the processor has the features.
@@ -78,41 +15,93 @@ pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, ou
 
 #[target_feature(enable = "avx512f")]
 fn mix_body(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
-    let slots = values.len() / dim;
-    for (at, out) in out.chunks_exact_mut(dim).enumerate() {
-        let weights = &weights[at * stride..][..slots];
-        for first in (0..dim).step_by(4 * LANES) {
-            let width = (dim - first).min(4 * LANES);
-            if width == 4 * LANES {
-                mix_columns::<4>(weights, &values[first..], dim, &mut out[first..first + width]);
-            } else {
-                for first in (first..dim).step_by(LANES) {
-                    let width = (dim - first).min(LANES);
-                    mix_columns::<1>(weights, &values[first..], dim, &mut out[first..first + width]);
-                }
-            }
+    for (number, out) in out.chunks_mut(4 * dim).enumerate() {
+        let weights = &weights[4 * number * stride..];
+        match out.len() / dim {
+            4 => mix_queries::<4>(weights, stride, values, dim, out),
+            3 => mix_queries::<3>(weights, stride, values, dim, out),
+            2 => mix_queries::<2>(weights, stride, values, dim, out),
+            _ => mix_queries::<1>(weights, stride, values, dim, out),
         }
     }
 }
 
+/// `Q` queries, which share the loads of values.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn mix_columns<const N: usize>(weights: &[f32], values: &[f32], dim: usize, out: &mut [f32]) {
-    let mut sums = [_mm512_setzero_ps(); N];
-    for (sum, out) in sums.iter_mut().zip(out.chunks(LANES)) {
-        *sum = load(out);
+fn mix_queries<const Q: usize>(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
+    let mut first = 0;
+    while first < dim {
+        let values = &values[first.min(values.len())..];
+        let out = &mut out[first..];
+        first += match (dim - first) / LANES {
+            4.. => mix_columns::<Q, 4>((weights, stride), values, dim, out),
+            2..4 => mix_columns::<Q, 2>((weights, stride), values, dim, out),
+            1 => mix_columns::<Q, 1>((weights, stride), values, dim, out),
+            _ => mix_rest((weights, stride), values, (dim, dim - first), out, Q),
+        };
     }
-    let width = out.len();
-    for (slot, weight) in weights.iter().enumerate() {
-        let weight = _mm512_set1_ps(*weight);
-        let value = &values[slot * dim..][..width];
-        for (sum, value) in sums.iter_mut().zip(value.chunks(LANES)) {
-            *sum = _mm512_fmadd_ps(load(value), weight, *sum);
+}
+
+/// `N` whole vectors of columns; gives how many columns these are.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn mix_columns<const Q: usize, const N: usize>(
+    (weights, stride): (&[f32], usize),
+    values: &[f32],
+    dim: usize,
+    out: &mut [f32],
+) -> usize {
+    let mut sums = [[_mm512_setzero_ps(); N]; Q];
+    for (query, sums) in sums.iter_mut().enumerate() {
+        for (sum, out) in sums.iter_mut().zip(out[query * dim..].as_chunks::<LANES>().0) {
+            *sum = load(out);
         }
     }
-    for (sum, out) in sums.into_iter().zip(out.chunks_mut(LANES)) {
+    let slots = values.len().div_ceil(dim);
+    let mut of_queries = [&weights[..slots]; Q];
+    for (query, of_query) in of_queries.iter_mut().enumerate() {
+        *of_query = &weights[query * stride..][..slots];
+    }
+    for (slot, value) in values.chunks(dim).enumerate().take(slots) {
+        let value: &[[f32; LANES]; N] = value.as_chunks().0[..N].try_into().expect("so many vectors");
+        let mut vectors = [_mm512_setzero_ps(); N];
+        for (vector, value) in vectors.iter_mut().zip(value) {
+            *vector = load(value);
+        }
+        for (sums, weights) in sums.iter_mut().zip(of_queries) {
+            let weight = _mm512_set1_ps(weights[slot]);
+            for (sum, value) in sums.iter_mut().zip(vectors) {
+                *sum = _mm512_fmadd_ps(value, weight, *sum);
+            }
+        }
+    }
+    for (query, sums) in sums.into_iter().enumerate() {
+        for (sum, out) in sums.into_iter().zip(out[query * dim..].as_chunks_mut::<LANES>().0) {
+            store(out, sum);
+        }
+    }
+    N * LANES
+}
+
+/// The last columns, fewer than a vector.
+#[target_feature(enable = "avx512f")]
+fn mix_rest(
+    (weights, stride): (&[f32], usize),
+    values: &[f32],
+    (dim, width): (usize, usize),
+    out: &mut [f32],
+    queries: usize,
+) -> usize {
+    for query in 0..queries {
+        let out = &mut out[query * dim..][..width];
+        let mut sum = load(out);
+        for (slot, value) in values.chunks(dim).enumerate() {
+            sum = _mm512_fmadd_ps(load(&value[..width]), _mm512_set1_ps(weights[query * stride + slot]), sum);
+        }
         store(out, sum);
     }
+    width
 }
 
 pub(super) fn widen(x: &[f16], out: &mut [f32]) {
