@@ -459,18 +459,6 @@ impl Propose for Noted {
         proposed
     }
 
-    fn token_seconds(&self, sequences: usize) -> f64 {
-        self.inner.token_seconds(sequences)
-    }
-
-    fn page_bytes(&self) -> usize {
-        self.inner.page_bytes()
-    }
-
-    fn limit(&mut self, pages: usize) {
-        self.inner.limit(pages);
-    }
-
     fn end(&mut self, sequence: Ticket) {
         self.inner.end(sequence);
     }
