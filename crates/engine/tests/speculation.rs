@@ -444,10 +444,13 @@ fn a_cancelled_answer_ends_and_gives_everything_back() {
     assert_eq!((engine.counts().now.held, engine.counts().now.running), (0, 0));
 }
 
-/// Notes what another proposes, and behind how many tokens.
+/// Behind so many tokens these.
+type Proposed = (usize, Vec<u32>);
+
+/// Notes what another proposes.
 struct Noted {
     inner: Box<dyn Propose>,
-    all: Arc<Mutex<Vec<(usize, Vec<u32>)>>>,
+    all: Arc<Mutex<Vec<Proposed>>>,
 }
 
 impl Propose for Noted {
