@@ -46,6 +46,8 @@ impl Kernels {
             }
         };
         assert!(dim > 0 && queries.len().is_multiple_of(dim) && values.is_multiple_of(dim * PANEL), "heads of {dim}");
+        let (count, slots) = (queries.len() / dim, values / dim);
+        assert!(count == 0 || scores.len() >= (count - 1) * stride + slots, "scores of {count} queries");
         let (layout, panel) = (RecordLayout::of_values(dim), bytes.len() / values.max(1) * dim * PANEL);
         let mut products: Tiles = [[[0.0; PANEL]; TOKENS]; 2];
         let batches = queries.chunks(TOKENS * dim).zip(scores.chunks_mut((TOKENS * stride).max(1)));
