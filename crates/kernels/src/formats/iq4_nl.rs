@@ -38,7 +38,7 @@ impl Encode<32> for IQ4_NL {
         let extreme = extreme(values);
         let starts = [scale(values, &weights), extreme / -127.0, extreme / 113.0];
         let starts = starts.map(|scale| Rays { scale, steps: [1.0] });
-        let groups = Groups { values: &[*values], weights: &[weights] };
+        let groups = Groups { values: &[*values], weights: &[weights], thorough: importance.is_some() };
         let scale = settle::rays(groups, &starts, &(1.0..=1.0), |value| nearest(value).0).scale;
         let inverse = reciprocal(scale);
         let codes = values.map(|value| nearest(inverse * value).1);

@@ -54,7 +54,7 @@ impl Encode<256> for IQ4_XS {
         let start = extreme(&wanted) / -32.0;
         let inverse = reciprocal(start);
         let start = Rays { scale: start, steps: wanted.map(|group| level(inverse * group, -32.0, 31.0)) };
-        let groups = Groups { values: groups, weights: &weights };
+        let groups = Groups { values: groups, weights: &weights, thorough: importance.is_some() };
         let found = settle::rays(groups, &[start], &(-32.0..=31.0), |value| nearest(value).0);
         let mut block = IQ4_XS { scale: half_from_f32(found.scale), ..IQ4_XS::zeroed() };
         let mut high = 0;

@@ -56,7 +56,12 @@ pub fn search(values: &[f32; 256], importance: Option<Importance<'_, 256>>, high
     });
     let tries = if importance.is_some() { FINE_TRIES } else { plain };
     let start = shared_lines(groups, &weights, highest, tries, 63.0);
-    let found = settle::lines(Groups { values: groups, weights: &weights }, start, highest, &(0.0..=63.0));
+    let found = settle::lines(
+        Groups { values: groups, weights: &weights, thorough: importance.is_some() },
+        start,
+        highest,
+        &(0.0..=63.0),
+    );
     let codes: [[u8; 32]; 8] = std::array::from_fn(|group| found.codes(group, &groups[group], highest));
     Found {
         scale: half_from_f32(found.scale),

@@ -61,7 +61,12 @@ impl Encode<256> for Q2_K {
         });
         let tries = if importance.is_some() { FINE_TRIES } else { TRIES };
         let start = shared_lines(groups, &weights, 3.0, tries, 15.0);
-        let found = settle::lines(Groups { values: groups, weights: &weights }, start, 3.0, &(0.0..=15.0));
+        let found = settle::lines(
+            Groups { values: groups, weights: &weights, thorough: importance.is_some() },
+            start,
+            3.0,
+            &(0.0..=15.0),
+        );
         let mut block =
             Q2_K { scale: half_from_f32(found.scale), minimum: half_from_f32(found.minimum), ..Q2_K::zeroed() };
         for (group, values) in groups.iter().enumerate() {

@@ -76,7 +76,7 @@ impl Encode<256> for Q3_K {
         let start = ray(&wanted, &totals, 32.0);
         let start = Rays { scale: start.scale, steps: start.levels };
         let place_level = |value| level(value, -4.0, 3.0);
-        let weighed = Groups { values: groups, weights: &weights };
+        let weighed = Groups { values: groups, weights: &weights, thorough: importance.is_some() };
         let found = settle::rays(weighed, &[start], &(-32.0..=31.0), place_level);
         let mut block = Q3_K { scale: half_from_f32(found.scale), ..Q3_K::zeroed() };
         block.scales = pack_scales(&found.steps.map(|step| (step + 32.0) as u8));

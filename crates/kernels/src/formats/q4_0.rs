@@ -35,7 +35,7 @@ impl Encode<32> for Q4_0 {
             let extreme = extreme(values);
             let starts = [ray(values, &weights, 8.0).scale, extreme / -8.0, extreme / 7.0];
             let starts = starts.map(|scale| Rays { scale, steps: [1.0] });
-            let groups = Groups { values: &[*values], weights: &[weights] };
+            let groups = Groups { values: &[*values], weights: &[weights], thorough: true };
             let place = |value| level(value, -8.0, 7.0);
             let found = settle::rays(groups, &starts, &(1.0..=1.0), place);
             let inverse = reciprocal(found.scale);

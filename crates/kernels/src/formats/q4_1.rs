@@ -34,7 +34,7 @@ impl Encode<32> for Q4_1 {
             let weights = importance_weights(importance.weights, values, importance.row_mean_square);
             let found = line(values, &weights, 15.0, FINE_TRIES);
             let start = Lines { scale: found.scale, minimum: found.offset, steps: [1.0], offsets: [1.0] };
-            let groups = Groups { values: &[*values], weights: &[weights] };
+            let groups = Groups { values: &[*values], weights: &[weights], thorough: true };
             let found = settle::lines(groups, start, 15.0, &(1.0..=1.0));
             (scale, minimum, codes) = (found.scale, -found.minimum, found.codes(0, values, 15.0));
         } else {

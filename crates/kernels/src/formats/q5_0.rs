@@ -37,7 +37,7 @@ impl Encode<32> for Q5_0 {
             let extreme = extreme(values);
             let starts = [ray(values, &weights, 16.0).scale, extreme / -16.0, extreme / 15.0];
             let starts = starts.map(|scale| Rays { scale, steps: [1.0] });
-            let groups = Groups { values: &[*values], weights: &[weights] };
+            let groups = Groups { values: &[*values], weights: &[weights], thorough: true };
             let place = |value| level(value, -16.0, 15.0);
             scale = settle::rays(groups, &starts, &(1.0..=1.0), place).scale;
             let inverse = reciprocal(scale);

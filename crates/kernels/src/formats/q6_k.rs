@@ -55,7 +55,12 @@ impl Encode<256> for Q6_K {
             Rays { scale, steps: wanted.map(|group| level(inverse * group, -128.0, 127.0)) }
         });
         let place = |value| level(value, -32.0, 31.0);
-        let found = settle::rays(Groups { values: groups, weights: &weights }, &starts, &(-128.0..=127.0), place);
+        let found = settle::rays(
+            Groups { values: groups, weights: &weights, thorough: importance.is_some() },
+            &starts,
+            &(-128.0..=127.0),
+            place,
+        );
         let codes: [[u8; 16]; 16] = std::array::from_fn(|group| {
             let inverse = reciprocal(found.scale * found.steps[group]);
             groups[group].map(|value| (place(value * inverse) + 32.0) as u8)
