@@ -95,3 +95,12 @@ impl Kernels {
         self.name
     }
 }
+
+/// Asks for values that will be written or added to soon, where that can be asked.
+#[inline]
+pub(crate) fn fetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    crate::x86::fetch(values);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}

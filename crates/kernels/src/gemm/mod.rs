@@ -10,9 +10,9 @@ mod source;
 use std::cell::Cell;
 use std::ops::Range;
 
-use crate::isa::Kernels;
+use crate::isa::{self, Kernels};
 use crate::linear::Matrix;
-use crate::pool::{Chunks, Pool, Stripes};
+use crate::pool::{Chunks, Pool, Stripe, Stripes};
 use source::Source;
 
 /// Columns of a panel.
@@ -34,7 +34,7 @@ pub(crate) const SQUARE: usize = PANEL / 2 * PANEL;
 pub(crate) type Tile = [f32; TALL * PANEL];
 
 /// Steps that are summed before results are written.
-const BLOCK: usize = 128;
+const BLOCK: usize = 1024;
 
 /// Columns that a worker takes at once: with a block of steps they stay in its cache while all rows pass.
 const STRIPE: usize = 256;
@@ -234,11 +234,8 @@ fn run(
             with_scratch(|scratch| {
                 while let Some((number, chunk)) = chunks.claim() {
                     let rows = number * ROWS..number * ROWS + chunk.len() / work.cols;
-                    let mut chunk = chunk.chunks_exact_mut(work.cols).collect::<Vec<_>>();
-                    let first = rows.start;
-                    work.piece(kernels, source, words, (rows, 0..work.cols), scratch, &mut |row, at, values, adds| {
-                        put(kernels, &mut chunk[row - first][at..], values, adds);
-                    });
+                    let mut out = WholeRows { first: rows.start, cols: work.cols, values: chunk };
+                    work.piece(kernels, source, words, (rows, 0..work.cols), scratch, &mut out);
                 }
             });
         });
@@ -249,9 +246,7 @@ fn run(
             with_scratch(|scratch| {
                 while let Some((_, mut stripe)) = stripes.claim() {
                     let cols = stripe.first()..stripe.first() + stripe.cols();
-                    work.piece(kernels, source, words, (0..work.rows, cols), scratch, &mut |row, at, values, adds| {
-                        put(kernels, &mut stripe.row(row)[at..], values, adds);
-                    });
+                    work.piece(kernels, source, words, (0..work.rows, cols), scratch, &mut stripe);
                 }
             });
         });
@@ -261,6 +256,7 @@ fn run(
 /// Words that are kept between dispatches.
 const KEPT: usize = 8 << 20;
 
+/// Writes a tile's row of results, or adds it.
 fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {
     let out = &mut out[..values.len()];
     match adds {
@@ -269,14 +265,35 @@ fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {
     }
 }
 
+/// Where a piece's results go: a row of them is the piece's columns.
+trait Results {
+    fn row(&mut self, row: usize) -> &mut [f32];
+}
+
+impl Results for Stripe<'_, f32> {
+    fn row(&mut self, row: usize) -> &mut [f32] {
+        Stripe::row(self, row)
+    }
+}
+
+/// Rows from `first` on, with all their columns.
+struct WholeRows<'o> {
+    first: usize,
+    cols: usize,
+    values: &'o mut [f32],
+}
+
+impl Results for WholeRows<'_> {
+    fn row(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[(row - self.first) * self.cols..][..self.cols]
+    }
+}
+
 fn with_scratch(work: impl FnOnce(&mut Scratch)) {
     let mut scratch = SCRATCH.take().unwrap_or_default();
     work(&mut scratch);
     SCRATCH.set(Some(scratch));
 }
-
-/// Takes a row, the column within the piece, its values, and by which factor they are added, if they are not the first.
-type Put<'p> = &'p mut dyn FnMut(usize, usize, &[f32], Option<f32>);
 
 impl Work {
     /// From a row and a step on.
@@ -293,7 +310,7 @@ impl Work {
         words: &[u32],
         (rows, cols): (Range<usize>, Range<usize>),
         scratch: &mut Scratch,
-        put: Put<'_>,
+        out: &mut dyn Results,
     ) {
         let panels = cols.len().div_ceil(PANEL);
         for block in (0..self.steps).step_by(BLOCK) {
@@ -317,7 +334,7 @@ impl Work {
                 for row in rows.clone().step_by(TALL) {
                     (kernels.pairs.tall)(self.side(words, row, block), panel(0), &mut tile);
                     for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
-                        put(row + at, 0, &values[..cols.len()], adds);
+                        put(kernels, out.row(row + at), &values[..cols.len()], adds);
                     }
                 }
                 continue;
@@ -328,9 +345,11 @@ impl Work {
                 let first = group * PANEL;
                 let width = (PANELS * PANEL).min(cols.len() - first);
                 for row in rows.clone().step_by(WIDE) {
+                    // While the tile is computed, what it is written to comes nearer.
+                    (row..rows.end.min(row + WIDE)).for_each(|row| isa::fetch(&out.row(row)[first..first + width]));
                     (kernels.pairs.wide)(self.side(words, row, block), four, &mut tile);
                     for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.end - row).enumerate() {
-                        put(row + at, first, &values[..width], adds);
+                        put(kernels, &mut out.row(row + at)[first..], &values[..width], adds);
                     }
                 }
             }

@@ -56,10 +56,13 @@ impl Source<'_> {
                     let part = row * width + at.start..row * width + at.end;
                     if row < *rows { &values[part] } else { &[] }
                 };
-                for (at, col) in cols.clone().step_by(PANEL).enumerate() {
-                    let part = col..(col + PANEL).min(cols.end);
-                    let panel = out[at * steps.len() * PANEL..].chunks_exact_mut(PANEL);
-                    for (step, words) in steps.clone().zip(panel) {
+                // Row by row, because the next row may be on another page.
+                let panels = out.chunks_exact_mut(steps.len() * PANEL).take(cols.len().div_ceil(PANEL));
+                let mut panels: Vec<_> = panels.map(|panel| panel.chunks_exact_mut(PANEL)).collect();
+                for step in steps {
+                    for (words, col) in panels.iter_mut().zip(cols.clone().step_by(PANEL)) {
+                        let (part, words) =
+                            (col..(col + PANEL).min(cols.end), words.next().expect("one for each step"));
                         words[part.len()..].fill(0);
                         join(kernels, row(2 * step, &part), row(2 * step + 1, &part), &mut words[..part.len()]);
                     }

@@ -4,9 +4,20 @@ mod avx2;
 mod avx512;
 mod blocks;
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use crate::isa::Kernels;
 
 /// The tables that this processor can run, slowest first.
 pub(crate) fn available() -> Vec<&'static Kernels> {
     avx2::available().into_iter().chain(avx512::available()).flatten().collect()
+}
+
+/// Asks for the lines of some values.
+#[inline]
+pub(crate) fn fetch(values: &[f32]) {
+    for line in values.chunks(16) {
+        // SAFETY: all processors of this kind have the instruction, and it reads nothing that a program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
 }
