@@ -18,10 +18,10 @@ fn main() {
         let (mut best, mut back) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..8 {
             let start = Instant::now();
-            products(&pool, Rows { values: &x, packed: &mut Packed::default() }, weight, None, &mut out);
+            products(&pool, Rows { values: &x, packed: &mut Packed::default() }, weight, None, None, &mut out);
             best = best.min(start.elapsed().as_secs_f64());
             let start = Instant::now();
-            input_gradient(&pool, Rows { values: &x, packed: &mut Packed::default() }, weight, None, &mut out);
+            input_gradient(&pool, Rows { values: &x, packed: &mut Packed::default() }, weight, None, None, &mut out);
             back = back.min(start.elapsed().as_secs_f64());
         }
         let work = 2.0 * (rows * cols * tokens) as f64 / 1e9;

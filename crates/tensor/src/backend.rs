@@ -35,6 +35,13 @@ pub struct Group<'a> {
     pub weight: &'a Weight,
 }
 
+impl<'a> Group<'a> {
+    /// All rows.
+    pub fn whole(x: &Tensor, weight: &'a Weight) -> Group<'a> {
+        Group { rows: 0..x.rows(), weight }
+    }
+}
+
 /// A device's operations. All tensors are `[tokens, features]`; shapes are checked by [`crate::Ops`] before.
 pub trait Backend: Send + Sync {
     /// The name that `doctor` and errors show.
@@ -108,6 +115,20 @@ pub trait Backend: Send + Sync {
     /// `y[rows] += scale · x[rows] · weightᵀ` for each group.
     fn grouped_add(&self, x: &Tensor, groups: &[Group], scale: f32, y: &mut Tensor) {
         reference::add_rows(&self.grouped(x, groups), groups, scale, y);
+    }
+
+    /// `y = x · weightᵀ + scale · narrow · otherᵀ`: a weight's product with an adapter's second one.
+    fn product_beside(&self, x: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight, scale: f32) -> Tensor {
+        let mut y = self.grouped(x, &[Group::whole(x, weight)]);
+        self.grouped_add(narrow, &[Group::whole(x, other)], scale, &mut y);
+        y
+    }
+
+    /// `dx = dy · weight + narrow · other`: the input's gradient of [`Backend::product_beside`], the factor in `narrow`.
+    fn input_beside(&self, dy: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight) -> Tensor {
+        let mut dx = self.grouped_input(dy, &[Group::whole(dy, weight)]);
+        self.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
+        dx
     }
 
     /// `dx[rows] += dy[rows] · weight` for each group.

@@ -110,20 +110,58 @@ pub struct Rows<'a> {
     pub packed: &'a mut Packed,
 }
 
-/// `out[row] = x[row] · weightᵀ`: `[rows, weight.cols]` to `[rows, weight.rows]`. With a factor it is added to what is there.
-pub fn products(pool: &Pool, x: Rows<'_>, weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
+/// What is added to a product as soon as a part of it is there: an adapter's second product.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// As many rows as the product has.
+    pub values: &'a [f32],
+    /// Its results are the product's.
+    pub weight: Matrix<'a>,
+    /// The factor of what is added.
+    pub scale: f32,
+}
+
+/// `out[row] = x[row] · weightᵀ`: `[rows, weight.cols]` to `[rows, weight.rows]`, and what stands beside it by the same rule.
+/// With a factor it is added to what is there.
+pub fn products(
+    pool: &Pool,
+    x: Rows<'_>,
+    weight: Matrix<'_>,
+    beside: Option<Beside<'_>>,
+    adds: Option<f32>,
+    out: &mut [f32],
+) {
     weight.check();
     let rows = x.values.len() / weight.cols.max(1);
     assert_eq!((x.values.len(), out.len()), (rows * weight.cols, rows * weight.rows), "rows of a product");
-    by_rows(pool, x, (weight.cols, weight.rows), &Source::Outputs(weight), adds, out);
+    let beside = beside.map(|beside| {
+        beside.weight.check();
+        let (k, cols) = (beside.weight.cols, beside.weight.rows);
+        assert_eq!((beside.values.len(), cols), (rows * k, weight.rows), "rows beside a product");
+        (beside, k, Source::Outputs(beside.weight))
+    });
+    by_rows(pool, x, (weight.cols, weight.rows), &Source::Outputs(weight), beside, adds, out);
 }
 
-/// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`, or added as by [`products`].
-pub fn input_gradient(pool: &Pool, dy: Rows<'_>, weight: Matrix<'_>, adds: Option<f32>, out: &mut [f32]) {
+/// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`, beside it and added as by [`products`].
+pub fn input_gradient(
+    pool: &Pool,
+    dy: Rows<'_>,
+    weight: Matrix<'_>,
+    beside: Option<Beside<'_>>,
+    adds: Option<f32>,
+    out: &mut [f32],
+) {
     weight.check();
     let rows = dy.values.len() / weight.rows.max(1);
     assert_eq!((dy.values.len(), out.len()), (rows * weight.rows, rows * weight.cols), "rows of an input's gradient");
-    by_rows(pool, dy, (weight.rows, weight.cols), &Source::Inputs(weight), adds, out);
+    let beside = beside.map(|beside| {
+        beside.weight.check();
+        let (k, cols) = (beside.weight.rows, beside.weight.cols);
+        assert_eq!((beside.values.len(), cols), (rows * k, weight.cols), "rows beside an input's gradient");
+        (beside, k, Source::Inputs(beside.weight))
+    });
+    by_rows(pool, dy, (weight.rows, weight.cols), &Source::Inputs(weight), beside, adds, out);
 }
 
 /// `sum += dyᵀ · x` over all rows: `[rows, outputs]` and `[rows, inputs]` to `[outputs, inputs]`.
@@ -147,8 +185,8 @@ pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
         pool,
         (reserve(&mut words, steps * step_words), step_words),
         prepare,
-        &work,
-        &Source::Rows { values: x, cols: inputs, rows },
+        (&work, &Source::Rows { values: x, cols: inputs, rows }),
+        None,
         sum,
     );
     trim(&mut words);
@@ -161,6 +199,7 @@ fn by_rows(
     x: Rows<'_>,
     (k, cols): (usize, usize),
     source: &Source<'_>,
+    beside: Option<(Beside<'_>, usize, Source<'_>)>,
     adds: Option<f32>,
     out: &mut [f32],
 ) {
@@ -171,15 +210,24 @@ fn by_rows(
         }
         return;
     }
-    let (rows, steps, pairs) = (x.len() / k, k.div_ceil(2), &pool.kernels().pairs);
-    // An odd number of cache lines keeps the rows of a tile out of each other's cache sets.
-    let stride = ((pairs.words * steps).div_ceil(PANEL) | 1) * PANEL;
+    let (rows, pairs) = (x.len() / k, &pool.kernels().pairs);
+    let work = Work::by_rows(pairs, rows, (k, cols), adds);
+    let stride = work.row;
     let prepare = |row: usize, words: &mut [u32]| {
         if let Some(x) = x.get(row * k..(row + 1) * k) {
-            (pairs.row)(x, &mut words[..pairs.words * steps]);
+            (pairs.row)(x, &mut words[..pairs.words * work.steps]);
         }
     };
-    let work = Work { rows, cols, steps, row: stride, step: pairs.words, later: 1, adds };
+    let beside = beside.filter(|(_, k, _)| *k > 0).map(|(beside, k, source)| {
+        let work = Work::by_rows(pairs, rows, (k, cols), Some(adds.unwrap_or(1.0) * beside.scale));
+        let mut words = vec![0; rows.next_multiple_of(TALL) * work.row];
+        for (x, words) in beside.values.chunks_exact(k).zip(words.chunks_exact_mut(work.row)) {
+            (pairs.row)(x, &mut words[..pairs.words * work.steps]);
+        }
+        (work, source, words)
+    });
+    let beside = beside.as_ref().map(|(work, source, words)| Part { work, source, words });
+    let main = (&work, source);
     let len = rows.next_multiple_of(TALL) * stride;
     let is_packed = packed.holds.replace((rows, k)).is_some_and(|held| {
         assert_eq!(held, (rows, k), "what is packed is another product's rows");
@@ -187,8 +235,8 @@ fn by_rows(
     });
     let words = reserve(&mut packed.words, len);
     match is_packed {
-        true => run(pool, (words, len), |_, _| (), &work, source, out),
-        false => run(pool, (words, stride), prepare, &work, source, out),
+        true => run(pool, (words, len), |_, _| (), main, beside, out),
+        false => run(pool, (words, stride), prepare, main, beside, out),
     }
 }
 
@@ -218,13 +266,31 @@ struct Work {
     adds: Option<f32>,
 }
 
-/// One dispatch: prepares the rows' side, chunk by chunk, then works on pieces of the result.
+impl Work {
+    /// Rows whose k lie side by side.
+    fn by_rows(pairs: &PairKernels, rows: usize, (k, cols): (usize, usize), adds: Option<f32>) -> Work {
+        let steps = k.div_ceil(2);
+        // An odd number of cache lines keeps the rows of a tile out of each other's cache sets.
+        let row = ((pairs.words * steps).div_ceil(PANEL) | 1) * PANEL;
+        Work { rows, cols, steps, row, step: pairs.words, later: 1, adds }
+    }
+}
+
+/// A product whose rows' side is prepared.
+#[derive(Clone, Copy)]
+struct Part<'p> {
+    work: &'p Work,
+    source: &'p Source<'p>,
+    words: &'p [u32],
+}
+
+/// One dispatch: prepares the rows' side, chunk by chunk, then works on pieces of the result, each with what stands beside.
 fn run(
     pool: &Pool,
     (words, chunk): (&mut [u32], usize),
     prepare: impl Fn(usize, &mut [u32]) + Sync,
-    work: &Work,
-    source: &Source<'_>,
+    (work, source): (&Work, &Source<'_>),
+    beside: Option<Part<'_>>,
     out: &mut [f32],
 ) {
     let kernels = pool.kernels();
@@ -235,18 +301,23 @@ fn run(
                 while let Some((number, chunk)) = chunks.claim() {
                     let rows = number * ROWS..number * ROWS + chunk.len() / work.cols;
                     let mut out = WholeRows { first: rows.start, cols: work.cols, values: chunk };
-                    work.piece(kernels, source, words, (rows, 0..work.cols), scratch, &mut out);
+                    for part in [Some(Part { work, source, words }), beside].into_iter().flatten() {
+                        part.piece(kernels, (rows.clone(), 0..work.cols), scratch, &mut out);
+                    }
                 }
             });
         });
     } else {
         let stripe = source.stripe(STRIPE.min(work.cols.div_ceil(2 * pool.threads()))).next_multiple_of(PANEL);
+        let stripe = beside.map_or(stripe, |beside| beside.source.stripe(stripe));
         let stripes = Stripes::new(out, work.cols, stripe);
         pool.prepare_then(words, chunk, prepare, |_, words| {
             with_scratch(|scratch| {
                 while let Some((_, mut stripe)) = stripes.claim() {
                     let cols = stripe.first()..stripe.first() + stripe.cols();
-                    work.piece(kernels, source, words, (0..work.rows, cols), scratch, &mut stripe);
+                    for part in [Some(Part { work, source, words }), beside].into_iter().flatten() {
+                        part.piece(kernels, (0..work.rows, cols.clone()), scratch, &mut stripe);
+                    }
                 }
             });
         });
@@ -295,26 +366,25 @@ fn with_scratch(work: impl FnOnce(&mut Scratch)) {
     SCRATCH.set(Some(scratch));
 }
 
-impl Work {
+impl Part<'_> {
     /// From a row and a step on.
-    fn side<'w>(&self, words: &'w [u32], row: usize, step: usize) -> Side<'w> {
-        let words = &words[row * self.row + step * self.step..];
-        Side { words, row: self.row, step: self.step, later: self.later }
+    fn side(&self, row: usize, step: usize) -> Side<'_> {
+        let Work { row: stride, step: width, later, .. } = *self.work;
+        Side { words: &self.words[row * stride + step * width..], row: stride, step: width, later }
     }
 
     /// Some rows and columns of the result. `cols` begins at a panel.
     fn piece(
         &self,
         kernels: &Kernels,
-        source: &Source<'_>,
-        words: &[u32],
         (rows, cols): (Range<usize>, Range<usize>),
         scratch: &mut Scratch,
         out: &mut dyn Results,
     ) {
+        let Part { work, source, .. } = *self;
         let panels = cols.len().div_ceil(PANEL);
-        for block in (0..self.steps).step_by(BLOCK) {
-            let steps = BLOCK.min(self.steps - block);
+        for block in (0..work.steps).step_by(BLOCK) {
+            let steps = BLOCK.min(work.steps - block);
             let Scratch { panels: memory, values, turned } = &mut *scratch;
             // Whole groups of panels, so that the last wide tile has something to read.
             memory.resize(panels.next_multiple_of(PANELS) * BLOCK * PANEL, 0);
@@ -328,11 +398,11 @@ impl Work {
                 true => source.words(first + number.min(panels - 1), &range).expect("all panels are stored alike"),
                 false => &memory[number * steps * PANEL..][..steps * PANEL],
             };
-            let adds = self.adds.or((block > 0).then_some(1.0));
+            let adds = work.adds.or((block > 0).then_some(1.0));
             let mut tile: Tile = [0.0; TALL * PANEL];
             if panels == 1 {
                 for row in rows.clone().step_by(TALL) {
-                    (kernels.pairs.tall)(self.side(words, row, block), panel(0), &mut tile);
+                    (kernels.pairs.tall)(self.side(row, block), panel(0), &mut tile);
                     for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
                         put(kernels, out.row(row + at), &values[..cols.len()], adds);
                     }
@@ -347,7 +417,7 @@ impl Work {
                 for row in rows.clone().step_by(WIDE) {
                     // While the tile is computed, what it is written to comes nearer.
                     (row..rows.end.min(row + WIDE)).for_each(|row| isa::fetch(&out.row(row)[first..first + width]));
-                    (kernels.pairs.wide)(self.side(words, row, block), four, &mut tile);
+                    (kernels.pairs.wide)(self.side(row, block), four, &mut tile);
                     for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.end - row).enumerate() {
                         put(kernels, &mut out.row(row + at)[first..], &values[..width], adds);
                     }

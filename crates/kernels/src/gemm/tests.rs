@@ -81,7 +81,7 @@ fn sums(pairs: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
 }
 
 /// Rows, outputs and inputs: fewer and more than a tile, a stripe and a block of steps have.
-const SHAPES: [(usize, usize, usize); 5] = [(1, 7, 256), (5, 40, 512), (25, 300, 768), (49, 16, 1280), (3, 1100, 256)];
+const SHAPES: [(usize, usize, usize); 5] = [(1, 7, 256), (5, 40, 512), (25, 300, 768), (49, 16, 2304), (3, 2100, 256)];
 
 #[test]
 fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instruction_set() {
@@ -93,14 +93,14 @@ fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instructi
                 let weight = Stored::new(kernels, format, outputs, inputs, false);
                 let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
                 let mut y = vec![f32::NAN; rows * outputs];
-                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, &mut y);
+                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, None, &mut y);
                 check(&claim, &y, |at| {
                     let (row, output) = (at / outputs, at % outputs);
                     let weights = weight.rounded[output * inputs..].iter().copied();
                     sums(x[row * inputs..][..inputs].iter().map(|x| round(*x)).zip(weights))
                 });
                 let mut dx = vec![f32::NAN; rows * inputs];
-                input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, &mut dx);
+                input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, None, &mut dx);
                 check(&claim, &dx, |at| {
                     let (row, input) = (at / inputs, at % inputs);
                     let weights = weight.rounded[input..].iter().step_by(inputs).copied();
@@ -112,10 +112,42 @@ fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instructi
 }
 
 #[test]
+fn what_stands_beside_a_product_has_the_bits_of_a_product_that_is_added_later() {
+    for kernels in Kernels::all() {
+        let pool = Pool::with_kernels(2, kernels);
+        for (rows, outputs, inputs, rank) in [(1, 5, 3, 1), (7, 40, 300, 16), (33, 300, 64, 5), (5, 16, 2100, 8)] {
+            let weight = Stored::new(kernels, Format::BF16, outputs, inputs, false);
+            let (x, dy, narrow) = (numbers(1, rows * inputs), numbers(2, rows * outputs), numbers(3, rows * rank));
+            let [wide, back] = [(outputs, rank), (rank, inputs)]
+                .map(|(outputs, inputs)| Stored::new(kernels, Format::F32, outputs, inputs, false));
+            for adds in [None, Some(0.5)] {
+                let mut apart = vec![1.0; rows * outputs];
+                let mut together = apart.clone();
+                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, adds, &mut apart);
+                let factor = Some(0.25 * adds.unwrap_or(1.0));
+                products(&pool, rows_of(&narrow, &mut Packed::default()), wide.matrix(), None, factor, &mut apart);
+                let beside = Some(Beside { values: &narrow, weight: wide.matrix(), scale: 0.25 });
+                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), beside, adds, &mut together);
+                assert_eq!(together, apart, "{} {rows} {outputs} {inputs} {rank}", kernels.name());
+            }
+            let mut apart = vec![f32::NAN; rows * inputs];
+            let mut together = apart.clone();
+            input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, None, &mut apart);
+            input_gradient(&pool, rows_of(&narrow, &mut Packed::default()), back.matrix(), None, Some(1.0), &mut apart);
+            let beside = Some(Beside { values: &narrow, weight: back.matrix(), scale: 1.0 });
+            input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), beside, None, &mut together);
+            assert_eq!(together, apart, "{} {rows} {outputs} {inputs} {rank}, backward", kernels.name());
+        }
+    }
+}
+
+#[test]
 fn a_weights_gradient_is_added_to_its_sum() {
     for kernels in Kernels::all() {
         let pool = Pool::with_kernels(2, kernels);
-        for (rows, outputs, inputs) in [(1, 3, 5), (7, 40, 16), (33, 16, 300), (600, 20, 33), (2, 130, 200)] {
+        for (rows, outputs, inputs) in
+            [(1, 3, 5), (7, 40, 16), (33, 16, 300), (600, 20, 33), (2100, 3, 5), (2, 130, 200)]
+        {
             let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
             let mut sum = vec![0.5; outputs * inputs];
             outer(&pool, &dy, &x, rows, &mut sum);
@@ -138,8 +170,8 @@ fn weights_of_any_shape_and_plain_layout_are_taken() {
                 let weight = Stored::new(kernels, format, outputs, inputs, plain);
                 let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
                 let (mut y, mut dx) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
-                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, &mut y);
-                input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, &mut dx);
+                products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, None, &mut y);
+                input_gradient(&pool, rows_of(&dy, &mut Packed::default()), weight.matrix(), None, None, &mut dx);
                 let claim = format!("{} {} {plain}", kernels.name(), format.name());
                 check(&claim, &y, |at| {
                     let weights = weight.rounded[at % outputs * inputs..].iter().copied();
@@ -163,10 +195,10 @@ fn a_rows_bits_depend_on_neither_its_neighbors_nor_the_threads() {
             let pool = Pool::with_kernels(threads, kernels);
             let (mut y, mut dx) = (vec![0.0; rows.len() * 100], vec![0.0; rows.len() * 1600]);
             let (mut packed, part) = (Packed::default(), &x[rows.start * 1600..rows.end * 1600]);
-            products(&pool, rows_of(part, &mut packed), weight.matrix(), None, &mut y);
+            products(&pool, rows_of(part, &mut packed), weight.matrix(), None, None, &mut y);
             packed.forget();
             let part = &dy[rows.start * 100..rows.end * 100];
-            input_gradient(&pool, rows_of(part, &mut packed), weight.matrix(), None, &mut dx);
+            input_gradient(&pool, rows_of(part, &mut packed), weight.matrix(), None, None, &mut dx);
             (y, dx)
         };
         let (all, one) = (run(1, 0..9), run(3, 7..8));
@@ -183,9 +215,9 @@ fn rows_are_packed_once_for_several_weights() {
         for (outputs, values) in [(40, &x), (7, &nothing), (300, &nothing)] {
             let weight = Stored::new(kernels, Format::BF16, outputs, 512, false);
             let (mut first, mut later) = (vec![0.0; 5 * outputs], vec![0.0; 5 * outputs]);
-            products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, &mut first);
+            products(&pool, rows_of(&x, &mut Packed::default()), weight.matrix(), None, None, &mut first);
             // What is packed is not read again, so the first values count.
-            products(&pool, rows_of(values, &mut packed), weight.matrix(), None, &mut later);
+            products(&pool, rows_of(values, &mut packed), weight.matrix(), None, None, &mut later);
             assert!(first == later && first[0] != 0.0, "{} {outputs}", kernels.name());
         }
     }

@@ -114,6 +114,24 @@ impl Backend for Cpu {
         project::grouped_add(self, x, groups, scale, y);
     }
 
+    fn product_beside(&self, x: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight, scale: f32) -> Tensor {
+        if self.precision == Precision::Bf16 {
+            return project::paired_beside(self, x, weight, (narrow, other, scale), project::Side::Outputs);
+        }
+        let mut y = self.grouped(x, &[Group::whole(x, weight)]);
+        self.grouped_add(narrow, &[Group::whole(x, other)], scale, &mut y);
+        y
+    }
+
+    fn input_beside(&self, dy: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight) -> Tensor {
+        if self.precision == Precision::Bf16 {
+            return project::paired_beside(self, dy, weight, (narrow, other, 1.0), project::Side::Inputs);
+        }
+        let mut dx = self.grouped_input(dy, &[Group::whole(dy, weight)]);
+        self.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
+        dx
+    }
+
     fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
         if self.precision == Precision::Bf16 {
             return project::paired_into(self, dy, groups, project::Side::Inputs, Some(1.0), dx.values_mut());

@@ -12,7 +12,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::project::{Epilogue, HeadEpilogue};
 use crate::tensor::Stamp;
-use crate::{Activation, Tensor, memory};
+use crate::{Activation, Tensor, Weight, memory};
 
 /// Weight rows that are decoded at once for the input's gradient.
 const DECODED: usize = 64;
@@ -144,20 +144,38 @@ pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side) -> Ten
     Tensor::new(x.rows(), cols, out)
 }
 
+/// One product in bf16 of all rows, and beside it `scale · narrow` through another weight.
+pub(super) fn paired_beside(
+    cpu: &Cpu,
+    x: &Tensor,
+    weight: &Weight,
+    (narrow, other, scale): (&Tensor, &Weight, f32),
+    side: Side,
+) -> Tensor {
+    let cols = side.results(weight);
+    let mut out = memory::taken(x.rows() * cols);
+    let beside = Some(gemm::Beside { values: narrow.values(), weight: other.matrix(), scale });
+    with_packed(cpu, |packed| side.multiply(cpu, packed.rows(x, &(0..x.rows())), weight, beside, None, &mut out));
+    Tensor::new(x.rows(), cols, out)
+}
+
 /// The same into rows that are there, or added to them with a factor.
 pub(super) fn paired_into(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side, adds: Option<f32>, out: &mut [f32]) {
-    // A product that runs beside another one packs its rows for itself.
-    let (mut shared, mut own) = (cpu.packed.try_lock().ok(), PackedRows::default());
-    let memory = shared.as_deref_mut().unwrap_or(&mut own);
-    for Group { rows, weight } in groups {
-        let cols = side.results(weight);
-        assert_eq!(out.len(), x.rows() * cols, "the weights of a product have one shape");
-        let out = &mut out[rows.start * cols..rows.end * cols];
-        let x = memory.rows(x, rows);
-        match side {
-            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), adds, out),
-            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), adds, out),
+    with_packed(cpu, |packed| {
+        for Group { rows, weight } in groups {
+            let cols = side.results(weight);
+            assert_eq!(out.len(), x.rows() * cols, "the weights of a product have one shape");
+            let out = &mut out[rows.start * cols..rows.end * cols];
+            side.multiply(cpu, packed.rows(x, rows), weight, None, adds, out);
         }
+    });
+}
+
+/// The rows that were packed last; a product that runs beside another one packs its rows for itself.
+fn with_packed(cpu: &Cpu, run: impl FnOnce(&mut PackedRows)) {
+    match cpu.packed.try_lock() {
+        Ok(mut shared) => run(&mut shared),
+        Err(_) => run(&mut PackedRows::default()),
     }
 }
 
@@ -180,10 +198,25 @@ impl PackedRows {
 }
 
 impl Side {
-    fn results(self, weight: &crate::Weight) -> usize {
+    fn results(self, weight: &Weight) -> usize {
         match self {
             Side::Outputs => weight.rows(),
             Side::Inputs => weight.cols(),
+        }
+    }
+
+    fn multiply(
+        self,
+        cpu: &Cpu,
+        x: gemm::Rows<'_>,
+        weight: &Weight,
+        beside: Option<gemm::Beside<'_>>,
+        adds: Option<f32>,
+        out: &mut [f32],
+    ) {
+        match self {
+            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), beside, adds, out),
+            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), beside, adds, out),
         }
     }
 }

@@ -74,9 +74,17 @@ impl Ops<'_> {
         for (_, linear) in linears {
             assert_eq!(x.cols(), linear.weight.cols(), "inputs of {}", linear.site.tensor);
         }
-        let mut y = self.backend.grouped(x, &groups(linears.iter().map(|(rows, linear)| (rows, *linear))));
         let remembers = self.remembers();
-        pairs.iter_mut().for_each(|pair| pair.add(self.backend, x, &mut y, remembers));
+        let mut y = match (linears, &mut pairs[..]) {
+            ([(_, linear)], [pair]) if pair.is_whole(x) => {
+                pair.with_product(self.backend, x, &linear.weight, remembers)
+            }
+            (_, pairs) => {
+                let mut y = self.backend.grouped(x, &groups(linears.iter().map(|(rows, linear)| (rows, *linear))));
+                pairs.iter_mut().for_each(|pair| pair.add(self.backend, x, &mut y, remembers));
+                y
+            }
+        };
         for (rows, linear) in linears {
             if let Some(bias) = &linear.bias {
                 rows.clone().for_each(|row| add_to(y.row_mut(row), bias.values()));
@@ -113,8 +121,16 @@ impl Saved {
                 backend.outer(&dy, &x, rows.clone(), sum);
             }
         }
-        let mut dx = backend.grouped_input(&dy, &groups(linears.iter().map(|(rows, linear)| (rows, linear))));
-        pairs.iter().for_each(|pair| pair.backward(backend, &x, &dy, &mut dx, gradients));
+        let dx = match (&linears[..], &pairs[..]) {
+            ([(_, linear)], [pair]) if pair.is_whole(&x) => {
+                pair.backward_with_product(backend, (&x, &linear.weight), &dy, gradients)
+            }
+            _ => {
+                let mut dx = backend.grouped_input(&dy, &groups(linears.iter().map(|(rows, linear)| (rows, linear))));
+                pairs.iter().for_each(|pair| pair.backward(backend, &x, &dy, &mut dx, gradients));
+                dx
+            }
+        };
         gradients.add(x.node(), dx);
     }
 }

@@ -37,18 +37,32 @@ impl LowRank {
         LowRank { rows, site: site.clone(), outputs: linear.site.rows.clone(), weight, narrow: None, stretch: None }
     }
 
+    /// The weight's product with the pair's, stretched; for a pair that stands beside all of it ([`LowRank::is_whole`]).
+    pub(crate) fn with_product(
+        &mut self,
+        backend: &dyn Backend,
+        x: &Tensor,
+        weight: &Weight,
+        remembers: bool,
+    ) -> Tensor {
+        let narrow = product(backend, &self.input(x), &self.site.a);
+        let mut y = backend.product_beside(x, weight, &narrow, &self.site.b, self.site.scale);
+        self.finish(backend, narrow, &mut y, remembers);
+        y
+    }
+
     /// Adds the pair's product to its rows of `y`, and stretches them.
     pub(crate) fn add(&mut self, backend: &dyn Backend, x: &Tensor, y: &mut Tensor, remembers: bool) {
         let narrow = product(backend, &self.input(x), &self.site.a);
-        if self.is_whole(x) {
-            let group = Group { rows: self.rows.clone(), weight: &self.site.b };
-            backend.grouped_add(&narrow, &[group], self.site.scale, y);
-        } else {
-            let wide = product(backend, &narrow, &self.site.b);
-            for (row, wide) in self.rows.clone().zip(wide.values().chunks_exact(self.site.b.rows())) {
-                axpy(y.row_mut(row), self.site.scale, &wide[self.outputs.clone()]);
-            }
+        let wide = product(backend, &narrow, &self.site.b);
+        for (row, wide) in self.rows.clone().zip(wide.values().chunks_exact(self.site.b.rows())) {
+            axpy(y.row_mut(row), self.site.scale, &wide[self.outputs.clone()]);
         }
+        self.finish(backend, narrow, y, remembers);
+    }
+
+    /// Stretches the rows of the sum, and remembers what a gradient needs.
+    fn finish(&mut self, backend: &dyn Backend, narrow: Tensor, y: &mut Tensor, remembers: bool) {
         self.narrow = remembers.then_some(narrow);
         let (Some(magnitude), Some(weight)) = (&self.site.magnitude, &self.weight) else { return };
         let norms = self.site.norms(backend, weight, &self.outputs).expect("a site with a magnitude has norms");
@@ -79,6 +93,23 @@ impl LowRank {
         }
     }
 
+    /// As [`LowRank::backward`], and the weight's part: `dx = dy · weight + du · a`.
+    pub(crate) fn backward_with_product(
+        &self,
+        backend: &dyn Backend,
+        (x, weight): (&Tensor, &Weight),
+        dy: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Tensor {
+        let d_narrow = self.narrow_backward(backend, x, dy, gradients);
+        if self.site.dropout.is_none() {
+            return backend.input_beside(dy, weight, &d_narrow, &self.site.a);
+        }
+        let mut dx = backend.grouped_input(dy, &[Group::whole(dy, weight)]);
+        self.add_input(backend, &d_narrow, &mut dx);
+        dx
+    }
+
     /// With `u = x · aᵀ`: `db = scale · dyᵀ · u`, `du = scale · dy · b`, `da = duᵀ · x`, `dx += du · a`.
     pub(crate) fn backward(
         &self,
@@ -88,8 +119,13 @@ impl LowRank {
         dx: &mut Tensor,
         gradients: &mut Gradients,
     ) {
+        let d_narrow = self.narrow_backward(backend, x, dy, gradients);
+        self.add_input(backend, &d_narrow, dx);
+    }
+
+    /// `du`, with both weights' gradients.
+    fn narrow_backward(&self, backend: &dyn Backend, x: &Tensor, dy: &Tensor, gradients: &mut Gradients) -> Tensor {
         let (site, whole) = (&self.site, 0..self.rows.len());
-        let input = self.input(x);
         let wide = self.wide(x, dy);
         let scale = |mut narrow: Tensor| {
             narrow.values_mut().iter_mut().for_each(|value| *value *= site.scale);
@@ -100,17 +136,17 @@ impl LowRank {
             let sum = gradients.sum(site.b.id(), site.b.rows() * site.b.cols());
             backend.outer(&wide, &narrow, whole.clone(), sum);
         }
-        let d_narrow = scale(backend.grouped_input(&wide, &[Group { rows: whole.clone(), weight: &site.b }]));
+        let d_narrow = scale(backend.grouped_input(&wide, &[Group::whole(&wide, &site.b)]));
         if gradients.wants(site.a.id()) {
             let sum = gradients.sum(site.a.id(), site.a.rows() * site.a.cols());
-            backend.outer(&d_narrow, &input, whole.clone(), sum);
+            backend.outer(&d_narrow, &self.input(x), whole, sum);
         }
-        let group = [Group { rows: whole, weight: &site.a }];
-        if self.rows.len() == x.rows() && self.site.dropout.is_none() {
-            return backend.grouped_input_add(&d_narrow, &group, dx);
-        }
-        let d_input = backend.grouped_input(&d_narrow, &group);
-        let d_input = self.dropped(d_input);
+        d_narrow
+    }
+
+    /// `dx += du · a`.
+    fn add_input(&self, backend: &dyn Backend, d_narrow: &Tensor, dx: &mut Tensor) {
+        let d_input = self.dropped(backend.grouped_input(d_narrow, &[Group::whole(d_narrow, &self.site.a)]));
         for (at, row) in self.rows.clone().enumerate() {
             add_to(dx.row_mut(row), d_input.row(at));
         }
@@ -132,7 +168,7 @@ impl LowRank {
 
 impl LowRank {
     /// Whether the pair stands beside all rows and outputs, so that nothing is cut out.
-    fn is_whole(&self, x: &Tensor) -> bool {
+    pub(crate) fn is_whole(&self, x: &Tensor) -> bool {
         self.rows.len() == x.rows() && self.outputs == (0..self.site.b.rows())
     }
 
@@ -156,7 +192,7 @@ fn stretch(values: &mut [f32], lengths: &[f32], norms: &[f32]) {
 }
 
 fn product(backend: &dyn Backend, x: &Tensor, weight: &Weight) -> Tensor {
-    backend.grouped(x, &[Group { rows: 0..x.rows(), weight }])
+    backend.grouped(x, &[Group::whole(x, weight)])
 }
 
 /// Some rows: a copy, but for all of them.
