@@ -17,7 +17,7 @@ pub(crate) use operations::{compiled, operations};
 use crate::Format;
 use crate::linear::{Apart, CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile, TileKernels};
 
-/// How far ahead of the codes at work memory is asked for.
+/// How far ahead of the codes at work memory is asked for, in bytes: processors do not all see two panels coming.
 const AHEAD: usize = 4096;
 
 /// A block of 16 rows, and which of their parts is at work: rows `part · L::ROWS ..`.
@@ -172,9 +172,9 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
                 }
             }
             for at in 0..C::COLS / 32 {
-                if T <= 4 {
+                for start in starts {
                     for line in (0..bytes).step_by(64) {
-                        lanes.prefetch(starts[0].wrapping_add(at * bytes + line + AHEAD));
+                        lanes.prefetch(start.wrapping_add(at * bytes + line + AHEAD));
                     }
                 }
                 for (part, sums) in parts.iter_mut().enumerate() {
