@@ -11,6 +11,9 @@ use crate::linear::{Rows, Section, TOKENS, Tile};
 /// Pairs of columns whose weights are in registers at once.
 const GROUP: usize = 8;
 
+/// How far ahead memory is asked for, in bytes.
+const AHEAD: usize = 4096;
+
 /// Bytes of a pair of columns of a panel.
 const BYTES: usize = 64;
 
@@ -47,6 +50,7 @@ unsafe fn multiply<const T: usize>(panel: &[u8], words: &[u32], stride: usize, t
             let mut group = [_mm512_setzero_si512(); GROUP];
             for (at, step) in group.iter_mut().enumerate() {
                 *step = _mm512_loadu_si512(weights.add((first + at) * BYTES).cast());
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add((first + at) * BYTES + AHEAD).cast());
             }
             for (t, sum) in sums.iter_mut().enumerate() {
                 let words = words.add(t * stride + first);
