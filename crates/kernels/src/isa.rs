@@ -96,11 +96,11 @@ impl Kernels {
     }
 }
 
-/// Asks for values that will be written or added to soon, where that can be asked.
+/// Asks for memory that will be read or written soon, where that can be asked.
 #[inline]
-pub(crate) fn fetch(values: &[f32]) {
+pub fn fetch<T>(memory: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    crate::x86::fetch(values);
+    crate::x86::fetch(memory);
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = memory;
 }

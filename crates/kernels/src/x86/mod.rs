@@ -13,11 +13,15 @@ pub(crate) fn available() -> Vec<&'static Kernels> {
     avx2::available().into_iter().chain(avx512::available()).flatten().collect()
 }
 
-/// Asks for the lines of some values.
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Asks for the lines of some memory.
 #[inline]
-pub(crate) fn fetch(values: &[f32]) {
-    for line in values.chunks(16) {
+pub(crate) fn fetch<T>(memory: &[T]) {
+    let start = memory.as_ptr().cast::<i8>();
+    for at in (0..size_of_val(memory)).step_by(LINE) {
         // SAFETY: all processors of this kind have the instruction, and it reads nothing that a program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use half::f16;
 use pasture_kernels::attend::{Keys, SLOT_GROUP};
+use pasture_kernels::isa::fetch;
 use pasture_kernels::{Kernels, Pool};
 
 use crate::Tensor;
@@ -54,6 +55,22 @@ struct Softmax {
 struct Page {
     values: Vec<f32>,
     panels: Vec<f32>,
+}
+
+/// What is kept of a token.
+#[derive(Clone, Copy)]
+enum Part {
+    Keys,
+    Values,
+}
+
+impl Part {
+    fn of<'a, T>(self, keys: &'a [T], values: &'a [T]) -> &'a [T] {
+        match self {
+            Part::Keys => keys,
+            Part::Values => values,
+        }
+    }
 }
 
 thread_local! {
@@ -224,6 +241,9 @@ impl Work<'_> {
             let (Some(from), last) = (seeing.next(), seeing.next_back()) else { continue };
             let seeing = from * count..(last.unwrap_or(from) + 1) * count;
             let many = seeing.len() > ONE_PASS;
+            if let Some(next) = block.pages.get(number + 1) {
+                self.fetch(*next, block.head, Part::Keys);
+            }
             let keys = self.keys(block.pages[number], block.head, many, page);
             let scores = &mut scores[seeing.start * stride + block.column(number)..];
             self.kernels.page_scores(&queries[seeing.start * dim..seeing.end * dim], keys, dim, scores, stride);
@@ -234,6 +254,9 @@ impl Work<'_> {
     fn mix(&self, block: &Block<'_>, weights: &[f32], sums: &mut [f32], page: &mut Page) {
         let (dim, stride, count) = (self.attention.head_dim, block.stride(), block.count);
         for number in block.numbers.clone() {
+            if let Some(next) = block.pages.get(number + 1) {
+                self.fetch(*next, block.head, Part::Values);
+            }
             let values = self.values(block.pages[number], block.head, page);
             let mut rest = block.visible;
             while let Some(visible) = rest.first() {
@@ -325,6 +348,19 @@ impl Work<'_> {
             KvStorage::Device(_) => panic!("a device's pages are read through its backend"),
         }
         scratch
+    }
+
+    /// Asks for a page's keys or values of one head: pages lie apart, so a processor does not see the next one coming.
+    fn fetch(&self, page: u32, head: usize, part: Part) {
+        let range = self.range(page, head);
+        match &self.layer.storage {
+            KvStorage::F32 { keys, values } => fetch(&part.of(keys, values)[range]),
+            KvStorage::F16 { keys, values } => fetch(&part.of(keys, values)[range]),
+            KvStorage::Blocks { format, keys, values } => {
+                fetch(&part.of(keys, values)[format.row_bytes(range.start)..format.row_bytes(range.end)]);
+            }
+            KvStorage::Device(_) => {}
+        }
     }
 
     fn range(&self, page: u32, head: usize) -> Range<usize> {
