@@ -4,8 +4,11 @@
 use std::ops::Range;
 
 use super::{BLOCK, PANEL, SQUARE, join};
-use crate::isa::Kernels;
+use crate::isa::{Kernels, fetch};
 use crate::linear::{Layout, Matrix, packed_block, unpack_row};
+
+/// How many rows ahead memory is asked for.
+const AHEAD: usize = 8;
 
 /// Where the columns' side comes from.
 pub(super) enum Source<'a> {
@@ -60,6 +63,9 @@ impl Source<'_> {
                 let panels = out.chunks_exact_mut(steps.len() * PANEL).take(cols.len().div_ceil(PANEL));
                 let mut panels: Vec<_> = panels.map(|panel| panel.chunks_exact_mut(PANEL)).collect();
                 for step in steps {
+                    for ahead in [2 * step + AHEAD, 2 * step + AHEAD + 1] {
+                        fetch(row(ahead, &cols));
+                    }
                     for (words, col) in panels.iter_mut().zip(cols.clone().step_by(PANEL)) {
                         let (part, words) =
                             (col..(col + PANEL).min(cols.end), words.next().expect("one for each step"));

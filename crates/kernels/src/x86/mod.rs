@@ -19,9 +19,13 @@ const LINE: usize = 64;
 /// Asks for the lines of some memory.
 #[inline]
 pub(crate) fn fetch<T>(memory: &[T]) {
-    let start = memory.as_ptr().cast::<i8>();
-    for at in (0..size_of_val(memory)).step_by(LINE) {
-        // SAFETY: all processors of this kind have the instruction, and it reads nothing that a program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
-    }
+    let start = memory.as_ptr().cast::<u8>();
+    (0..size_of_val(memory)).step_by(LINE).for_each(|at| fetch_at(start.wrapping_add(at)));
+}
+
+/// Asks for one line, wherever it is.
+#[inline(always)]
+pub(crate) fn fetch_at<T>(at: *const T) {
+    // SAFETY: all processors of this kind have the instruction, and it reads nothing that a program could see.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }

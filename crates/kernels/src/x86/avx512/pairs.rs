@@ -7,6 +7,11 @@ use std::arch::x86_64::*;
 use super::float::widen;
 use super::{bf16, vector};
 use crate::gemm::{PANEL, PANELS, PairKernels, SQUARE, Side, TALL, Tile, WIDE};
+use crate::x86::fetch_at;
+
+/// How far ahead of the values at work memory is asked for: rows follow each other, and are longer than what a processor
+/// looks ahead.
+const AHEAD: usize = 512;
 
 /// With products of f32: what processors without bf16 products have, and those that make them at less than half the rate.
 pub(super) const BY_FLOATS: PairKernels =
@@ -111,8 +116,13 @@ fn store<const R: usize, const P: usize>(sums: [[__m512; P]; R], tile: &mut Tile
 /// Pairs of two rows.
 fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
     assert!(low.len() == high.len() && low.len() == out.len(), "rows of one length");
-    let rows = low.chunks(PANEL).zip(high.chunks(PANEL));
-    for ((low, high), out) in rows.zip(out.chunks_mut(PANEL)) {
+    let columns = low.chunks(PANEL).zip(high.chunks(PANEL)).zip(out.chunks_mut(PANEL));
+    let ahead = low.chunks(PANEL).zip(high.chunks(PANEL)).skip(AHEAD / PANEL).map(Some).chain(std::iter::repeat(None));
+    for (((low, high), out), ahead) in columns.zip(ahead) {
+        if let Some((low, high)) = ahead {
+            fetch_at(low.as_ptr());
+            fetch_at(high.as_ptr());
+        }
         // SAFETY: this table is given out only where the processor has the features.
         unsafe { join_16(low, high, out) };
     }
@@ -158,6 +168,8 @@ pub(super) fn narrow_pairs(x: &[f32], pairs: &mut [u32]) {
     let whole = x.len() / 32 * 32;
     let (head, tail) = pairs.split_at_mut(whole / 2);
     for (x, pairs) in x.chunks_exact(32).zip(head.chunks_exact_mut(16)) {
+        fetch_at(x.as_ptr().wrapping_add(AHEAD));
+        fetch_at(x.as_ptr().wrapping_add(AHEAD + PANEL));
         // SAFETY: this table is given out only where the processor has the features.
         unsafe { narrow_32(x, pairs) };
     }
