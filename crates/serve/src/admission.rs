@@ -53,7 +53,8 @@ impl Admission {
     pub fn admit(self: &Arc<Admission>, answers: usize) -> Result<Permit, Refusal> {
         let mut counts = self.lock();
         if counts.in_flight > 0 && counts.in_flight + answers > self.room.slots + self.room.queue {
-            return Err(self.full(*counts));
+            let Room { slots, queue, .. } = self.room;
+            return Err(self.full(*counts, &format!("{slots} answers are made at once and {queue} may wait")));
         }
         let visit = Visit::current();
         if let Some(visit) = &visit {
@@ -64,11 +65,9 @@ impl Admission {
         Ok(Permit { door: self.clone(), visit, answers, tokens: 0, waits: true })
     }
 
-    fn full(&self, counts: Counts) -> Refusal {
-        let Room { slots, queue, .. } = self.room;
-        let message =
-            format!("the server is full: {slots} answers are made at once and {queue} may wait; try again later");
-        let seconds = 1 + counts.waiting / slots.max(1);
+    fn full(&self, counts: Counts, why: &str) -> Refusal {
+        let message = format!("the server is full: {why}; try again later");
+        let seconds = 1 + counts.waiting / self.room.slots.max(1);
         Refusal {
             retry_after: Some(seconds as u64),
             ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
@@ -94,8 +93,10 @@ impl Permit {
     /// Counts the tokens of its prompts; refused where too many wait already.
     pub fn prompt(&mut self, tokens: usize) -> Result<(), Refusal> {
         let mut counts = self.door.lock();
-        if counts.waiting_tokens > 0 && counts.waiting_tokens + tokens > self.door.room.tokens {
-            return Err(self.door.full(*counts));
+        let room = self.door.room.tokens;
+        if counts.waiting_tokens > 0 && counts.waiting_tokens + tokens > room {
+            let waiting = counts.waiting_tokens;
+            return Err(self.door.full(*counts, &format!("prompts of {waiting} tokens wait and of {room} may")));
         }
         counts.waiting_tokens += tokens;
         self.tokens += tokens;
@@ -148,7 +149,9 @@ mod tests {
         let mut first = door.admit(4).unwrap();
         first.prompt(50).unwrap();
         let mut second = door.admit(1).unwrap();
-        assert_eq!(second.prompt(1).unwrap_err().status, StatusCode::TOO_MANY_REQUESTS);
+        let refused = second.prompt(1).unwrap_err();
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.message.contains("prompts of 50 tokens wait and of 10 may"), "{}", refused.message);
         let refused = door.admit(1).err().unwrap();
         assert_eq!((refused.status.as_u16(), refused.retry_after), (429, Some(3)));
         first.begun();

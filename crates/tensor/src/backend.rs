@@ -119,16 +119,12 @@ pub trait Backend: Send + Sync {
 
     /// `y = x · weightᵀ + scale · narrow · otherᵀ`: a weight's product with an adapter's second one.
     fn product_beside(&self, x: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight, scale: f32) -> Tensor {
-        let mut y = self.grouped(x, &[Group::whole(x, weight)]);
-        self.grouped_add(narrow, &[Group::whole(x, other)], scale, &mut y);
-        y
+        reference::product_beside(self, x, weight, (narrow, other, scale))
     }
 
     /// `dx = dy · weight + narrow · other`: the input's gradient of [`Backend::product_beside`], the factor in `narrow`.
     fn input_beside(&self, dy: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight) -> Tensor {
-        let mut dx = self.grouped_input(dy, &[Group::whole(dy, weight)]);
-        self.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
-        dx
+        reference::input_beside(self, dy, weight, (narrow, other))
     }
 
     /// `dx[rows] += dy[rows] · weight` for each group.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pasture_kernels::Format;
 
-use crate::backend::Group;
+use crate::backend::{Backend, Group};
 use crate::kv::{KvLayer, PAGE};
 use crate::ops::activate::{derivative, gated_slope};
 use crate::ops::add::Factors;
@@ -67,6 +67,30 @@ pub fn grouped(x: &Tensor, groups: &[Group]) -> Tensor {
         }
     }
     y
+}
+
+/// [`Backend::product_beside`], one product after the other.
+pub fn product_beside<B: Backend + ?Sized>(
+    backend: &B,
+    x: &Tensor,
+    weight: &Weight,
+    (narrow, other, scale): (&Tensor, &Weight, f32),
+) -> Tensor {
+    let mut y = backend.grouped(x, &[Group::whole(x, weight)]);
+    backend.grouped_add(narrow, &[Group::whole(x, other)], scale, &mut y);
+    y
+}
+
+/// [`Backend::input_beside`], one product after the other.
+pub fn input_beside<B: Backend + ?Sized>(
+    backend: &B,
+    dy: &Tensor,
+    weight: &Weight,
+    (narrow, other): (&Tensor, &Weight),
+) -> Tensor {
+    let mut dx = backend.grouped_input(dy, &[Group::whole(dy, weight)]);
+    backend.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
+    dx
 }
 
 /// Adds the groups' rows of a product to a tensor.

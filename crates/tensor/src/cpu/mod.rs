@@ -118,18 +118,14 @@ impl Backend for Cpu {
         if self.precision == Precision::Bf16 {
             return project::paired_beside(self, x, weight, (narrow, other, scale), project::Side::Outputs);
         }
-        let mut y = self.grouped(x, &[Group::whole(x, weight)]);
-        self.grouped_add(narrow, &[Group::whole(x, other)], scale, &mut y);
-        y
+        reference::product_beside(self, x, weight, (narrow, other, scale))
     }
 
     fn input_beside(&self, dy: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight) -> Tensor {
         if self.precision == Precision::Bf16 {
             return project::paired_beside(self, dy, weight, (narrow, other, 1.0), project::Side::Inputs);
         }
-        let mut dx = self.grouped_input(dy, &[Group::whole(dy, weight)]);
-        self.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
-        dx
+        reference::input_beside(self, dy, weight, (narrow, other))
     }
 
     fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
