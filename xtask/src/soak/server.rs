@@ -1,6 +1,6 @@
 //! A server that does not outlive its soak, and what the system and its own metrics say of it.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -18,29 +18,24 @@ pub struct Serving {
     pub address: String,
 }
 
-/// The data folder of all servers under soak.
+/// The data folder of this run's servers: a run beside another one would make keys that the other's server sees.
 pub fn home() -> PathBuf {
-    root().join("target/soak")
+    root().join("target/soak").join(std::process::id().to_string())
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(home());
     }
 }
 
 impl Serving {
-    /// Starts one on a free port, with a data folder of its own.
+    /// Starts one on a free port, with a data folder that is empty: keys of an earlier part would be asked of everybody.
     pub fn start(program: &Path, options: &[&str]) -> Result<Serving> {
         let home = home();
         std::fs::create_dir_all(&home)?;
-        // Keys of an earlier run would be asked of everybody.
-        if let Err(error) = std::fs::remove_file(home.join("keys.sqlite"))
-            && error.kind() != ErrorKind::NotFound
-        {
-            return Err(error).context("cannot remove the keys of an earlier run");
-        }
         let mut command = Command::new(program);
         command.args(["serve", "starter", "--port", "0", "--json", "--threads", "1"]).args(options);
         command.env("PASTURE_HOME", &home).env("XDG_RUNTIME_DIR", &home).env_remove("PASTURE_API_KEY");
