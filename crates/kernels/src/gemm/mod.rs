@@ -131,16 +131,8 @@ pub fn products(
     adds: Option<f32>,
     out: &mut [f32],
 ) {
-    weight.check();
-    let rows = x.values.len() / weight.cols.max(1);
-    assert_eq!((x.values.len(), out.len()), (rows * weight.cols, rows * weight.rows), "rows of a product");
-    let beside = beside.map(|beside| {
-        beside.weight.check();
-        let (k, cols) = (beside.weight.cols, beside.weight.rows);
-        assert_eq!((beside.values.len(), cols), (rows * k, weight.rows), "rows beside a product");
-        (beside, k, Source::Outputs(beside.weight))
-    });
-    by_rows(pool, x, (weight.cols, weight.rows), &Source::Outputs(weight), beside, adds, out);
+    let beside = beside.map(|beside| (beside, Source::Outputs(beside.weight)));
+    by_rows(pool, x, &Source::Outputs(weight), beside, adds, out);
 }
 
 /// `out[row] = dy[row] · weight`: `[rows, weight.rows]` to `[rows, weight.cols]`, beside it and added as by [`products`].
@@ -152,16 +144,8 @@ pub fn input_gradient(
     adds: Option<f32>,
     out: &mut [f32],
 ) {
-    weight.check();
-    let rows = dy.values.len() / weight.rows.max(1);
-    assert_eq!((dy.values.len(), out.len()), (rows * weight.rows, rows * weight.cols), "rows of an input's gradient");
-    let beside = beside.map(|beside| {
-        beside.weight.check();
-        let (k, cols) = (beside.weight.rows, beside.weight.cols);
-        assert_eq!((beside.values.len(), cols), (rows * k, weight.cols), "rows beside an input's gradient");
-        (beside, k, Source::Inputs(beside.weight))
-    });
-    by_rows(pool, dy, (weight.rows, weight.cols), &Source::Inputs(weight), beside, adds, out);
+    let beside = beside.map(|beside| (beside, Source::Inputs(beside.weight)));
+    by_rows(pool, dy, &Source::Inputs(weight), beside, adds, out);
 }
 
 /// `sum += dyᵀ · x` over all rows: `[rows, outputs]` and `[rows, inputs]` to `[outputs, inputs]`.
@@ -197,20 +181,22 @@ pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
 fn by_rows(
     pool: &Pool,
     x: Rows<'_>,
-    (k, cols): (usize, usize),
     source: &Source<'_>,
-    beside: Option<(Beside<'_>, usize, Source<'_>)>,
+    beside: Option<(Beside<'_>, Source<'_>)>,
     adds: Option<f32>,
     out: &mut [f32],
 ) {
     let Rows { values: x, packed } = x;
+    let (k, cols) = source.shape();
+    let rows = x.len() / k.max(1);
+    assert_eq!((x.len(), out.len()), (rows * k, rows * cols), "rows of a product");
     if out.is_empty() || k == 0 {
         if adds.is_none() {
             out.fill(0.0);
         }
         return;
     }
-    let (rows, pairs) = (x.len() / k, &pool.kernels().pairs);
+    let pairs = &pool.kernels().pairs;
     let work = Work::by_rows(pairs, rows, (k, cols), adds);
     let stride = work.row;
     let prepare = |row: usize, words: &mut [u32]| {
@@ -218,7 +204,9 @@ fn by_rows(
             (pairs.row)(x, &mut words[..pairs.words * work.steps]);
         }
     };
-    let beside = beside.filter(|(_, k, _)| *k > 0).map(|(beside, k, source)| {
+    let beside = beside.map(|(beside, source)| (beside, source.shape(), source)).filter(|(_, (k, _), _)| *k > 0);
+    let beside = beside.map(|(beside, (k, results), source)| {
+        assert_eq!((beside.values.len(), results), (rows * k, cols), "rows beside a product");
         let work = Work::by_rows(pairs, rows, (k, cols), Some(adds.unwrap_or(1.0) * beside.scale));
         let mut words = vec![0; rows.next_multiple_of(TALL) * work.row];
         for (x, words) in beside.values.chunks_exact(k).zip(words.chunks_exact_mut(work.row)) {

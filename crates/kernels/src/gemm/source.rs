@@ -26,6 +26,21 @@ pub(super) enum Source<'a> {
 }
 
 impl Source<'_> {
+    /// How long k is, and how many columns there are. Checks a weight's bytes.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        match self {
+            Source::Outputs(weight) => {
+                weight.check();
+                (weight.cols, weight.rows)
+            }
+            Source::Inputs(weight) => {
+                weight.check();
+                (weight.rows, weight.cols)
+            }
+            Source::Rows { cols, rows, .. } => (*rows, *cols),
+        }
+    }
+
     /// A stripe of about so many columns that begins and ends where the stored blocks do.
     pub(super) fn stripe(&self, wanted: usize) -> usize {
         match self {

@@ -128,13 +128,6 @@ impl Backend for Cpu {
         reference::input_beside(self, dy, weight, (narrow, other))
     }
 
-    fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
-        if self.precision == Precision::Bf16 {
-            return project::paired_into(self, dy, groups, project::Side::Inputs, Some(1.0), dx.values_mut());
-        }
-        reference::add_rows(&self.grouped_input(dy, groups), groups, 1.0, dx);
-    }
-
     fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
         let (kernels, cols) = (self.pool.kernels(), x.cols());
         assert_eq!(sum.len(), dy.cols() * cols, "a gradient has the weight's shape");

@@ -140,7 +140,13 @@ pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side) -> Ten
     let cols = groups.first().map_or(0, |group| side.results(group.weight));
     let covered = groups.iter().map(|group| group.rows.len()).sum::<usize>() == x.rows();
     let mut out = if covered { memory::taken(x.rows() * cols) } else { vec![0.0; x.rows() * cols] };
-    paired_into(cpu, x, groups, side, None, &mut out);
+    with_packed(cpu, |packed| {
+        for Group { rows, weight } in groups {
+            assert_eq!(cols, side.results(weight), "the weights of a product have one shape");
+            let out = &mut out[rows.start * cols..rows.end * cols];
+            side.multiply(cpu, packed.rows(x, rows), weight, None, out);
+        }
+    });
     Tensor::new(x.rows(), cols, out)
 }
 
@@ -155,20 +161,8 @@ pub(super) fn paired_beside(
     let cols = side.results(weight);
     let mut out = memory::taken(x.rows() * cols);
     let beside = Some(gemm::Beside { values: narrow.values(), weight: other.matrix(), scale });
-    with_packed(cpu, |packed| side.multiply(cpu, packed.rows(x, &(0..x.rows())), weight, beside, None, &mut out));
+    with_packed(cpu, |packed| side.multiply(cpu, packed.rows(x, &(0..x.rows())), weight, beside, &mut out));
     Tensor::new(x.rows(), cols, out)
-}
-
-/// The same into rows that are there, or added to them with a factor.
-pub(super) fn paired_into(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side, adds: Option<f32>, out: &mut [f32]) {
-    with_packed(cpu, |packed| {
-        for Group { rows, weight } in groups {
-            let cols = side.results(weight);
-            assert_eq!(out.len(), x.rows() * cols, "the weights of a product have one shape");
-            let out = &mut out[rows.start * cols..rows.end * cols];
-            side.multiply(cpu, packed.rows(x, rows), weight, None, adds, out);
-        }
-    });
 }
 
 /// The rows that were packed last; a product that runs beside another one packs its rows for itself.
@@ -211,21 +205,17 @@ impl Side {
         x: gemm::Rows<'_>,
         weight: &Weight,
         beside: Option<gemm::Beside<'_>>,
-        adds: Option<f32>,
         out: &mut [f32],
     ) {
         match self {
-            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), beside, adds, out),
-            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), beside, adds, out),
+            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), beside, None, out),
+            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), beside, None, out),
         }
     }
 }
 
 /// `y += scale · x · weightᵀ`.
 pub(super) fn grouped_add(cpu: &Cpu, x: &Tensor, groups: &[Group], scale: f32, y: &mut Tensor) {
-    if cpu.precision == Precision::Bf16 {
-        return paired_into(cpu, x, groups, Side::Outputs, Some(scale), y.values_mut());
-    }
     let outputs = y.cols();
     for Group { rows, weight } in groups {
         let values = &x.values()[rows.start * x.cols()..rows.end * x.cols()];
