@@ -215,6 +215,24 @@ def server_restart(walk, page):
     expect(page.locator(".of-user")).to_contain_text("Are you there?")
 
 
+def typed_at_once(walk, page):
+    """Before the page has drawn the new chat, the text of it is typed."""
+    page.evaluate(
+        """() => {
+          const say = document.getElementById('say');
+          document.querySelector('nav .new').click();
+          say.value = 'Said at once';
+          say.dispatchEvent(new Event('input', { bubbles: true }));
+        }"""
+    )
+    page.wait_for_timeout(300)
+    expect(page.locator("#say")).to_have_value("Said at once")
+    page.locator("#say").press("Enter")
+    done(page)
+    expect(page.locator(".of-user")).to_have_count(1)
+    expect(page.locator(".of-user")).to_contain_text("Said at once")
+
+
 def cut_stream(walk, page):
     page.locator("nav .new").click()
     say(page, "Now and then?")
@@ -527,8 +545,8 @@ def main():
             walk = Walk(browser, server, shots)
             page = first_chat(walk)
             print("ok: first chat")
-            steps = [stop, branch, compare, reload_in_midstream, server_restart, cut_stream, finding_and_carrying,
-                     settings, tools_and_thoughts, rich_text, payloads, sizes]
+            steps = [stop, branch, compare, reload_in_midstream, server_restart, typed_at_once, cut_stream,
+                     finding_and_carrying, settings, tools_and_thoughts, rich_text, payloads, sizes]
             for step in steps:
                 if arguments.only and not re.search(arguments.only, step.__name__):
                     continue

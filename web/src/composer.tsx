@@ -1,6 +1,6 @@
 // Where a message is written. What was typed stays until the server has it, and outlives a reload.
 
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useReducer, useRef, useState } from 'preact/hooks';
 
 import { Icon } from './icons';
 import { draft, state, useStore } from './store';
@@ -8,17 +8,16 @@ import * as talk from './talk';
 
 export function Composer() {
   const { chat, runs, facts } = useStore();
-  const place = chat?.id ?? 'new';
-  const [text, setText] = useState(draft.get(place));
+  const place = draft.place();
+  const text = draft.get(place);
+  const [, again] = useReducer((count: number) => count + 1, 0);
   const [sending, setSending] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
   const busy = runs.some((run) => run.chat === chat?.id);
   const last = useRef(place);
   useEffect(() => {
-    // A chat that began with this text goes on with the same field.
     if (last.current === place) return;
     last.current = place;
-    if (!sending) setText(draft.get(place));
     field.current?.focus({ preventScroll: true });
   }, [place]);
   useLayoutEffect(() => {
@@ -28,18 +27,14 @@ export function Composer() {
     box.style.height = `${Math.min(box.scrollHeight, window.innerHeight * 0.4)}px`;
   }, [text]);
   const write = (next: string) => {
-    setText(next);
-    draft.set(place, next);
+    draft.set(draft.place(), next);
+    again(undefined as never);
   };
   const send = async () => {
-    const wanted = text;
+    const wanted = draft.get(draft.place());
     if (!wanted.trim() || busy || sending) return;
     setSending(true);
-    if (await talk.say(wanted)) {
-      draft.set(place, '');
-      draft.set('new', '');
-      setText((now) => (now === wanted ? '' : now));
-    }
+    await talk.say(wanted);
     setSending(false);
     field.current?.focus({ preventScroll: true });
   };

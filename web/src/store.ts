@@ -107,17 +107,29 @@ export function useStore(): State {
   return state;
 }
 
-/** Text that is being written, which a reload must not lose. */
+/** What is typed into a chat that does not exist yet stands under this name. */
+const NEW = 'new';
+const drafts = new Map<string, string>();
+
+/** Text that is being written, by chat; a reload does not lose it. */
 export const draft = {
-  get: (chat: string): string => sessionStorage.getItem(`pasture-draft-${chat}`) ?? '',
-  set: (chat: string, text: string): void => {
-    const name = `pasture-draft-${chat}`;
+  /** Where typed text belongs: what is drawn may be a frame behind the state. */
+  place: (): string => state.chat?.id ?? NEW,
+  get: (place: string): string => drafts.get(place) ?? sessionStorage.getItem(`pasture-draft-${place}`) ?? '',
+  set: (place: string, text: string): void => {
+    drafts.set(place, text);
+    const name = `pasture-draft-${place}`;
     try {
       if (text) sessionStorage.setItem(name, text);
       else sessionStorage.removeItem(name);
     } catch {
       // A text beyond the browser's room stays in the field.
     }
+  },
+  /** The new chat exists now, and what is typed goes on in it. */
+  began: (chat: string): void => {
+    draft.set(chat, draft.get(NEW));
+    draft.set(NEW, '');
   },
 };
 

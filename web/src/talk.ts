@@ -237,7 +237,8 @@ export async function say(text: string): Promise<boolean> {
       second = await put(chat, { parent: beside.leaf, role: 'user', content: text, more: {} }, false);
     }
     if (beside) await configure({ beside: { ...beside, leaf: second.id } });
-    draft.set(chat.id, '');
+    // What was typed in the meantime stays.
+    if (draft.get(chat.id) === text) draft.set(chat.id, '');
     void answer(question.id, 'main');
     if (beside) void answer(second.id, 'beside');
     return true;
@@ -252,6 +253,7 @@ async function begin(text: string): Promise<Chat> {
   const title = line.length > TITLE_CHARS ? `${line.slice(0, TITLE_CHARS - 1)}…` : line || 'A chat';
   const chat = await api.create(title, { ...state.fresh, model: model() });
   location.hash = `#/chat/${chat.id}`;
+  draft.began(chat.id);
   set({ chat, fresh: {}, chats: [chat, ...state.chats] });
   return chat;
 }
