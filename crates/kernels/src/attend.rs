@@ -23,10 +23,21 @@ pub enum Keys<'a> {
     F16(&'a [f16]),
 }
 
+/// A page's values of one head: `[slot][dim]`.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// In f32.
+    F32(&'a [f32]),
+    /// In f16.
+    F16(&'a [f16]),
+}
+
 /// Loops over a page; lengths are checked by the callers in this file.
 pub(crate) struct PageKernels {
     /// `out[query] += Σ weights[query · stride + slot] · value[slot]`, slot after slot.
     pub(crate) mix: fn(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]),
+    /// The same of values in f16, with the same bits.
+    pub(crate) mix_f16: fn(weights: &[f32], stride: usize, values: &[f16], dim: usize, out: &mut [f32]),
     /// f16 to f32.
     pub(crate) widen: fn(x: &[f16], out: &mut [f32]),
     /// f32 to f16, to nearest.
@@ -86,16 +97,19 @@ impl Kernels {
         &self,
         weights: &[f32],
         stride: usize,
-        values: &[f32],
+        values: Values<'_>,
         slots: Range<usize>,
         dim: usize,
         out: &mut [f32],
     ) {
         assert!(dim > 0 && out.len().is_multiple_of(dim), "heads of {dim}");
         let count = out.len() / dim;
-        let values = &values[slots.start * dim..slots.end * dim];
+        let places = slots.start * dim..slots.end * dim;
         assert!(count == 0 || weights.len() >= (count - 1) * stride + slots.len(), "weights of {count} queries");
-        (self.page.mix)(weights, stride, values, dim, out);
+        match values {
+            Values::F32(values) => (self.page.mix)(weights, stride, &values[places], dim, out),
+            Values::F16(values) => (self.page.mix_f16)(weights, stride, &values[places], dim, out),
+        }
     }
 
     /// f16 to f32.

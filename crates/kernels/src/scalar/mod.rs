@@ -30,8 +30,13 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
     exp_sum: vector::exp_sum,
 };
 
-pub(crate) const PAGE: PageKernels =
-    PageKernels { mix: attend::mix, widen: attend::widen, narrow: attend::narrow, decode: attend::decode };
+pub(crate) const PAGE: PageKernels = PageKernels {
+    mix: attend::mix,
+    mix_f16: attend::mix_f16,
+    widen: attend::widen,
+    narrow: attend::narrow,
+    decode: attend::decode,
+};
 
 pub(crate) const PAIRS: PairKernels = PairKernels {
     words: 1,

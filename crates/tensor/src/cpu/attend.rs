@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use half::f16;
-use pasture_kernels::attend::{Keys, SLOT_GROUP};
+use pasture_kernels::attend::{Keys, SLOT_GROUP, Values};
 use pasture_kernels::isa::fetch;
 use pasture_kernels::{Kernels, Pool};
 
@@ -16,11 +16,14 @@ use crate::Tensor;
 use crate::kv::{KvLayer, KvStorage, PAGE};
 use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
 
-/// Rows at most that go over a page together.
-const BLOCK: usize = 32;
+/// Queries at most that go over a page together: their scores and sums are to stay in the second cache.
+const BLOCK: usize = 256;
 
 /// Pages whose scores a softmax takes at once.
 const PAGES: usize = 8;
+
+/// Pages between the one that is asked for and the one that is read.
+const AHEAD: usize = 2;
 
 /// Queries that products take in one pass over the keys.
 const ONE_PASS: usize = 8;
@@ -105,7 +108,8 @@ pub(super) fn write(kernels: &Kernels, k: &Tensor, v: &Tensor, layer: &mut KvLay
 pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan, attention: &Attention) -> Tensor {
     let mut out = vec![0.0; q.rows() * q.cols()];
     let work = Work { kernels: pool.kernels(), q, layer, plan, attention };
-    let together = (q.rows() / (4 * pool.threads())).min(BLOCK);
+    let shared = attention.heads / attention.kv_heads;
+    let together = (q.rows() / (4 * pool.threads())).min((BLOCK / shared).max(1));
     if q.cols() > 0 && together > 1 {
         pool.for_chunks_mut(&mut out, together * q.cols(), |number, out| work.rows(number * together, out));
     } else if plan.visible.iter().map(ExactSizeIterator::len).sum::<usize>() * q.cols() < ALONE {
@@ -241,9 +245,7 @@ impl Work<'_> {
             let (Some(from), last) = (seeing.next(), seeing.next_back()) else { continue };
             let seeing = from * count..(last.unwrap_or(from) + 1) * count;
             let many = seeing.len() > ONE_PASS;
-            if let Some(next) = block.pages.get(number + 1) {
-                self.fetch(*next, block.head, Part::Keys);
-            }
+            self.fetch_after(block, number, Part::Keys);
             let keys = self.keys(block.pages[number], block.head, many, page);
             let scores = &mut scores[seeing.start * stride + block.column(number)..];
             self.kernels.page_scores(&queries[seeing.start * dim..seeing.end * dim], keys, dim, scores, stride);
@@ -254,10 +256,8 @@ impl Work<'_> {
     fn mix(&self, block: &Block<'_>, weights: &[f32], sums: &mut [f32], page: &mut Page) {
         let (dim, stride, count) = (self.attention.head_dim, block.stride(), block.count);
         for number in block.numbers.clone() {
-            if let Some(next) = block.pages.get(number + 1) {
-                self.fetch(*next, block.head, Part::Values);
-            }
-            let values = self.values(block.pages[number], block.head, page);
+            self.fetch_after(block, number, Part::Values);
+            let values = self.values(block.pages[number], block.head, block.queries() > ONE_PASS, page);
             let mut rest = block.visible;
             while let Some(visible) = rest.first() {
                 // Rows that see the same of the page go over it together.
@@ -334,20 +334,34 @@ impl Work<'_> {
         }
     }
 
-    /// A page's values of one head as f32, `[PAGE][head_dim]`.
-    fn values<'s>(&'s self, page: u32, head: usize, scratch: &'s mut Page) -> &'s [f32] {
+    /// A page's values of one head; widened where there are many queries.
+    fn values<'s>(&'s self, page: u32, head: usize, many: bool, scratch: &'s mut Page) -> Values<'s> {
         let (range, scratch) = (self.range(page, head), &mut scratch.values);
         scratch.resize(range.len(), 0.0);
         match &self.layer.storage {
-            KvStorage::F32 { values, .. } => return &values[range],
-            KvStorage::F16 { values, .. } => self.kernels.widen(&values[range], scratch),
+            KvStorage::F32 { values, .. } => return Values::F32(&values[range]),
+            KvStorage::F16 { values, .. } if many => self.kernels.widen(&values[range], scratch),
+            KvStorage::F16 { values, .. } => return Values::F16(&values[range]),
             KvStorage::Blocks { format, values, .. } => {
                 let stored = &values[format.row_bytes(range.start)..format.row_bytes(range.end)];
                 self.kernels.decode(*format, stored, scratch);
             }
             KvStorage::Device(_) => panic!("a device's pages are read through its backend"),
         }
-        scratch
+        Values::F32(scratch)
+    }
+
+    /// Asks for what is read a little later than these keys or values: the pages' keys come first, then their values.
+    fn fetch_after(&self, block: &Block<'_>, number: usize, part: Part) {
+        let Range { start, end } = block.numbers;
+        let (number, part) = match (number + AHEAD, part) {
+            (later, part) if later < end => (later, part),
+            (later, Part::Keys) => (start + (later - end), Part::Values),
+            (later, Part::Values) => (later, Part::Keys),
+        };
+        if let Some(page) = block.pages.get(number) {
+            self.fetch(*page, block.head, part);
+        }
     }
 
     /// Asks for a page's keys or values of one head: pages lie apart, so a processor does not see the next one coming.

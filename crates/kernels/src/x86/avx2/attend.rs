@@ -6,21 +6,57 @@ use half::f16;
 
 use super::vector::{LANES, load, store};
 
+/// A stored value.
+trait Value: Sized {
+    /// The first 8 of some, zeros where they end earlier.
+    ///
+    /// # Safety
+    /// The processor has the features.
+    unsafe fn vector(some: &[Self]) -> __m256;
+}
+
+impl Value for f32 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn vector(some: &[f32]) -> __m256 {
+        load(some)
+    }
+}
+
+impl Value for f16 {
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn vector(some: &[f16]) -> __m256 {
+        if let Some(some) = some.first_chunk() {
+            return widened(some);
+        }
+        let mut lanes = [f16::ZERO; LANES];
+        lanes[..some.len()].copy_from_slice(some);
+        widened(&lanes)
+    }
+}
+
 pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
     // SAFETY: this table is given out only where the processor has the features.
     unsafe { mix_body(weights, stride, values, dim, out) }
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn mix_body(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn mix_f16(weights: &[f32], stride: usize, values: &[f16], dim: usize, out: &mut [f32]) {
+    // SAFETY: this table is given out only where the processor has the features.
+    unsafe { mix_body(weights, stride, values, dim, out) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn mix_body<V: Value>(weights: &[f32], stride: usize, values: &[V], dim: usize, out: &mut [f32]) {
     let slots = values.len() / dim;
     for (at, out) in out.chunks_exact_mut(dim).enumerate() {
         let weights = &weights[at * stride..][..slots];
         for (first, out) in (0..dim).step_by(LANES).zip(out.chunks_mut(LANES)) {
             let mut sum = load(out);
             for (slot, weight) in weights.iter().enumerate() {
-                let value = &values[slot * dim + first..][..out.len()];
-                sum = _mm256_fmadd_ps(load(value), _mm256_set1_ps(*weight), sum);
+                // SAFETY: the processor has the features.
+                let value = unsafe { V::vector(&values[slot * dim + first..][..out.len()]) };
+                sum = _mm256_fmadd_ps(value, _mm256_set1_ps(*weight), sum);
             }
             store(out, sum);
         }
@@ -32,15 +68,15 @@ pub(super) fn widen(x: &[f16], out: &mut [f32]) {
     let (out, rest) = out.as_chunks_mut::<LANES>();
     for (x, out) in x.iter().zip(out) {
         // SAFETY: this table is given out only where the processor has the features.
-        unsafe { widen_some(x, out) };
+        unsafe { store(out, widened(x)) };
     }
     (crate::scalar::PAGE.widen)(tail, rest);
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn widen_some(x: &[f16; LANES], out: &mut [f32; LANES]) {
+fn widened(x: &[f16; LANES]) -> __m256 {
     // SAFETY: eight f16 are the 16 bytes that are read.
-    store(out, _mm256_cvtph_ps(unsafe { _mm_loadu_si128(x.as_ptr().cast()) }));
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(x.as_ptr().cast()) })
 }
 
 pub(super) fn narrow(x: &[f32], out: &mut [f16]) {

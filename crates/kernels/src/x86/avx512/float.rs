@@ -200,10 +200,10 @@ unsafe fn add_group<F: Form, const T: usize, const P: usize>(
             }
         }
     }
-    for (token, parts) in parts.into_iter().enumerate() {
-        for (part, tile) in parts.into_iter().zip(&mut *tiles) {
+    for (token, parts) in parts.iter().enumerate() {
+        for (part, tile) in parts.iter().zip(&mut *tiles) {
             let total = &mut tile[start + token];
-            let sum = if cols.start == 0 { part } else { _mm512_add_ps(vector::load(total), part) };
+            let sum = if cols.start == 0 { *part } else { _mm512_add_ps(vector::load(total), *part) };
             vector::store(total, sum);
         }
     }

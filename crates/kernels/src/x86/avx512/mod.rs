@@ -40,7 +40,13 @@ const KERNELS: Kernels = Kernels {
         maximum: vector::maximum,
         exp_sum: vector::exp_sum,
     },
-    page: PageKernels { mix: attend::mix, widen: attend::widen, narrow: attend::narrow, decode: super::blocks::decode },
+    page: PageKernels {
+        mix: attend::mix,
+        mix_f16: attend::mix_f16,
+        widen: attend::widen,
+        narrow: attend::narrow,
+        decode: super::blocks::decode,
+    },
 };
 
 static AVX512: Kernels = KERNELS;
