@@ -153,7 +153,7 @@ impl Kernels {
         (self.vector.scale)(x, 1.0 / sum);
     }
 
-    /// `x = exp(x - shift)`; gives the sum.
+    /// `x = exp(x - shift)`, where no value is above `shift`; gives the sum.
     pub fn exp_sum(&self, x: &mut [f32], shift: f32) -> f32 {
         (self.vector.exp_sum)(x, shift)
     }
