@@ -172,9 +172,12 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
                 }
             }
             for at in 0..C::COLS / 32 {
+                // What follows a panel of two is the other one: the next but one is what its product goes on with.
+                let ahead = number * C::BYTES + at * bytes + AHEAD;
+                let other = if P == 2 && ahead >= blocks * C::BYTES { blocks * C::BYTES } else { 0 };
                 for start in starts {
                     for line in (0..bytes).step_by(64) {
-                        lanes.prefetch(start.wrapping_add(at * bytes + line + AHEAD));
+                        lanes.prefetch(start.wrapping_add(at * bytes + line + AHEAD + other));
                     }
                 }
                 for (part, sums) in parts.iter_mut().enumerate() {
