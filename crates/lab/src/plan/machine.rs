@@ -25,15 +25,16 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Rows with which products are measured.
 pub const ROWS: [usize; 4] = [1, 4, 16, 128];
 
-/// Bytes of weights that do not stay in a processor's caches.
-const FAR_BYTES: usize = 64 << 20;
+/// Bytes of weights, or of keys and values, that do not stay in a processor's caches: several times what most have, as
+/// some of what is read again and again stays even in a smaller one.
+const FAR_BYTES: usize = 256 << 20;
 /// Bytes of weights that do.
 const NEAR_BYTES: usize = 2 << 20;
 
 /// Shape of the measured weights.
 const OUTPUTS: usize = 4096;
 const INPUTS: usize = 2048;
-/// Many rows are bound by what is computed: fewer outputs say as much.
+/// Outputs whose results are measured with many rows.
 const MANY_OUTPUTS: usize = 1024;
 
 /// Seconds that one look at the far weights may take.
@@ -308,10 +309,9 @@ fn products(cpu: &Cpu, format: Format, operation_seconds: f64) -> Products {
     let in_time = TIME_MAX / (near_seconds * (OUTPUTS * INPUTS) as f64);
     let count = FAR_BYTES.div_ceil(row.len() * OUTPUTS).min(in_time as usize).max(1);
     let far: Vec<Weight> = (0..count).map(|_| weight(OUTPUTS)).collect();
-    let few = weight(MANY_OUTPUTS);
     let [one, four, sixteen, many] = ROWS;
     let far_seconds =
-        [time(&far, 5, one), time(&far, 3, four), time(&far, 3, sixteen), time(std::slice::from_ref(&few), 3, many)];
+        [time(&far, 5, one), time(&far, 3, four), time(&far, 3, sixteen), time(&far[..1], 3, many)];
     let result_seconds = [(2 * OUTPUTS, one, near_seconds), (MANY_OUTPUTS, many, far_seconds[3])]
         .map(|(outputs, rows, of_weight)| result_seconds(cpu, format, outputs, rows, of_weight, operation_seconds));
     Products { near_seconds, far_seconds, result_seconds }
@@ -347,7 +347,7 @@ fn result_seconds(
 /// Looks at keys of few and of more values: what they take alike is a key's.
 fn looks(cpu: &Cpu, kv: KvFormat) -> Looks {
     let (few, more) = if kv.format().block() == 1 { (16, 64) } else { (32, 128) };
-    let both = [1, 64].map(|rows| {
+    let both = [1, MANY_ROWS].map(|rows| {
         let [of_few, of_more] = [few, more].map(|head_dim| look_seconds(cpu, kv, head_dim, rows));
         let value = (of_more - of_few).max(0.0) / (more - few) as f64;
         ((of_few - few as f64 * value).max(0.0), value)
@@ -355,15 +355,19 @@ fn looks(cpu: &Cpu, kv: KvFormat) -> Looks {
     Looks { key_seconds: both.map(|both| both.0), value_seconds: both.map(|both| both.1) }
 }
 
+/// Rows of a prompt that look at their keys together.
+const MANY_ROWS: usize = 512;
+
 /// Seconds of a head's look at a key, of so many rows in a batch. As in a model of 8B: four query heads share one of
 /// keys.
 fn look_seconds(cpu: &Cpu, kv: KvFormat, head_dim: usize, rows: usize) -> f64 {
     const KEYS: usize = 2048;
-    const LAYERS: usize = 8;
     let attention = Attention { heads: 32, kv_heads: 8, head_dim, scale: 0.125, softcap: None, sinks: None };
     let (wide, narrow) = (attention.heads * head_dim, attention.kv_heads * head_dim);
     let [q, k, v] = [wide, narrow, narrow].map(|width| Tensor::new(rows, width, numbers(rows * width)));
-    let mut layers: Vec<_> = (0..LAYERS)
+    // A row alone waits for memory, as layer after layer is another place; many share what is read.
+    let layers = if rows == 1 { FAR_BYTES / (2 * KEYS * kv.bytes(narrow)) } else { 1 };
+    let mut layers: Vec<_> = (0..layers)
         .map(|_| cpu.kv_layer(attention.kv_heads, head_dim, kv))
         .filter_map(|mut layer| cpu.kv_resize(&mut layer, KEYS / PAGE).then_some(layer))
         .collect();
