@@ -128,8 +128,7 @@ pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan
 /// How many query heads are worked on together: all that share a head of keys, unless that leaves threads idle.
 fn heads_at_once(threads: usize, rows: usize, attention: &Attention) -> usize {
     let shared = attention.heads / attention.kv_heads;
-    let wanted = if threads == 1 { 1 } else { 2 * threads };
-    let enough = |part: &usize| rows * (attention.heads / part) >= wanted;
+    let enough = |part: &usize| rows * (attention.heads / part) >= threads;
     (1..=shared).rev().filter(|part| shared.is_multiple_of(*part)).find(enough).unwrap_or(1)
 }
 
