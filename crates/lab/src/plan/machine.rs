@@ -310,8 +310,7 @@ fn products(cpu: &Cpu, format: Format, operation_seconds: f64) -> Products {
     let count = FAR_BYTES.div_ceil(row.len() * OUTPUTS).min(in_time as usize).max(1);
     let far: Vec<Weight> = (0..count).map(|_| weight(OUTPUTS)).collect();
     let [one, four, sixteen, many] = ROWS;
-    let far_seconds =
-        [time(&far, 5, one), time(&far, 3, four), time(&far, 3, sixteen), time(&far[..1], 3, many)];
+    let far_seconds = [time(&far, 5, one), time(&far, 3, four), time(&far, 3, sixteen), time(&far[..1], 3, many)];
     let result_seconds = [(2 * OUTPUTS, one, near_seconds), (MANY_OUTPUTS, many, far_seconds[3])]
         .map(|(outputs, rows, of_weight)| result_seconds(cpu, format, outputs, rows, of_weight, operation_seconds));
     Products { near_seconds, far_seconds, result_seconds }

@@ -1,8 +1,8 @@
-//! Attention over the pool. Rows of a sequence go over its pages together, some pages at a time, with the softmax as far
-//! as it has come (Milakov and Gimelshein, arXiv 1805.02867): scores stay in the cache, however many keys there are.
+//! Attention over the pool. Rows go over their sequence's pages together, some at a time, so that scores stay in the cache,
+//! segment after segment; threads can share a row's segments, which are joined in order.
 //!
-//! Invariant: which pages a softmax takes together depends on their numbers alone, and values are added key after key,
-//! so a row's bits depend on the row, its visible range and the pages' contents alone.
+//! Invariant: which pages a segment and its softmax take together depends on their numbers alone, and values are added
+//! key after key, so a row's bits depend on the row, its visible range and the pages' contents alone.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -12,6 +12,7 @@ use pasture_kernels::attend::{Keys, SLOT_GROUP, Values};
 use pasture_kernels::isa::fetch;
 use pasture_kernels::{Kernels, Pool};
 
+use super::softmax::{Softmax, Sums};
 use crate::Tensor;
 use crate::kv::{KvLayer, KvStorage, PAGE};
 use crate::ops::attend::{AttendPlan, AttendSpan, Attention};
@@ -22,11 +23,17 @@ const BLOCK: usize = 256;
 /// Pages whose scores a softmax takes at once.
 const PAGES: usize = 8;
 
+/// Pages of a segment: enough that joining costs nothing beside them. A multiple of [`PAGES`].
+const SEGMENT: usize = 32;
+
 /// Pages between the one that is asked for and the one that is read.
 const AHEAD: usize = 2;
 
 /// Queries that products take in one pass over the keys.
 const ONE_PASS: usize = 8;
+
+/// Parts for each thread below which they are cut into segments.
+const FEW: usize = 4;
 
 /// Products of queries and keys that one thread is done with before another could come to help.
 const ALONE: usize = 30_000;
@@ -38,19 +45,11 @@ struct Scratch {
     queries: Vec<f32>,
     /// `[row][head][key]`, of the keys of the pages at work.
     scores: Vec<f32>,
-    /// `[row][head]`.
-    softmax: Vec<Softmax>,
-    /// Values times weights, as queries.
-    sums: Vec<f32>,
+    /// Of a segment.
+    part: Sums,
+    /// Of all segments so far.
+    whole: Sums,
     page: Page,
-}
-
-/// A query's softmax as far as it has come: the largest score, and the sum of the powers of e by which the others are
-/// below it.
-#[derive(Clone, Copy)]
-struct Softmax {
-    largest: f32,
-    sum: f32,
 }
 
 /// A page that was read.
@@ -115,20 +114,26 @@ pub(super) fn attend(pool: &Pool, q: &Tensor, layer: &KvLayer, plan: &AttendPlan
     } else if plan.visible.iter().map(ExactSizeIterator::len).sum::<usize>() * q.cols() < ALONE {
         work.rows(0, &mut out);
     } else {
-        let part = heads_at_once(pool.threads(), q.rows(), attention);
-        let parts = attention.heads / part;
-        pool.for_chunks_mut(&mut out, part * attention.head_dim, |number, out| {
-            let (row, first) = (number / parts, number % parts * part);
-            SCRATCH.with_borrow_mut(|scratch| work.heads(row..row + 1, first, part, out, scratch));
-        });
+        let segments = (0..q.rows()).map(|row| work.segments(&(row..row + 1)).len()).max().unwrap_or(0);
+        let part = heads_at_once(pool.threads(), q.rows() * segments, attention);
+        let (parts, width) = (attention.heads / part, part * attention.head_dim);
+        // Where there are few parts for a thread, one would wait for another that has one more.
+        if q.rows() * parts < FEW * pool.threads() && segments > 1 {
+            work.in_segments(pool, part, segments, &mut out);
+        } else {
+            pool.for_chunks_mut(&mut out, width, |number, out| {
+                let (row, first) = (number / parts, number % parts * part);
+                SCRATCH.with_borrow_mut(|scratch| work.heads(row..row + 1, first, part, out, scratch));
+            });
+        }
     }
     Tensor::new(q.rows(), q.cols(), out)
 }
 
 /// How many query heads are worked on together: all that share a head of keys, unless that leaves threads idle.
-fn heads_at_once(threads: usize, rows: usize, attention: &Attention) -> usize {
+fn heads_at_once(threads: usize, pieces: usize, attention: &Attention) -> usize {
     let shared = attention.heads / attention.kv_heads;
-    let enough = |part: &usize| rows * (attention.heads / part) >= threads;
+    let enough = |part: &usize| pieces * (attention.heads / part) >= threads;
     (1..=shared).rev().filter(|part| shared.is_multiple_of(*part)).find(enough).unwrap_or(1)
 }
 
@@ -201,35 +206,107 @@ impl Work<'_> {
     /// `count` query heads from `first` on, which share one head of keys, of rows of one sequence. A row's results
     /// begin in `out` one row of the batch after the other.
     fn heads(&self, rows: Range<usize>, first: usize, count: usize, out: &mut [f32], scratch: &mut Scratch) {
-        let (attention, dim) = (self.attention, self.attention.head_dim);
-        let visible = &self.plan.visible[rows.clone()];
-        let (low, high) =
-            visible.iter().fold((usize::MAX, 0), |(low, high), row| (low.min(row.start), high.max(row.end)));
-        let all = low.min(high) / PAGE..high.div_ceil(PAGE);
-        let head = first / (attention.heads / attention.kv_heads);
-        let mut block = Block { pages: self.span(rows.start).pages, numbers: all.clone(), head, visible, count };
-        let Scratch { queries, scores, softmax, sums, page } = scratch;
-        queries.clear();
-        softmax.clear();
-        for row in rows {
-            queries.extend(self.q.row(row)[first * dim..][..count * dim].iter().map(|x| x * attention.scale));
-            softmax.extend((first..first + count).map(|head| self.softmax(head)));
+        self.begin(&rows, first, count, &mut scratch.whole);
+        self.scale(&rows, first, count, &mut scratch.queries);
+        for segment in self.segments(&rows) {
+            self.segment(rows.clone(), first, count, segment, scratch);
+            let Scratch { part, whole, .. } = scratch;
+            whole.join(part.softmax.iter().copied(), &part.values);
         }
-        sums.clear();
-        sums.resize(queries.len(), 0.0);
+        self.finish(&scratch.whole, &rows, count, out);
+    }
+
+    /// Each row's heads, `count` at once, with the segments of each shared by the threads.
+    fn in_segments(&self, pool: &Pool, count: usize, segments: usize, out: &mut [f32]) {
+        let (parts, values) = (self.attention.heads / count, count * self.attention.head_dim);
+        // Of each row, part and segment: the values, then the largest scores, then the sums.
+        let mut seen = vec![0.0; self.q.rows() * parts * segments * (values + 2 * count)];
+        let place = |number: usize| (number / segments / parts, number / segments % parts * count);
+        pool.for_chunks_mut(&mut seen, values + 2 * count, |number, out| {
+            let ((row, first), segment) = (place(number), number % segments);
+            let segment = self.segments(&(row..row + 1)).start + segment;
+            SCRATCH.with_borrow_mut(|scratch| {
+                self.scale(&(row..row + 1), first, count, &mut scratch.queries);
+                self.segment(row..row + 1, first, count, segment, scratch);
+                let (sums, rest) = out.split_at_mut(values);
+                sums.copy_from_slice(&scratch.part.values);
+                let (largest, sum) = rest.split_at_mut(count);
+                for ((softmax, largest), sum) in scratch.part.softmax.iter().zip(largest).zip(sum) {
+                    (*largest, *sum) = (softmax.largest, softmax.sum);
+                }
+            });
+        });
+        let mut whole = Sums::default();
+        for (number, (seen, out)) in
+            seen.chunks_exact(segments * (values + 2 * count)).zip(out.chunks_exact_mut(values)).enumerate()
+        {
+            let (row, first) = place(number * segments);
+            self.begin(&(row..row + 1), first, count, &mut whole);
+            for seen in seen.chunks_exact(values + 2 * count) {
+                let (sums, rest) = seen.split_at(values);
+                let softmax = rest[..count].iter().zip(&rest[count..]);
+                whole.join(softmax.map(|(largest, sum)| Softmax { largest: *largest, sum: *sum }), sums);
+            }
+            self.finish(&whole, &(row..row + 1), count, out);
+        }
+    }
+
+    /// What heads have seen before the first key: their sinks.
+    fn begin(&self, rows: &Range<usize>, first: usize, count: usize, whole: &mut Sums) {
+        let heads = rows.clone().flat_map(|_| first..first + count);
+        whole.begin(heads.map(|head| self.softmax(head)), rows.len() * count * self.attention.head_dim);
+    }
+
+    /// The results of what heads have seen.
+    fn finish(&self, whole: &Sums, rows: &Range<usize>, count: usize, out: &mut [f32]) {
+        let dim = self.attention.head_dim;
+        let of_rows = whole.values.chunks_exact(count * dim).zip(whole.softmax.chunks_exact(count));
+        for (at, (sums, softmax)) in of_rows.enumerate() {
+            let out = &mut out[at * self.q.cols()..][..count * dim];
+            for ((out, sums), softmax) in out.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(softmax) {
+                let share = if self.plan.visible[rows.start + at].is_empty() { 0.0 } else { 1.0 / softmax.sum };
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = share * sum);
+            }
+        }
+    }
+
+    /// Numbers of the pages that any of some rows sees.
+    fn pages(&self, rows: &Range<usize>) -> Range<usize> {
+        let visible = self.plan.visible[rows.clone()].iter();
+        let (low, high) = visible.fold((usize::MAX, 0), |(low, high), row| (low.min(row.start), high.max(row.end)));
+        low.min(high) / PAGE..high.div_ceil(PAGE)
+    }
+
+    /// Numbers of the segments that any of some rows sees.
+    fn segments(&self, rows: &Range<usize>) -> Range<usize> {
+        let pages = self.pages(rows);
+        pages.start / SEGMENT..pages.end.div_ceil(SEGMENT)
+    }
+
+    /// The heads' queries, scaled.
+    fn scale(&self, rows: &Range<usize>, first: usize, count: usize, queries: &mut Vec<f32>) {
+        let Attention { head_dim, scale, .. } = self.attention;
+        queries.clear();
+        for row in rows.clone() {
+            queries.extend(self.q.row(row)[first * head_dim..][..count * head_dim].iter().map(|x| x * scale));
+        }
+    }
+
+    /// What heads, whose queries are there, see of one segment alone, if anything: `part` of the scratch memory.
+    fn segment(&self, rows: Range<usize>, first: usize, count: usize, segment: usize, scratch: &mut Scratch) {
+        let pages = self.pages(&rows);
+        let all = pages.start.max(segment * SEGMENT)..pages.end.min((segment + 1) * SEGMENT);
+        let head = first / (self.attention.heads / self.attention.kv_heads);
+        let visible = &self.plan.visible[rows.clone()];
+        let mut block = Block { pages: self.span(rows.start).pages, numbers: all.clone(), head, visible, count };
+        let Scratch { queries, scores, part, page, .. } = scratch;
+        part.begin((0..block.queries()).map(|_| Softmax::NONE), queries.len());
         while !block.numbers.is_empty() {
             block.numbers.end = block.numbers.end.min((block.numbers.start / PAGES + 1) * PAGES);
             self.score(&block, queries, scores, page);
-            self.weigh(&block, scores, softmax, sums);
-            self.mix(&block, scores, sums, page);
+            self.weigh(&block, scores, &mut part.softmax, &mut part.values);
+            self.mix(&block, scores, &mut part.values, page);
             block.numbers = block.numbers.end..all.end;
-        }
-        for (at, (sums, softmax)) in sums.chunks_exact(count * dim).zip(softmax.chunks_exact(count)).enumerate() {
-            let out = &mut out[at * self.q.cols()..][..count * dim];
-            for ((out, sums), softmax) in out.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(softmax) {
-                let share = if visible[at].is_empty() { 0.0 } else { 1.0 / softmax.sum };
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = share * sum);
-            }
         }
     }
 
@@ -282,7 +359,7 @@ impl Work<'_> {
     fn softmax(&self, head: usize) -> Softmax {
         match &self.attention.sinks {
             Some(sinks) => Softmax { largest: sinks.values()[head], sum: 1.0 },
-            None => Softmax { largest: f32::NEG_INFINITY, sum: 0.0 },
+            None => Softmax::NONE,
         }
     }
 

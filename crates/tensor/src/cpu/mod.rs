@@ -8,6 +8,7 @@ mod attend_backward;
 mod backward;
 mod project;
 mod rows;
+mod softmax;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};

@@ -68,7 +68,7 @@ fn exp_below(x: __m512) -> __m512 {
     // ln 2 in two parts, the first short enough that its product with n is exact.
     let r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693_359_4), x);
     let r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.121_944_4e-4), r);
-    let mut sum = _mm512_set1_ps(0.001_381_454_1);
+    let mut sum = _mm512_set1_ps(0.001_381_454);
     for coefficient in [0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94, 1.0, 1.0] {
         sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(coefficient));
     }
