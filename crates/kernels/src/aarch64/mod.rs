@@ -39,8 +39,8 @@ const KERNELS: Kernels = Kernels {
         exp_sum: vector::exp_sum,
     },
     page: PageKernels {
-        mix: attend::mix,
-        mix_f16: attend::mix_f16,
+        mix: attend::mix::<f32>,
+        mix_f16: attend::mix::<half::f16>,
         widen: attend::widen,
         narrow: attend::narrow,
         ..scalar::PAGE

@@ -4,18 +4,10 @@ use half::f16;
 
 use crate::Format;
 
-pub(crate) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
+pub(crate) fn mix<V: Copy + Into<f32>>(weights: &[f32], stride: usize, values: &[V], dim: usize, out: &mut [f32]) {
     for (weights, out) in weights.chunks(stride.max(1)).zip(out.chunks_exact_mut(dim)) {
         for (value, weight) in values.chunks_exact(dim).zip(weights) {
-            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
-        }
-    }
-}
-
-pub(crate) fn mix_f16(weights: &[f32], stride: usize, values: &[f16], dim: usize, out: &mut [f32]) {
-    for (weights, out) in weights.chunks(stride.max(1)).zip(out.chunks_exact_mut(dim)) {
-        for (value, weight) in values.chunks_exact(dim).zip(weights) {
-            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value.to_f32());
+            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * (*value).into());
         }
     }
 }

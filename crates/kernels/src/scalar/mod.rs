@@ -31,8 +31,8 @@ pub(crate) const VECTOR: VectorKernels = VectorKernels {
 };
 
 pub(crate) const PAGE: PageKernels = PageKernels {
-    mix: attend::mix,
-    mix_f16: attend::mix_f16,
+    mix: attend::mix::<f32>,
+    mix_f16: attend::mix::<half::f16>,
     widen: attend::widen,
     narrow: attend::narrow,
     decode: attend::decode,

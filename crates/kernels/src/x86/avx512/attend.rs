@@ -9,7 +9,7 @@ use super::vector::{load, mask, store};
 const LANES: usize = 16;
 
 /// A stored value.
-trait Value: Sized {
+pub(super) trait Value: Sized {
     /// The first 16 of some, zeros where they end earlier.
     ///
     /// # Safety
@@ -34,12 +34,7 @@ impl Value for f16 {
     }
 }
 
-pub(super) fn mix(weights: &[f32], stride: usize, values: &[f32], dim: usize, out: &mut [f32]) {
-    // SAFETY: this table is given out only where the processor has the features.
-    unsafe { mix_body(weights, stride, values, dim, out) }
-}
-
-pub(super) fn mix_f16(weights: &[f32], stride: usize, values: &[f16], dim: usize, out: &mut [f32]) {
+pub(super) fn mix<V: Value>(weights: &[f32], stride: usize, values: &[V], dim: usize, out: &mut [f32]) {
     // SAFETY: this table is given out only where the processor has the features.
     unsafe { mix_body(weights, stride, values, dim, out) }
 }
