@@ -4,8 +4,16 @@ use half::bf16;
 
 use super::Traits;
 
-pub const TRAITS: Traits =
-    Traits { name: "BF16", block: 1, bytes: 2, ggml_type: Some(30), dequantize, quantize: Some(quantize), dot };
+pub const TRAITS: Traits = Traits {
+    name: "BF16",
+    block: 1,
+    bytes: 2,
+    ggml_type: Some(30),
+    dequantize,
+    quantize: Some(quantize),
+    recode: None,
+    dot,
+};
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (value, stored) in out.iter_mut().zip(bytes.chunks_exact(2)) {

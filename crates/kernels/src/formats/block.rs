@@ -6,6 +6,7 @@ use bytemuck::Pod;
 use half::f16;
 
 use super::Traits;
+use super::recode::{Coded, recode};
 
 /// One block of `N` values as it lies in a file: plain bytes without padding.
 pub trait Block<const N: usize>: Pod {
@@ -37,6 +38,7 @@ pub const fn read_only<B: Block<N>, const N: usize>(name: &'static str, ggml_typ
         ggml_type,
         dequantize: dequantize::<B, N>,
         quantize: None,
+        recode: None,
         dot: dot::<B, N>,
     }
 }
@@ -44,6 +46,11 @@ pub const fn read_only<B: Block<N>, const N: usize>(name: &'static str, ggml_typ
 /// The table entry of a block format that values can be stored in.
 pub const fn read_write<B: Encode<N>, const N: usize>(name: &'static str, ggml_type: Option<u32>) -> Traits {
     Traits { quantize: Some(quantize::<B, N>), ..read_only::<B, N>(name, ggml_type) }
+}
+
+/// The table entry of a block format whose values have a code each.
+pub const fn coded<B: Encode<N> + Coded<N>, const N: usize>(name: &'static str, ggml_type: Option<u32>) -> Traits {
+    Traits { recode: Some(recode::<B, N>), ..read_write::<B, N>(name, ggml_type) }
 }
 
 fn dequantize<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {

@@ -3,8 +3,16 @@
 use super::Traits;
 use super::small_float::{self, E5M2};
 
-pub const TRAITS: Traits =
-    Traits { name: "E5M2", block: 1, bytes: 1, ggml_type: None, dequantize, quantize: Some(quantize), dot };
+pub const TRAITS: Traits = Traits {
+    name: "E5M2",
+    block: 1,
+    bytes: 1,
+    ggml_type: None,
+    dequantize,
+    quantize: Some(quantize),
+    recode: None,
+    dot,
+};
 
 /// The number of each code.
 pub(super) static VALUES: [f32; 256] = small_float::table(E5M2);

@@ -5,8 +5,16 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::Traits;
 
-pub const TRAITS: Traits =
-    Traits { name: "F16", block: 1, bytes: 2, ggml_type: Some(1), dequantize, quantize: Some(quantize), dot };
+pub const TRAITS: Traits = Traits {
+    name: "F16",
+    block: 1,
+    bytes: 2,
+    ggml_type: Some(1),
+    dequantize,
+    quantize: Some(quantize),
+    recode: None,
+    dot,
+};
 
 /// Values converted at a time: the processor's own conversion wants slices, and stored bytes may lie unaligned.
 const CHUNK: usize = 64;

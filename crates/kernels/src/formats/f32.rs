@@ -2,8 +2,16 @@
 
 use super::Traits;
 
-pub const TRAITS: Traits =
-    Traits { name: "F32", block: 1, bytes: 4, ggml_type: Some(0), dequantize, quantize: Some(quantize), dot };
+pub const TRAITS: Traits = Traits {
+    name: "F32",
+    block: 1,
+    bytes: 4,
+    ggml_type: Some(0),
+    dequantize,
+    quantize: Some(quantize),
+    recode: None,
+    dot,
+};
 
 fn dequantize(bytes: &[u8], out: &mut [f32]) {
     for (value, stored) in out.iter_mut().zip(bytes.chunks_exact(4)) {

@@ -4,14 +4,15 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, extreme, half_from_f32, half_to_f32, mean_square, pack_nibbles, read_write, reciprocal,
+    Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, mean_square, pack_nibbles, reciprocal,
     unpack_nibbles,
 };
 use super::codebook::{NONLINEAR, nearest, scale};
+use super::recode::Coded;
 use super::search::importance_weights;
 use super::settle::{self, Groups, Rays};
 
-pub const TRAITS: Traits = read_write::<IQ4_NL, 32>("IQ4_NL", Some(20));
+pub const TRAITS: Traits = coded::<IQ4_NL, 32>("IQ4_NL", Some(20));
 
 /// One block; code `j` is paired with code `j + 16`.
 #[allow(non_camel_case_types)]
@@ -26,6 +27,18 @@ impl Block<32> for IQ4_NL {
     fn decode(&self, out: &mut [f32; 32]) {
         let scale = half_to_f32(self.scale);
         *out = unpack_nibbles(&self.codes).map(|code| scale * f32::from(NONLINEAR[usize::from(code)]));
+    }
+}
+
+impl Coded<32> for IQ4_NL {
+    const LEVELS: [f32; 2] = [NONLINEAR[0] as f32, NONLINEAR[1] as f32];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest(value)
+    }
+
+    fn put(&mut self, codes: &[u8; 32]) {
+        self.codes = pack_nibbles(codes);
     }
 }
 

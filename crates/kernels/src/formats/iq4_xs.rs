@@ -5,14 +5,15 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, extreme, half_from_f32, half_to_f32, mean_square, pack_nibbles, read_write, reciprocal,
+    Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, mean_square, pack_nibbles, reciprocal,
     unpack_nibbles,
 };
 use super::codebook::{NONLINEAR, nearest, scale};
+use super::recode::Coded;
 use super::search::{importance_weights, level};
 use super::settle::{self, Groups, Rays};
 
-pub const TRAITS: Traits = read_write::<IQ4_XS, 256>("IQ4_XS", Some(23));
+pub const TRAITS: Traits = coded::<IQ4_XS, 256>("IQ4_XS", Some(23));
 
 /// One block. A group's scale is four low bits in `scales_low` (the even groups in the low halves) and two in the
 /// 16-bit word `scales_high`; in a group's sixteen bytes code `j` is paired with code `j + 16`.
@@ -36,6 +37,19 @@ impl Block<256> for IQ4_XS {
             let step = scale * (f32::from(low | ((high >> (2 * group) & 3) as u8) << 4) - 32.0);
             *out = unpack_nibbles(codes).map(|code| step * f32::from(NONLINEAR[usize::from(code)]));
         }
+    }
+}
+
+impl Coded<256> for IQ4_XS {
+    const LEVELS: [f32; 2] = [NONLINEAR[0] as f32, NONLINEAR[1] as f32];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest(value)
+    }
+
+    fn put(&mut self, codes: &[u8; 256]) {
+        let (groups, _) = codes.as_chunks::<32>();
+        self.codes = std::array::from_fn(|group| pack_nibbles(&groups[group]));
     }
 }
 

@@ -44,13 +44,19 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod q8_k;
+pub mod recode;
 mod search;
 mod settle;
 pub mod small_float;
 mod tq1_0;
 mod tq2_0;
 
+use recode::Window;
+
 pub use mxfp4::from_pairs as mxfp4_from_pairs;
+
+/// Values, how their inputs go together, and the whole blocks they were stored in.
+pub type Recode = fn(values: &[f32], windows: &[Window], blocks: &mut [u8]);
 
 /// Values to whole blocks.
 pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
@@ -73,6 +79,8 @@ pub struct Traits {
     pub dequantize: fn(bytes: &[u8], out: &mut [f32]),
     /// Values to whole blocks, with one importance weight per value where a search can use it.
     pub quantize: Option<Quantize>,
+    /// Chooses the codes of whole blocks again, their scales as they are, where values have a code each.
+    pub recode: Option<Recode>,
     /// Sum of the products of whole blocks with `x`, in f32: the oracle of every faster product.
     pub dot: fn(bytes: &[u8], x: &[f32]) -> f32,
 }
@@ -235,6 +243,21 @@ impl Format {
         assert!(importance.is_none_or(|weights| weights.len() == values.len()));
         let quantize = self.traits().quantize.expect("the caller asked can_quantize");
         quantize(values, importance, out);
+    }
+
+    /// Whether [`Format::recode`] can choose codes of this format.
+    pub fn can_recode(self) -> bool {
+        self.traits().recode.is_some()
+    }
+
+    /// Chooses the codes of a stored row again, its scales as they are, for what the windows of its inputs say of how
+    /// these go together. Asserts [`Format::can_recode`], and windows of whole blocks that make up the row.
+    pub fn recode(self, values: &[f32], windows: &[Window], bytes: &mut [u8]) {
+        assert_eq!(bytes.len(), self.row_bytes(values.len()));
+        assert_eq!(windows.iter().map(Window::len).sum::<usize>(), values.len(), "windows make up the row");
+        assert!(windows.iter().all(|window| window.len().is_multiple_of(self.block())), "windows are whole blocks");
+        let recode = self.traits().recode.expect("the caller asked can_recode");
+        recode(values, windows, bytes);
     }
 
     /// Sum of the products of a stored row with `x`, in f32.

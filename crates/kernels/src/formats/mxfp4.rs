@@ -5,11 +5,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, pack_nibbles, read_write, unpack_nibbles};
+use super::block::{Block, Encode, Importance, coded, pack_nibbles, read_write, unpack_nibbles};
 use super::mx;
+use super::recode::Coded;
 use super::small_float::E2M1;
 
-pub const TRAITS: Traits = read_write::<MXFP4, 32>("MXFP4", Some(39));
+pub const TRAITS: Traits = coded::<MXFP4, 32>("MXFP4", Some(39));
 pub const OCP_TRAITS: Traits = read_write::<MXFP4_OCP, 32>("MXFP4_OCP", None);
 
 /// GGUF's block.
@@ -36,6 +37,19 @@ impl Block<32> for MXFP4 {
     fn decode(&self, out: &mut [f32; 32]) {
         let half = half_scale(self.scale);
         *out = unpack_nibbles(&self.codes).map(|code| half * (2.0 * E2M1.decode(code)));
+    }
+}
+
+impl Coded<32> for MXFP4 {
+    const LEVELS: [f32; 2] = [0.0, 0.5];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        let code = nearest(value);
+        (E2M1.decode(code), code)
+    }
+
+    fn put(&mut self, codes: &[u8; 32]) {
+        self.codes = pack_nibbles(codes);
     }
 }
 

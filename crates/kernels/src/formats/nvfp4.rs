@@ -4,11 +4,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, read_write, reciprocal, sum};
+use super::block::{Block, Encode, Importance, coded, reciprocal, sum};
 use super::mxfp4::nearest;
+use super::recode::Coded;
 use super::small_float::{E2M1, E4M3};
 
-pub const TRAITS: Traits = read_write::<NVFP4, 64>("NVFP4", Some(40));
+pub const TRAITS: Traits = coded::<NVFP4, 64>("NVFP4", Some(40));
 
 /// One block. In a group's eight bytes code `j` is paired with code `j + 8`.
 #[repr(C)]
@@ -37,6 +38,21 @@ impl Block<64> for NVFP4 {
                 out[at + 8] = scale * E2M1.decode(byte >> 4);
             }
         }
+    }
+}
+
+impl Coded<64> for NVFP4 {
+    const LEVELS: [f32; 2] = [0.0, 0.5];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        let code = nearest(value);
+        (E2M1.decode(code), code)
+    }
+
+    fn put(&mut self, codes: &[u8; 64]) {
+        let (groups, _) = codes.as_chunks::<16>();
+        self.codes =
+            std::array::from_fn(|group| std::array::from_fn(|at| groups[group][at] | groups[group][at + 8] << 4));
     }
 }
 

@@ -4,11 +4,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, half_from_f32, half_to_f32, mean_square, read_write};
+use super::block::{Block, Encode, Importance, coded, half_from_f32, half_to_f32, mean_square};
+use super::recode::{Coded, nearest_whole};
 use super::search::{FINE_TRIES, Tries, importance_weights, shared_lines};
 use super::settle::{self, Groups};
 
-pub const TRAITS: Traits = read_write::<Q2_K, 256>("Q2_K", Some(10));
+pub const TRAITS: Traits = coded::<Q2_K, 256>("Q2_K", Some(10));
 
 const TRIES: Tries = Tries { first: -0.5, step: 0.1, count: 16 };
 
@@ -44,6 +45,22 @@ fn place(group: usize) -> (usize, usize) {
     (group / 8 * 32 + group % 2 * 16, group % 8 / 2 * 2)
 }
 
+impl Coded<256> for Q2_K {
+    const LEVELS: [f32; 2] = [0.0, 1.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, 0.0, 3.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 256]) {
+        self.codes = [0; 64];
+        for (group, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
+            let (start, shift) = place(group);
+            codes.iter().zip(&mut self.codes[start..]).for_each(|(code, byte)| *byte |= code << shift);
+        }
+    }
+}
+
 impl Encode<256> for Q2_K {
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q2_K {
         let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
@@ -69,13 +86,9 @@ impl Encode<256> for Q2_K {
         );
         let mut block =
             Q2_K { scale: half_from_f32(found.scale), minimum: half_from_f32(found.minimum), ..Q2_K::zeroed() };
-        for (group, values) in groups.iter().enumerate() {
-            block.scales[group] = found.steps[group] as u8 | (found.offsets[group] as u8) << 4;
-            let (start, shift) = place(group);
-            for (code, byte) in found.codes(group, values, 3.0).iter().zip(&mut block.codes[start..]) {
-                *byte |= code << shift;
-            }
-        }
+        block.scales = std::array::from_fn(|group| found.steps[group] as u8 | (found.offsets[group] as u8) << 4);
+        let codes: [[u8; 16]; 16] = std::array::from_fn(|group| found.codes(group, &groups[group], 3.0));
+        block.put(&bytemuck::cast(codes));
         block
     }
 }

@@ -5,12 +5,13 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, extreme, half_from_f32, half_to_f32, mean_square, read_write, reciprocal, sum,
+    Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, mean_square, reciprocal, sum,
 };
+use super::recode::{Coded, nearest_whole};
 use super::search::{ZERO_GROUP, importance_weights, level, ray, refine};
 use super::settle::{self, Groups, Rays};
 
-pub const TRAITS: Traits = read_write::<Q3_K, 256>("Q3_K", Some(11));
+pub const TRAITS: Traits = coded::<Q3_K, 256>("Q3_K", Some(11));
 
 /// One block. Bit `4 h + q` of a byte of `high` belongs to the value at that byte's place in quarter `q` of half `h`;
 /// the low bits of quarters share bytes in the same order, one set of 32 bytes for each half.
@@ -58,6 +59,25 @@ impl Block<256> for Q3_K {
     }
 }
 
+impl Coded<256> for Q3_K {
+    const LEVELS: [f32; 2] = [-4.0, -3.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, -4.0, 3.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 256]) {
+        (self.high, self.low) = ([0; 32], [0; 64]);
+        for (group, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
+            let place = place(group);
+            for (at, code) in codes.iter().enumerate() {
+                self.high[place.high + at] |= (code >> 2) << place.bit;
+                self.low[place.low + at] |= (code & 3) << place.shift;
+            }
+        }
+    }
+}
+
 impl Encode<256> for Q3_K {
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q3_K {
         let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
@@ -80,15 +100,11 @@ impl Encode<256> for Q3_K {
         let found = settle::rays(weighed, &[start], &(-32.0..=31.0), place_level);
         let mut block = Q3_K { scale: half_from_f32(found.scale), ..Q3_K::zeroed() };
         block.scales = pack_scales(&found.steps.map(|step| (step + 32.0) as u8));
-        for (group, values) in groups.iter().enumerate() {
+        let codes: [[u8; 16]; 16] = std::array::from_fn(|group| {
             let inverse = reciprocal(found.scale * found.steps[group]);
-            let place = place(group);
-            for (at, value) in values.iter().enumerate() {
-                let code = (place_level(value * inverse) + 4.0) as u8;
-                block.high[place.high + at] |= (code >> 2) << place.bit;
-                block.low[place.low + at] |= (code & 3) << place.shift;
-            }
-        }
+            groups[group].map(|value| (place_level(value * inverse) + 4.0) as u8)
+        });
+        block.put(&bytemuck::cast(codes));
         block
     }
 }

@@ -5,13 +5,13 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, extreme, half_from_f32, half_to_f32, pack_nibbles, read_write, reciprocal,
-    unpack_nibbles,
+    Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, pack_nibbles, reciprocal, unpack_nibbles,
 };
+use super::recode::{Coded, nearest_whole};
 use super::search::{importance_weights, level, ray};
 use super::settle::{self, Groups, Rays};
 
-pub const TRAITS: Traits = read_write::<Q4_0, 32>("Q4_0", Some(2));
+pub const TRAITS: Traits = coded::<Q4_0, 32>("Q4_0", Some(2));
 
 /// One block; code `j` is paired with code `j + 16`.
 #[repr(C)]
@@ -25,6 +25,18 @@ impl Block<32> for Q4_0 {
     fn decode(&self, out: &mut [f32; 32]) {
         let scale = half_to_f32(self.scale);
         *out = unpack_nibbles(&self.codes).map(|code| scale * (f32::from(code) - 8.0));
+    }
+}
+
+impl Coded<32> for Q4_0 {
+    const LEVELS: [f32; 2] = [-8.0, -7.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, -8.0, 7.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 32]) {
+        self.codes = pack_nibbles(codes);
     }
 }
 

@@ -4,12 +4,13 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, half_from_f32, half_to_f32, pack_nibbles, read_write, reciprocal, span, unpack_nibbles,
+    Block, Encode, Importance, coded, half_from_f32, half_to_f32, pack_nibbles, reciprocal, span, unpack_nibbles,
 };
+use super::recode::{Coded, nearest_whole};
 use super::search::{FINE_TRIES, importance_weights, line};
 use super::settle::{self, Groups, Lines};
 
-pub const TRAITS: Traits = read_write::<Q4_1, 32>("Q4_1", Some(3));
+pub const TRAITS: Traits = coded::<Q4_1, 32>("Q4_1", Some(3));
 
 /// One block; code `j` is paired with code `j + 16`.
 #[repr(C)]
@@ -24,6 +25,18 @@ impl Block<32> for Q4_1 {
     fn decode(&self, out: &mut [f32; 32]) {
         let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
         *out = unpack_nibbles(&self.codes).map(|code| scale * f32::from(code) + minimum);
+    }
+}
+
+impl Coded<32> for Q4_1 {
+    const LEVELS: [f32; 2] = [0.0, 1.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, 0.0, 15.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 32]) {
+        self.codes = pack_nibbles(codes);
     }
 }
 

@@ -4,11 +4,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, half_to_f32, read_write};
+use super::block::{Block, Encode, Importance, coded, half_to_f32};
 use super::k_scales::{search, unpack_scales};
+use super::recode::{Coded, nearest_whole};
 use super::search::Tries;
 
-pub const TRAITS: Traits = read_write::<Q4_K, 256>("Q4_K", Some(12));
+pub const TRAITS: Traits = coded::<Q4_K, 256>("Q4_K", Some(12));
 
 const TRIES: Tries = Tries { first: -1.0, step: 0.1, count: 21 };
 
@@ -42,11 +43,24 @@ impl Block<256> for Q4_K {
     }
 }
 
+impl Coded<256> for Q4_K {
+    const LEVELS: [f32; 2] = [0.0, 1.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, 0.0, 15.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 256]) {
+        let (pairs, _) = codes.as_chunks::<64>();
+        self.codes = std::array::from_fn(|at| pairs[at / 32][at % 32] | pairs[at / 32][at % 32 + 32] << 4);
+    }
+}
+
 impl Encode<256> for Q4_K {
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q4_K {
         let found = search(values, importance, 15.0, TRIES);
-        let (pairs, _) = found.codes.as_chunks::<64>();
-        let codes = std::array::from_fn(|at| pairs[at / 32][at % 32] | pairs[at / 32][at % 32 + 32] << 4);
-        Q4_K { scale: found.scale, minimum: found.minimum, scales: found.scales, codes }
+        let mut block = Q4_K { scale: found.scale, minimum: found.minimum, scales: found.scales, codes: [0; 128] };
+        block.put(&found.codes);
+        block
     }
 }

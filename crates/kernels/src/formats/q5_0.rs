@@ -5,13 +5,14 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, extreme, half_from_f32, half_to_f32, pack_fifth_bits, pack_nibbles, read_write,
-    reciprocal, unpack_five_bits,
+    Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, pack_fifth_bits, pack_nibbles, reciprocal,
+    unpack_five_bits,
 };
+use super::recode::{Coded, nearest_whole};
 use super::search::{importance_weights, level, ray};
 use super::settle::{self, Groups, Rays};
 
-pub const TRAITS: Traits = read_write::<Q5_0, 32>("Q5_0", Some(6));
+pub const TRAITS: Traits = coded::<Q5_0, 32>("Q5_0", Some(6));
 
 /// One block; the fifth bits lie apart from the halves, where code `j` is paired with code `j + 16`.
 #[repr(C)]
@@ -26,6 +27,18 @@ impl Block<32> for Q5_0 {
     fn decode(&self, out: &mut [f32; 32]) {
         let scale = half_to_f32(self.scale);
         *out = unpack_five_bits(&self.low, self.high).map(|code| scale * (f32::from(code) - 16.0));
+    }
+}
+
+impl Coded<32> for Q5_0 {
+    const LEVELS: [f32; 2] = [-16.0, -15.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, -16.0, 15.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 32]) {
+        (self.high, self.low) = (pack_fifth_bits(codes), pack_nibbles(codes));
     }
 }
 

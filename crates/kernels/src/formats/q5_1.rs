@@ -4,13 +4,14 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, half_from_f32, half_to_f32, pack_fifth_bits, pack_nibbles, read_write, reciprocal, span,
+    Block, Encode, Importance, coded, half_from_f32, half_to_f32, pack_fifth_bits, pack_nibbles, reciprocal, span,
     unpack_five_bits,
 };
+use super::recode::{Coded, nearest_whole};
 use super::search::{FINE_TRIES, importance_weights, line};
 use super::settle::{self, Groups, Lines};
 
-pub const TRAITS: Traits = read_write::<Q5_1, 32>("Q5_1", Some(7));
+pub const TRAITS: Traits = coded::<Q5_1, 32>("Q5_1", Some(7));
 
 /// One block; the fifth bits lie apart from the halves, where code `j` is paired with code `j + 16`.
 #[repr(C)]
@@ -26,6 +27,18 @@ impl Block<32> for Q5_1 {
     fn decode(&self, out: &mut [f32; 32]) {
         let (scale, minimum) = (half_to_f32(self.scale), half_to_f32(self.minimum));
         *out = unpack_five_bits(&self.low, self.high).map(|code| scale * f32::from(code) + minimum);
+    }
+}
+
+impl Coded<32> for Q5_1 {
+    const LEVELS: [f32; 2] = [0.0, 1.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, 0.0, 31.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 32]) {
+        (self.high, self.low) = (pack_fifth_bits(codes), pack_nibbles(codes));
     }
 }
 

@@ -4,11 +4,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, half_to_f32, read_write};
+use super::block::{Block, Encode, Importance, coded, half_to_f32};
 use super::k_scales::{search, unpack_scales};
+use super::recode::{Coded, nearest_whole};
 use super::search::Tries;
 
-pub const TRAITS: Traits = read_write::<Q5_K, 256>("Q5_K", Some(13));
+pub const TRAITS: Traits = coded::<Q5_K, 256>("Q5_K", Some(13));
 
 const TRIES: Tries = Tries { first: -0.5, step: 0.1, count: 16 };
 
@@ -41,12 +42,27 @@ impl Block<256> for Q5_K {
     }
 }
 
+impl Coded<256> for Q5_K {
+    const LEVELS: [f32; 2] = [0.0, 1.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, 0.0, 31.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 256]) {
+        let (groups, _) = codes.as_chunks::<32>();
+        let byte = |at: usize| groups[at / 32 * 2][at % 32] & 15 | groups[at / 32 * 2 + 1][at % 32] << 4;
+        self.low = std::array::from_fn(byte);
+        self.high = std::array::from_fn(|at| (0..8).fold(0, |bits, group| bits | (groups[group][at] >> 4) << group));
+    }
+}
+
 impl Encode<256> for Q5_K {
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q5_K {
         let found = search(values, importance, 31.0, TRIES);
-        let (groups, _) = found.codes.as_chunks::<32>();
-        let low = std::array::from_fn(|at| groups[at / 32 * 2][at % 32] & 15 | groups[at / 32 * 2 + 1][at % 32] << 4);
-        let high = std::array::from_fn(|at| (0..8).fold(0, |bits, group| bits | (groups[group][at] >> 4) << group));
-        Q5_K { scale: found.scale, minimum: found.minimum, scales: found.scales, high, low }
+        let (scale, minimum, scales) = (found.scale, found.minimum, found.scales);
+        let mut block = Q5_K { scale, minimum, scales, ..Q5_K::zeroed() };
+        block.put(&found.codes);
+        block
     }
 }

@@ -4,11 +4,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, extreme, half_from_f32, half_to_f32, read_write, reciprocal};
+use super::block::{Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, reciprocal};
+use super::recode::{Coded, nearest_whole};
 use super::search::{level, ray};
 use super::settle::{self, Groups, Rays};
 
-pub const TRAITS: Traits = read_write::<Q6_K, 256>("Q6_K", Some(14));
+pub const TRAITS: Traits = coded::<Q6_K, 256>("Q6_K", Some(14));
 
 /// One block. Each half of 128 values has 64 bytes of low halves (values 0 and 64, 32 and 96 share a byte) and 32
 /// bytes of top bits (values 0, 32, 64, 96 share a byte, from the lowest bits up).
@@ -41,6 +42,26 @@ impl Block<256> for Q6_K {
     }
 }
 
+impl Coded<256> for Q6_K {
+    const LEVELS: [f32; 2] = [-32.0, -31.0];
+
+    fn nearest(value: f32) -> (f32, u8) {
+        nearest_whole(value, -32.0, 31.0)
+    }
+
+    fn put(&mut self, codes: &[u8; 256]) {
+        for half in 0..2 {
+            let codes = &codes[128 * half..];
+            for at in 0..32 {
+                let [a, b, c, d] = [codes[at], codes[at + 32], codes[at + 64], codes[at + 96]];
+                self.low[64 * half + at] = a & 15 | c << 4;
+                self.low[64 * half + at + 32] = b & 15 | d << 4;
+                self.high[32 * half + at] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
+            }
+        }
+    }
+}
+
 impl Encode<256> for Q6_K {
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q6_K {
         let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
@@ -65,20 +86,9 @@ impl Encode<256> for Q6_K {
             let inverse = reciprocal(found.scale * found.steps[group]);
             groups[group].map(|value| (place(value * inverse) + 32.0) as u8)
         });
-        pack(&bytemuck::cast(codes), found.steps.map(|step| step as i8), half_from_f32(found.scale))
+        let (scales, scale) = (found.steps.map(|step| step as i8), half_from_f32(found.scale));
+        let mut block = Q6_K { scales, scale, ..Q6_K::zeroed() };
+        block.put(&bytemuck::cast(codes));
+        block
     }
-}
-
-fn pack(codes: &[u8; 256], scales: [i8; 16], scale: [u8; 2]) -> Q6_K {
-    let mut block = Q6_K { low: [0; 128], high: [0; 64], scales, scale };
-    for half in 0..2 {
-        let codes = &codes[128 * half..];
-        for at in 0..32 {
-            let [a, b, c, d] = [codes[at], codes[at + 32], codes[at + 64], codes[at + 96]];
-            block.low[64 * half + at] = a & 15 | c << 4;
-            block.low[64 * half + at + 32] = b & 15 | d << 4;
-            block.high[32 * half + at] = a >> 4 | b >> 4 << 2 | c >> 4 << 4 | d >> 4 << 6;
-        }
-    }
-    block
 }

@@ -1,53 +1,101 @@
-//! How much each input of a matrix matters: mean squares of what reaches it over a calibration text. Measured here, and
-//! read and written as llama.cpp's GGUF files of importance (`TENSOR.in_sum2`, `TENSOR.counts`).
+//! How much each input of a matrix matters, and how inputs go together: mean squares and correlations of what reaches
+//! it over a calibration text, read and written as llama.cpp's GGUF files of importance (`TENSOR.in_sum2` and
+//! `TENSOR.counts`), which here have `TENSOR.in_correlations` too; llama.cpp passes over it.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use pasture_files::durable::Sink;
 use pasture_files::gguf::{self, Metadata, Texts, Value};
 use pasture_files::outline::Outline;
-use pasture_files::tokenizer::Specials;
 use pasture_files::{Dtype, Tensors};
-use pasture_kernels::{Format, Pool};
-use pasture_model::save::plan_gguf;
-use pasture_model::{LoadOptions, Source, load, survey};
-use pasture_tensor::backend::Group;
-use pasture_tensor::kv::KvFormat;
-use pasture_tensor::{Backend, Cpu, Precision, Tensor, Weight, WeightId};
+use pasture_kernels::Format;
+use pasture_kernels::formats::recode::{WINDOW as COLUMNS, Window};
 
 use crate::change::{Error, Result};
-use crate::evaluate::{Subject, likelihoods, windows};
 
-/// Sums of squares and how many rows they are of, for each matrix of each tensor by its GGUF name.
+/// The inputs of each matrix of each tensor by its GGUF name.
 #[derive(Clone, Debug, Default)]
 pub struct Importance {
-    tensors: BTreeMap<String, Vec<Sums>>,
+    tensors: BTreeMap<String, Vec<Inputs>>,
 }
 
 /// One matrix's inputs.
 #[derive(Clone, Debug, Default)]
-struct Sums {
-    squares: Vec<f32>,
-    rows: f32,
+pub struct Inputs {
+    /// The sum of the squares of each.
+    pub squares: Vec<f32>,
+    /// How many rows were seen.
+    pub rows: f32,
+    /// How inputs go together, binary16: window after window, for each input its correlations with those before it.
+    /// Empty where it is not known.
+    pub correlations: Vec<u8>,
 }
+
+impl Inputs {
+    /// How the inputs of each window go together; none where that is not known. Correlations of few rows are trusted
+    /// less, as most of those are chance.
+    fn windows(&self) -> Vec<Window> {
+        let mut left = &self.correlations[..];
+        let window = |squares: &[f32]| {
+            let (bytes, rest) = left.split_at_checked(Format::F16.row_bytes(pairs(squares.len())))?;
+            left = rest;
+            let mut correlations = vec![0.0; pairs(squares.len())];
+            Format::F16.dequantize(bytes, &mut correlations);
+            let trust = MOST_TRUST * self.rows / (self.rows + squares.len() as f32);
+            let squares: Vec<f32> = squares.iter().map(|sum| sum / self.rows).collect();
+            Some(Window::new(&squares, correlations.into_iter().map(|found| trust * found)))
+        };
+        self.squares.chunks(COLUMNS).map_while(window).collect()
+    }
+
+    /// Bytes of the correlations that inputs of that width have.
+    fn correlation_bytes(width: usize) -> usize {
+        let last = width % COLUMNS;
+        Format::F16.row_bytes(width / COLUMNS * pairs(COLUMNS) + pairs(last))
+    }
+}
+
+/// Pairs among a number of things.
+fn pairs(count: usize) -> usize {
+    count * count.saturating_sub(1) / 2
+}
+
+/// What correlations are multiplied with at most. On a trained model 0.97 to 0.99 make no difference.
+const MOST_TRUST: f32 = 0.99;
+
+/// Tokens of a window of the calibration text.
+pub const WINDOW: usize = 512;
 
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
+const CORRELATIONS: &str = ".in_correlations";
 
 impl Importance {
+    /// The inputs of the matrices of a tensor.
+    pub fn insert(&mut self, tensor: String, stacks: Vec<Inputs>) {
+        self.tensors.insert(tensor, stacks);
+    }
+
     /// The weight of each input of matrix `stack` of a tensor; none where it was not measured.
     pub fn of(&self, tensor: &str, stack: usize) -> Option<Vec<f32>> {
-        let sums = self.tensors.get(tensor)?.get(stack).filter(|sums| sums.rows > 0.0)?;
-        Some(sums.squares.iter().map(|sum| sum / sums.rows).collect())
+        let inputs = self.inputs(tensor, stack)?;
+        Some(inputs.squares.iter().map(|sum| sum / inputs.rows).collect())
+    }
+
+    /// How the inputs of matrix `stack` of a tensor go together; none where it was not measured.
+    pub fn windows(&self, tensor: &str, stack: usize) -> Vec<Window> {
+        self.inputs(tensor, stack).map(Inputs::windows).unwrap_or_default()
+    }
+
+    fn inputs(&self, tensor: &str, stack: usize) -> Option<&Inputs> {
+        self.tensors.get(tensor)?.get(stack).filter(|inputs| inputs.rows > 0.0)
     }
 
     /// Whether inputs of a tensor with rows of `width` were measured, of one of its matrices at least.
     pub fn has(&self, tensor: &str, width: usize) -> bool {
         let stacks = self.tensors.get(tensor).map(Vec::as_slice).unwrap_or_default();
-        stacks.iter().any(|sums| sums.rows > 0.0 && sums.squares.len() == width)
+        stacks.iter().any(|inputs| inputs.rows > 0.0 && inputs.squares.len() == width)
     }
 
     /// Whether nothing was measured.
@@ -76,7 +124,13 @@ impl Importance {
                 return Err(Error::Ask(format!("{path:?} has {} counts for {name:?}", counts.len())));
             }
             let width = sums.len() / counts.len();
-            let one = |(squares, rows): (&[f32], &f32)| Sums { squares: squares.to_vec(), rows: *rows };
+            let together = correlations(&tensors, path, name, counts.len() * Inputs::correlation_bytes(width))?;
+            let mut together = together.chunks(Inputs::correlation_bytes(width).max(1));
+            let one = |(squares, rows): (&[f32], &f32)| Inputs {
+                squares: squares.to_vec(),
+                rows: *rows,
+                correlations: together.next().unwrap_or_default().to_vec(),
+            };
             found.tensors.insert(name.to_owned(), sums.chunks(width.max(1)).zip(&counts).map(one).collect());
         }
         if found.is_empty() {
@@ -95,111 +149,43 @@ impl Importance {
         metadata.insert("imatrix.datasets", Value::Texts(Texts::from_texts([text])))?;
         metadata.insert("imatrix.chunk_count", Value::U32(1))?;
         metadata.insert("imatrix.chunk_size", Value::U32(WINDOW as u32))?;
-        let (mut outlines, mut values) = (Vec::new(), BTreeMap::new());
-        for (name, stacks) in &self.tensors {
-            let width = stacks.first().map_or(0, |sums| sums.squares.len());
-            let (sums, counts) = (format!("{name}{SUMS}"), format!("{name}{COUNTS}"));
-            let outline = |name: &str, shape: Vec<usize>| Outline {
-                name: name.to_owned(),
-                dtype: Dtype::Number(Format::F32),
-                shape,
-            };
-            outlines.push(outline(&sums, vec![stacks.len(), width]));
-            outlines.push(outline(&counts, vec![stacks.len(), 1]));
-            values.insert(sums, stacks.iter().flat_map(|sums| sums.squares.clone()).collect::<Vec<f32>>());
-            values.insert(counts, stacks.iter().map(|sums| sums.rows).collect());
-        }
-        let fill = |outline: &Outline, sink: &mut Sink| {
-            let bytes: Vec<u8> = values[&outline.name].iter().flat_map(|value| value.to_le_bytes()).collect();
-            sink.put(&bytes)
+        let (mut outlines, mut contents) = (Vec::new(), BTreeMap::new());
+        let mut add = |name: String, format: Format, shape: Vec<usize>, bytes: Vec<u8>| {
+            outlines.push(Outline { name: name.clone(), dtype: Dtype::Number(format), shape });
+            contents.insert(name, bytes);
         };
+        for (name, stacks) in &self.tensors {
+            let width = stacks.first().map_or(0, |inputs| inputs.squares.len());
+            let sums = stacks.iter().flat_map(|inputs| &inputs.squares).flat_map(|sum| sum.to_le_bytes()).collect();
+            let counts = stacks.iter().flat_map(|inputs| inputs.rows.to_le_bytes()).collect();
+            add(format!("{name}{SUMS}"), Format::F32, vec![stacks.len(), width], sums);
+            add(format!("{name}{COUNTS}"), Format::F32, vec![stacks.len(), 1], counts);
+            let (each, known) = (Inputs::correlation_bytes(width), stacks.iter().any(|it| !it.correlations.is_empty()));
+            if known {
+                let padded = |inputs: &Inputs| {
+                    let mut bytes = inputs.correlations.clone();
+                    bytes.resize(each, 0);
+                    bytes
+                };
+                let count = each / Format::F16.block_bytes();
+                let all = stacks.iter().flat_map(padded).collect();
+                add(format!("{name}{CORRELATIONS}"), Format::F16, vec![stacks.len(), count], all);
+            }
+        }
+        let fill = |outline: &Outline, sink: &mut Sink| sink.put(&contents[&outline.name]);
         Ok(gguf::write(path, &metadata, &outlines, fill)?)
     }
 }
 
-/// Tokens of a window of the calibration text.
-const WINDOW: usize = 512;
-
-/// Runs a model over a text and sums what reaches each of its matrices.
-///
-/// # Errors
-/// When the model cannot be run or came without a tokenizer.
-pub fn calibrate(source: &Source, text: &str, tokens_max: usize, threads: usize) -> Result<Importance> {
-    let watching =
-        Arc::new(Watching { inner: Cpu::new(Arc::new(Pool::new(threads)), Precision::Exact), sums: Mutex::default() });
-    let backend: Arc<dyn Backend> = watching.clone();
-    let decoder = load(source, &backend, &LoadOptions::default(), &mut |_, _| {})?.decoder;
-    let weights: Vec<WeightId> = decoder.parameters().iter().map(|parameter| parameter.weight).collect();
-    let tokenizer =
-        crate::change::tokenizer(source)?.ok_or_else(|| Error::Ask("the model came without a tokenizer".to_owned()))?;
-    let mut ids = tokenizer.encode(text, Specials::AsText).map_err(|error| Error::Ask(error.to_string()))?;
-    ids.truncate(tokens_max);
-    let subject = Subject::new(Arc::new(decoder), None, KvFormat::F32);
-    let window = WINDOW.min(subject.context().saturating_sub(1)).max(2);
-    let prefix = tokenizer.bos().or(tokenizer.eos()).unwrap_or(0);
-    likelihoods(&subject, &windows(&ids, prefix, window, window), &mut |_| true)?;
-    let sums = watching.sums.lock().unwrap_or_else(PoisonError::into_inner);
-    let survey = survey(source)?;
-    // Parameters come in the order of slots.
-    let by_slot: BTreeMap<_, WeightId> = survey.slots.iter().map(|slot| (slot.place, slot.part)).zip(weights).collect();
-    let mut found = Importance::default();
-    for target in plan_gguf(source, &survey)?.targets.iter().filter(|target| !target.is_vector()) {
-        let mut stacks: Vec<Sums> = vec![Sums::default(); target.stacks()];
-        for slot in target.slots() {
-            let Some(own) = by_slot.get(&(slot.place, slot.part)).and_then(|id| sums.get(id)) else { continue };
-            // Slots that share rows have the same inputs.
-            if let Some(stack) = stacks.get_mut(slot.place.expert.filter(|_| target.stacks() > 1).unwrap_or(0)) {
-                *stack = own.clone();
-            }
-        }
-        let width = target.row_len();
-        stacks.iter_mut().filter(|sums| sums.squares.is_empty()).for_each(|sums| sums.squares = vec![0.0; width]);
-        if stacks.iter().any(|sums| sums.rows > 0.0) {
-            found.tensors.insert(target.outline.name.clone(), stacks);
-        }
+/// How the inputs of a tensor go together, if a file of importance says so.
+fn correlations(tensors: &Tensors, path: &Path, name: &str, wanted: usize) -> Result<Vec<u8>> {
+    let name = format!("{name}{CORRELATIONS}");
+    let Some(entry) = tensors.get(&name) else { return Ok(Vec::new()) };
+    let bytes = tensors.bytes(&name)?;
+    if entry.dtype != Dtype::Number(Format::F16) || bytes.len() != wanted {
+        let (dtype, found) = (entry.dtype, bytes.len());
+        let what = format!("{name:?} of {path:?} is {found} bytes of {dtype}, it should be {wanted} of F16");
+        return Err(Error::Ask(what));
     }
-    Ok(found)
-}
-
-/// A processor that sums the squares of what reaches each weight.
-struct Watching {
-    inner: Cpu,
-    sums: Mutex<BTreeMap<WeightId, Sums>>,
-}
-
-impl Watching {
-    fn note(&self, x: &Tensor, groups: &[Group]) {
-        let mut all = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        for group in groups {
-            let sums = all.entry(group.weight.id()).or_default();
-            sums.squares.resize(x.cols(), 0.0);
-            for row in group.rows.clone() {
-                x.row(row).iter().zip(&mut sums.squares).for_each(|(value, sum)| *sum += value * value);
-            }
-            sums.rows += group.rows.len() as f32;
-        }
-    }
-}
-
-impl Backend for Watching {
-    fn name(&self) -> &'static str {
-        "watching"
-    }
-
-    fn precision(&self) -> Precision {
-        Precision::Exact
-    }
-
-    fn weight<'a>(&self, format: Format, rows: usize, cols: usize, row: &(dyn Fn(usize) -> &'a [u8] + Sync)) -> Weight {
-        self.inner.weight(format, rows, cols, row)
-    }
-
-    fn grouped(&self, x: &Tensor, groups: &[Group]) -> Tensor {
-        self.note(x, groups);
-        self.inner.grouped(x, groups)
-    }
-
-    fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
-        self.inner.outer(dy, x, rows, sum);
-    }
+    Ok(bytes.to_vec())
 }

@@ -1,6 +1,7 @@
 //! Storing a model's weights in fewer bits: a named mixture, formats for single tensors, importance of inputs, and a
 //! size to reach. Formats and their searches are the kernels'; how a file is written is the model crate's.
 
+pub mod calibrate;
 pub mod importance;
 pub mod mixture;
 pub mod ocp;
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use pasture_files::Dtype;
 use pasture_files::gguf::Value;
 use pasture_kernels::Format;
+use pasture_kernels::formats::recode::Window;
 use pasture_model::save::{Content, GgufPlan, Own, Progress, Target, plan_gguf};
 use pasture_model::spec::{MixerSpec, Spec};
 use pasture_model::{Source, Survey, survey};
@@ -132,9 +134,9 @@ impl Errors {
         importance: Option<&Importance>,
     ) -> impl Fn(&Target, usize, &[f32], Format, &mut [u8]) + Sync {
         move |target, at, values, format, out| {
-            let weights = weights_of(importance, target, at, values.len());
+            let known = Known::of(importance, target, at / values.len().max(1), format);
             let width = if target.is_vector() { values.len() } else { target.row_len() };
-            let (wrong, all) = encode_rows(values, width, format, weights.as_deref(), threads, out);
+            let (wrong, all) = encode_rows(values, width, format, &known, threads, out);
             self.note(&target.outline.name, (wrong, all));
         }
     }
@@ -159,9 +161,23 @@ fn values_of(target: &Target) -> usize {
     target.outline.shape.iter().product()
 }
 
-fn weights_of(importance: Option<&Importance>, target: &Target, at: usize, len: usize) -> Option<Vec<f32>> {
-    let weights = importance?.of(&target.outline.name, at / len.max(1))?;
-    (weights.len() == target.row_len()).then_some(weights)
+/// What is known of a matrix's inputs.
+#[derive(Default)]
+struct Known {
+    /// How much each matters.
+    weights: Option<Vec<f32>>,
+    /// How they go together, where a format's codes can be chosen by that.
+    windows: Vec<Window>,
+}
+
+impl Known {
+    fn of(importance: Option<&Importance>, target: &Target, stack: usize, format: Format) -> Known {
+        let Some(importance) = importance else { return Known::default() };
+        let name = &target.outline.name;
+        let weights = importance.of(name, stack).filter(|weights| weights.len() == target.row_len());
+        let is_known = weights.is_some() && format.can_recode();
+        Known { weights, windows: if is_known { importance.windows(name, stack) } else { Vec::new() } }
+    }
 }
 
 /// Rows into blocks on several threads; the sums of squared errors and of squares.
@@ -169,7 +185,7 @@ fn encode_rows(
     values: &[f32],
     width: usize,
     format: Format,
-    weights: Option<&[f32]>,
+    known: &Known,
     threads: usize,
     out: &mut [u8],
 ) -> (f64, f64) {
@@ -178,7 +194,10 @@ fn encode_rows(
     let work = |values: &[f32], out: &mut [u8]| {
         let (mut wrong, mut all, mut back) = (0.0, 0.0, vec![0.0; width]);
         for (row, out) in values.chunks_exact(width).zip(out.chunks_exact_mut(row_bytes)) {
-            format.quantize(row, weights, out);
+            format.quantize(row, known.weights.as_deref(), out);
+            if !known.windows.is_empty() {
+                format.recode(row, &known.windows, out);
+            }
             format.dequantize(out, &mut back);
             for (value, back) in row.iter().zip(&back) {
                 wrong += f64::from(value - back).powi(2);
@@ -302,7 +321,7 @@ fn reach(plan: &mut GgufPlan, content: &dyn Content, bits: f64, options: &Option
         let (width, values) = (target.row_len(), target.read(0, content, true)?);
         let every = (values.len() / width / TRIED_ROWS).max(1);
         let rows: Vec<&[f32]> = values.chunks_exact(width).step_by(every).collect();
-        let weights = weights_of(options.importance, target, 0, values.len());
+        let weights = Known::of(options.importance, target, 0, Format::F32).weights;
         let (count, share) = (values_of(target) as f64, values_of(target) as f64 / (rows.len() * width) as f64);
         let mut rungs: Vec<(Format, f64, f64)> = Vec::new();
         for format in LADDER.map(|format| fitting(format, width)) {

@@ -14,7 +14,7 @@ use pasture_model::save::{Content, FolderPlan, Make, Progress, Target, plan_fold
 use pasture_model::{Source, Survey};
 use serde_json::{Value, json};
 
-use super::{Errors, Quantized, encode_rows, values_of};
+use super::{Errors, Known, Quantized, encode_rows, values_of};
 use crate::change::{Error, Result};
 
 /// A format that folders are quantized to.
@@ -193,7 +193,7 @@ fn blocks<'e>(target: &Target, format: Format, threads: usize, errors: &'e Error
     let scales = Outline { name: format!("{name}_scale"), dtype: Dtype::U8, shape: vec![shape[0], groups] };
     let encoded = move |values: &[f32], cols: usize| {
         let mut out = vec![0; values.len() / BLOCK * size];
-        let sums = encode_rows(values, cols, format, None, threads, &mut out);
+        let sums = encode_rows(values, cols, format, &Known::default(), threads, &mut out);
         (out, sums)
     };
     // The first byte of a block is its scale.
