@@ -96,6 +96,20 @@ impl Kernels {
     }
 }
 
+/// Loops that are written plainly, and that a compiler can give wider vectors than every processor has.
+pub(crate) trait Loops {
+    /// Runs them. Inlined, with all that they call, so that the instruction set is the caller's.
+    fn run(self);
+}
+
+/// Runs loops with the widest vectors of this processor that are of use. Sums and their order stay the same.
+pub(crate) fn widely(loops: impl Loops) {
+    #[cfg(target_arch = "x86_64")]
+    crate::x86::widely(loops);
+    #[cfg(not(target_arch = "x86_64"))]
+    loops.run();
+}
+
 /// Asks for memory that will be read or written soon, where that can be asked.
 #[inline]
 pub fn fetch<T>(memory: &[T]) {

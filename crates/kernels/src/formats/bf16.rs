@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::Traits;
+use super::{Traits, Weights};
 
 pub const TRAITS: Traits = Traits {
     name: "BF16",
@@ -21,7 +21,7 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+fn quantize(values: &[f32], _importance: Option<Weights<'_>>, out: &mut [u8]) {
     for (stored, value) in out.chunks_exact_mut(2).zip(values) {
         stored.copy_from_slice(&bf16::from_f32(*value).to_le_bytes());
     }

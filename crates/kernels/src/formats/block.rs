@@ -5,8 +5,9 @@
 use bytemuck::Pod;
 use half::f16;
 
-use super::Traits;
 use super::recode::{Coded, recode};
+use super::{Traits, Weights};
+use crate::isa::{Loops, widely};
 
 /// One block of `N` values as it lies in a file: plain bytes without padding.
 pub trait Block<const N: usize>: Pod {
@@ -27,6 +28,8 @@ pub struct Importance<'a, const N: usize> {
     pub weights: &'a [f32; N],
     /// Mean square of the whole row that holds the block.
     pub row_mean_square: f32,
+    /// Whether it was measured, so that a search by it may take its time.
+    pub measured: bool,
 }
 
 /// The table entry of a block format that is only read.
@@ -60,19 +63,28 @@ fn dequantize<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize<B: Encode<N>, const N: usize>(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
-    let blocks = bytemuck::cast_slice_mut::<u8, B>(out);
-    let (rows, _) = values.as_chunks::<N>();
-    let Some(importance) = importance else {
-        for (block, row) in blocks.iter_mut().zip(rows) {
-            *block = B::encode(row, None);
+fn quantize<B: Encode<N>, const N: usize>(values: &[f32], importance: Option<Weights<'_>>, out: &mut [u8]) {
+    widely(Quantizing::<'_, B, N> { values, importance, blocks: bytemuck::cast_slice_mut(out) });
+}
+
+struct Quantizing<'a, B, const N: usize> {
+    values: &'a [f32],
+    importance: Option<Weights<'a>>,
+    blocks: &'a mut [B],
+}
+
+impl<'a, B: Encode<N>, const N: usize> Loops for Quantizing<'a, B, N> {
+    #[inline(always)]
+    fn run(self) {
+        let row_mean_square = mean_square(self.values);
+        for (at, (block, row)) in self.blocks.iter_mut().zip(self.values.as_chunks::<N>().0).enumerate() {
+            let of_block = |given: Weights<'a>| Importance {
+                weights: &given.values.as_chunks::<N>().0[at],
+                row_mean_square,
+                measured: given.measured,
+            };
+            *block = B::encode(row, self.importance.map(of_block));
         }
-        return;
-    };
-    let row_mean_square = mean_square(values);
-    let (weights, _) = importance.as_chunks::<N>();
-    for ((block, row), weights) in blocks.iter_mut().zip(rows).zip(weights) {
-        *block = B::encode(row, Some(Importance { weights, row_mean_square }));
     }
 }
 
@@ -100,17 +112,30 @@ pub fn sum<const N: usize>(term: impl Fn(usize) -> f32) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
+/// An array by places. `std::array::from_fn` is a call for each place where loops are large.
+#[inline(always)]
+pub fn each<T: Copy + Default, const N: usize>(mut value: impl FnMut(usize) -> T) -> [T; N] {
+    let mut all = [T::default(); N];
+    for (at, one) in all.iter_mut().enumerate() {
+        *one = value(at);
+    }
+    all
+}
+
 /// Mean of the squares.
+#[inline(always)]
 pub fn mean_square(values: &[f32]) -> f32 {
     values.iter().map(|value| value * value).sum::<f32>() / values.len().max(1) as f32
 }
 
 /// The value with the largest magnitude, the first of equals; 0 for a block of zeros and NaNs.
+#[inline(always)]
 pub fn extreme(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |found: f32, &value| if value.abs() > found.abs() { value } else { found })
 }
 
 /// The smallest and the largest value; zeros if there is no number among them.
+#[inline(always)]
 pub fn span<const N: usize>(values: &[f32; N]) -> (f32, f32) {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -118,21 +143,25 @@ pub fn span<const N: usize>(values: &[f32; N]) -> (f32, f32) {
 }
 
 /// `1 / value`, or 0 where there is no reciprocal.
+#[inline(always)]
 pub fn reciprocal(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
 /// A stored binary16.
+#[inline(always)]
 pub fn half_to_f32(bytes: [u8; 2]) -> f32 {
     f16::from_le_bytes(bytes).to_f32()
 }
 
 /// A value stored as binary16.
+#[inline(always)]
 pub fn half_from_f32(value: f32) -> [u8; 2] {
     f16::from_f32(value).to_le_bytes()
 }
 
 /// Thirty-two four-bit codes in sixteen bytes: code `j` in the low half of byte `j`, code `j + 16` in the high half.
+#[inline(always)]
 pub fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|at| (codes[at] & 15) | (codes[at + 16] << 4))
 }
@@ -143,6 +172,7 @@ pub fn unpack_nibbles(bytes: &[u8; 16]) -> [u8; 32] {
 }
 
 /// The fifth bits of thirty-two codes, code 0 in the lowest bit of the first byte.
+#[inline(always)]
 pub fn pack_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     let word = codes.iter().enumerate().fold(0u32, |word, (at, code)| word | u32::from(code >> 4 & 1) << at);
     word.to_le_bytes()

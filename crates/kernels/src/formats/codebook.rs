@@ -1,7 +1,7 @@
 //! Blocks whose sixteen codes stand for unevenly spaced levels under a scale: the search for that scale, and nearest
 //! levels. No layouts here; the levels of each format stand in its file.
 
-use super::block::{extreme, sum};
+use super::block::{each, extreme, sum};
 use super::search::ZERO_GROUP;
 
 /// The levels of IQ4_NL and IQ4_XS, ascending: denser around zero, as weights are.
@@ -21,6 +21,7 @@ pub fn nearest(value: f32) -> (f32, u8) {
 }
 
 /// The scale under which the levels are nearest to the values, by weighted squares.
+#[inline(always)]
 pub fn scale(values: &[f32; 32], weights: &[f32; 32]) -> f32 {
     let extreme = extreme(values);
     if extreme.abs() < ZERO_GROUP {
@@ -30,7 +31,7 @@ pub fn scale(values: &[f32; 32], weights: &[f32; 32]) -> f32 {
     let mut best = 0.0;
     let mut best_gain = 0.0;
     let mut attempt = |inverse: f32| {
-        let levels = values.map(|value| nearest(inverse * value).0);
+        let levels = each::<f32, 32>(|at| nearest(inverse * values[at]).0);
         let sum_wxl = sum::<32>(|at| weights[at] * values[at] * levels[at]);
         let sum_wll = sum::<32>(|at| weights[at] * levels[at] * levels[at]);
         if sum_wll > 0.0 && sum_wxl * sum_wxl > best_gain * sum_wll {

@@ -1,7 +1,7 @@
 //! E4M3: OFP8 with four exponent bits, up to 448, no infinity. Larger values are stored as the greatest number.
 
-use super::Traits;
 use super::small_float::{self, E4M3};
+use super::{Traits, Weights};
 
 pub const TRAITS: Traits = Traits {
     name: "E4M3",
@@ -23,7 +23,7 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+fn quantize(values: &[f32], _importance: Option<Weights<'_>>, out: &mut [u8]) {
     for (code, value) in out.iter_mut().zip(values) {
         *code = E4M3.encode_saturating(*value);
     }

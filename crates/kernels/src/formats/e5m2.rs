@@ -1,7 +1,7 @@
 //! E5M2: OFP8 with five exponent bits, up to 57344. Larger values are stored as the greatest number.
 
-use super::Traits;
 use super::small_float::{self, E5M2};
+use super::{Traits, Weights};
 
 pub const TRAITS: Traits = Traits {
     name: "E5M2",
@@ -23,7 +23,7 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+fn quantize(values: &[f32], _importance: Option<Weights<'_>>, out: &mut [u8]) {
     for (code, value) in out.iter_mut().zip(values) {
         *code = E5M2.encode_saturating(*value);
     }

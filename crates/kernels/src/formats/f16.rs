@@ -3,7 +3,7 @@
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use super::Traits;
+use super::{Traits, Weights};
 
 pub const TRAITS: Traits = Traits {
     name: "F16",
@@ -29,7 +29,7 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+fn quantize(values: &[f32], _importance: Option<Weights<'_>>, out: &mut [u8]) {
     let mut bits = [0u16; CHUNK];
     for (values, bytes) in values.chunks(CHUNK).zip(out.chunks_mut(2 * CHUNK)) {
         bits[..values.len()].reinterpret_cast_mut::<f16>().convert_from_f32_slice(values);

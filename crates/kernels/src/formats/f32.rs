@@ -1,6 +1,6 @@
 //! F32: IEEE 754 binary32, little endian.
 
-use super::Traits;
+use super::{Traits, Weights};
 
 pub const TRAITS: Traits = Traits {
     name: "F32",
@@ -19,7 +19,7 @@ fn dequantize(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize(values: &[f32], _importance: Option<&[f32]>, out: &mut [u8]) {
+fn quantize(values: &[f32], _importance: Option<Weights<'_>>, out: &mut [u8]) {
     for (stored, value) in out.chunks_exact_mut(4).zip(values) {
         stored.copy_from_slice(&value.to_le_bytes());
     }

@@ -28,6 +28,7 @@ impl Block<64> for FP4 {
 }
 
 impl Encode<64> for FP4 {
+    #[inline(always)]
     fn encode(values: &[f32; 64], _importance: Option<Importance<'_, 64>>) -> FP4 {
         let scale = largest(values);
         let mut codes = [0; 32];

@@ -27,6 +27,7 @@ impl Block<64> for FP8 {
 }
 
 impl Encode<64> for FP8 {
+    #[inline(always)]
     fn encode(values: &[f32; 64], _importance: Option<Importance<'_, 64>>) -> FP8 {
         let scale = largest(values) / E4M3.max();
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };

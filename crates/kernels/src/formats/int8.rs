@@ -28,6 +28,7 @@ impl Block<64> for INT8 {
 }
 
 impl Encode<64> for INT8 {
+    #[inline(always)]
     fn encode(values: &[f32; 64], _importance: Option<Importance<'_, 64>>) -> INT8 {
         let largest = largest(values);
         let scale = if largest == 0.0 { 0.0 } else { 127.0 / largest };

@@ -42,6 +42,7 @@ impl Block<256> for IQ1_M {
 }
 
 impl Encode<256> for IQ1_M {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ1_M {
         let found = KIND.encode(values, importance);
         let mut block = IQ1_M::zeroed();

@@ -55,6 +55,7 @@ impl Block<256> for IQ1_S {
 }
 
 impl Encode<256> for IQ1_S {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ1_S {
         let found = KIND.encode(values, importance);
         let mut block = IQ1_S { scale: half_from_f32(found.scale), ..IQ1_S::zeroed() };

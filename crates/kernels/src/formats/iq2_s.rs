@@ -43,6 +43,7 @@ impl Block<256> for IQ2_S {
 }
 
 impl Encode<256> for IQ2_S {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ2_S {
         let found = KIND.encode(values, importance);
         let mut block = IQ2_S { scale: half_from_f32(found.scale), signs: found.signs, ..IQ2_S::zeroed() };

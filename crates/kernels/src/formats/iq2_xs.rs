@@ -40,6 +40,7 @@ impl Block<256> for IQ2_XS {
 }
 
 impl Encode<256> for IQ2_XS {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ2_XS {
         let found = KIND.encode(values, importance);
         let mut block = IQ2_XS { scale: half_from_f32(found.scale), ..IQ2_XS::zeroed() };

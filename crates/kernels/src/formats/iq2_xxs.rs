@@ -41,6 +41,7 @@ impl Block<256> for IQ2_XXS {
 }
 
 impl Encode<256> for IQ2_XXS {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ2_XXS {
         let found = KIND.encode(values, importance);
         let mut block = IQ2_XXS { scale: half_from_f32(found.scale), ..IQ2_XXS::zeroed() };

@@ -48,6 +48,7 @@ impl Block<256> for IQ3_S {
 }
 
 impl Encode<256> for IQ3_S {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ3_S {
         let found = KIND.encode(values, importance);
         let mut block = IQ3_S { scale: half_from_f32(found.scale), signs: found.signs, ..IQ3_S::zeroed() };

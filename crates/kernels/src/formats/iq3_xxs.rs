@@ -45,6 +45,7 @@ impl Block<256> for IQ3_XXS {
 }
 
 impl Encode<256> for IQ3_XXS {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ3_XXS {
         let found = KIND.encode(values, importance);
         let mut block = IQ3_XXS { scale: half_from_f32(found.scale), ..IQ3_XXS::zeroed() };

@@ -43,6 +43,7 @@ impl Coded<32> for IQ4_NL {
 }
 
 impl Encode<32> for IQ4_NL {
+    #[inline(always)]
     fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> IQ4_NL {
         let weights = match importance {
             Some(importance) => importance_weights(importance.weights, values, 2.0 * mean_square(values)),
@@ -51,7 +52,11 @@ impl Encode<32> for IQ4_NL {
         let extreme = extreme(values);
         let starts = [scale(values, &weights), extreme / -127.0, extreme / 113.0];
         let starts = starts.map(|scale| Rays { scale, steps: [1.0] });
-        let groups = Groups { values: &[*values], weights: &[weights], thorough: importance.is_some() };
+        let groups = Groups {
+            values: &[*values],
+            weights: &[weights],
+            thorough: importance.is_some_and(|given| given.measured),
+        };
         let scale = settle::rays(groups, &starts, &(1.0..=1.0), |value| nearest(value).0).scale;
         let inverse = reciprocal(scale);
         let codes = values.map(|value| nearest(inverse * value).1);

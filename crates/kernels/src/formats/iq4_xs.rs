@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
 use super::block::{
-    Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, mean_square, pack_nibbles, reciprocal,
+    Block, Encode, Importance, coded, each, extreme, half_from_f32, half_to_f32, mean_square, pack_nibbles, reciprocal,
     unpack_nibbles,
 };
 use super::codebook::{NONLINEAR, nearest, scale};
@@ -54,21 +54,23 @@ impl Coded<256> for IQ4_XS {
 }
 
 impl Encode<256> for IQ4_XS {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> IQ4_XS {
         let groups: &[[f32; 32]; 8] = bytemuck::cast_ref(values);
         let spread = 2.0 * mean_square(values);
-        let weights: [[f32; 32]; 8] = std::array::from_fn(|group| {
+        let weights: [[f32; 32]; 8] = each(|group| {
             let values = &groups[group];
             match importance {
                 Some(importance) => importance_weights(&importance.weights.as_chunks::<32>().0[group], values, spread),
                 None => values.map(|value| value * value),
             }
         });
-        let wanted: [f32; 8] = std::array::from_fn(|group| scale(&groups[group], &weights[group]));
+        let wanted: [f32; 8] = each(|group| scale(&groups[group], &weights[group]));
         let start = extreme(&wanted) / -32.0;
         let inverse = reciprocal(start);
         let start = Rays { scale: start, steps: wanted.map(|group| level(inverse * group, -32.0, 31.0)) };
-        let groups = Groups { values: groups, weights: &weights, thorough: importance.is_some() };
+        let groups =
+            Groups { values: groups, weights: &weights, thorough: importance.is_some_and(|given| given.measured) };
         let found = settle::rays(groups, &[start], &(-32.0..=31.0), |value| nearest(value).0);
         let mut block = IQ4_XS { scale: half_from_f32(found.scale), ..IQ4_XS::zeroed() };
         let mut high = 0;

@@ -1,6 +1,6 @@
 //! What Q4_K and Q5_K share: eight pairs of six-bit scales and minima in twelve bytes, and their search.
 
-use super::block::{Importance, half_from_f32, mean_square};
+use super::block::{Importance, each, half_from_f32, mean_square};
 use super::search::{FINE_TRIES, Tries, shared_lines};
 use super::settle::{self, Groups};
 
@@ -43,26 +43,27 @@ pub struct Found {
 }
 
 /// The scales and codes `0..=highest` for 256 values. Without importance, `plain` tries per group.
+#[inline(always)]
 pub fn search(values: &[f32; 256], importance: Option<Importance<'_, 256>>, highest: f32, plain: Tries) -> Found {
     let groups: &[[f32; 32]; 8] = bytemuck::cast_ref(values);
-    let weights: [[f32; 32]; 8] = std::array::from_fn(|group| match importance {
+    let weights: [[f32; 32]; 8] = each(|group| match importance {
         // The mean square of an input is what the square of its weight's error costs in the output, so that nothing is
         // to be added for large weights: with the factor of `importance_weights` the divergence is 1 to 3 % higher.
         Some(importance) => importance.weights.as_chunks::<32>().0[group],
         None => {
             let typical = mean_square(&groups[group]).sqrt();
-            groups[group].map(|value| typical + value.abs())
+            each(|at| typical + groups[group][at].abs())
         }
     });
-    let tries = if importance.is_some() { FINE_TRIES } else { plain };
+    let tries = if importance.is_some_and(|given| given.measured) { FINE_TRIES } else { plain };
     let start = shared_lines(groups, &weights, highest, tries, 63.0);
     let found = settle::lines(
-        Groups { values: groups, weights: &weights, thorough: importance.is_some() },
+        Groups { values: groups, weights: &weights, thorough: importance.is_some_and(|given| given.measured) },
         start,
         highest,
         &(0.0..=63.0),
     );
-    let codes: [[u8; 32]; 8] = std::array::from_fn(|group| found.codes(group, &groups[group], highest));
+    let codes: [[u8; 32]; 8] = each(|group| found.codes(group, &groups[group], highest));
     Found {
         scale: half_from_f32(found.scale),
         minimum: half_from_f32(found.minimum),

@@ -24,6 +24,7 @@ mod iq4_xs;
 mod iq_grids;
 mod iq_search;
 mod k_scales;
+mod lanes;
 mod mx;
 mod mxfp4;
 mod mxfp6;
@@ -59,7 +60,16 @@ pub use mxfp4::from_pairs as mxfp4_from_pairs;
 pub type Recode = fn(values: &[f32], windows: &[Window], blocks: &mut [u8]);
 
 /// Values to whole blocks.
-pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
+pub type Quantize = fn(values: &[f32], importance: Option<Weights<'_>>, out: &mut [u8]);
+
+/// How much each value of a row matters.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    /// One weight per value.
+    pub values: &'a [f32],
+    /// Whether they were measured rather than expected; a search by a measure is worth more time.
+    pub measured: bool,
+}
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use codebook::NONLINEAR;
@@ -239,8 +249,13 @@ impl Format {
 
     /// Values to whole blocks. Asserts [`Format::can_quantize`].
     pub fn quantize(self, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+        self.quantize_by(values, importance.map(|values| Weights { values, measured: true }), out);
+    }
+
+    /// The same by weights that may be expected only.
+    pub fn quantize_by(self, values: &[f32], importance: Option<Weights<'_>>, out: &mut [u8]) {
         assert_eq!(out.len(), self.row_bytes(values.len()));
-        assert!(importance.is_none_or(|weights| weights.len() == values.len()));
+        assert!(importance.is_none_or(|weights| weights.values.len() == values.len()));
         let quantize = self.traits().quantize.expect("the caller asked can_quantize");
         quantize(values, importance, out);
     }

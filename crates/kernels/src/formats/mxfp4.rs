@@ -54,6 +54,7 @@ impl Coded<32> for MXFP4 {
 }
 
 impl Encode<32> for MXFP4 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], _importance: Option<Importance<'_, 32>>) -> MXFP4 {
         let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         // Through the logarithm in f32, as the reference does: a number just beneath a power of two counts as that.

@@ -23,6 +23,7 @@ impl Block<32> for MXINT8 {
 }
 
 impl Encode<32> for MXINT8 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], _importance: Option<Importance<'_, 32>>) -> MXINT8 {
         let element = |value: f32| ((value * 64.0).round_ties_even().clamp(-127.0, 127.0) as i8).cast_unsigned();
         let (scale, codes) = mx::encode(values, 0, element);

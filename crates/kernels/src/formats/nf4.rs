@@ -36,6 +36,7 @@ impl Block<64> for NF4 {
 }
 
 impl Encode<64> for NF4 {
+    #[inline(always)]
     fn encode(values: &[f32; 64], _importance: Option<Importance<'_, 64>>) -> NF4 {
         let scale = largest(values);
         let mut codes = [0; 32];

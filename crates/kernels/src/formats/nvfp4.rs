@@ -57,6 +57,7 @@ impl Coded<64> for NVFP4 {
 }
 
 impl Encode<64> for NVFP4 {
+    #[inline(always)]
     fn encode(values: &[f32; 64], importance: Option<Importance<'_, 64>>) -> NVFP4 {
         let mut block = NVFP4::zeroed();
         let (groups, _) = values.as_chunks::<16>();

@@ -26,6 +26,7 @@ impl Block<128> for Q1_0 {
 }
 
 impl Encode<128> for Q1_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 128], _importance: Option<Importance<'_, 128>>) -> Q1_0 {
         // In this order, which the reference's bytes depend on.
         let total = values.iter().fold(0.0, |total, value| total + value.abs());

@@ -28,6 +28,7 @@ impl Block<64> for Q2_0 {
 }
 
 impl Encode<64> for Q2_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 64], _importance: Option<Importance<'_, 64>>) -> Q2_0 {
         let (scale, digits) = digits(values);
         let codes = |at: usize| (0..4).fold(0, |bits, place| bits | digits[4 * at + place] << (2 * place));

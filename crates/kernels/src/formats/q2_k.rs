@@ -62,6 +62,7 @@ impl Coded<256> for Q2_K {
 }
 
 impl Encode<256> for Q2_K {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q2_K {
         let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
         // Four times: with fewer, rows of a wide range of magnitudes lose their small groups.
@@ -76,10 +77,10 @@ impl Encode<256> for Q2_K {
                 groups[group].map(|value| typical + value.abs())
             }
         });
-        let tries = if importance.is_some() { FINE_TRIES } else { TRIES };
+        let tries = if importance.is_some_and(|given| given.measured) { FINE_TRIES } else { TRIES };
         let start = shared_lines(groups, &weights, 3.0, tries, 15.0);
         let found = settle::lines(
-            Groups { values: groups, weights: &weights, thorough: importance.is_some() },
+            Groups { values: groups, weights: &weights, thorough: importance.is_some_and(|given| given.measured) },
             start,
             3.0,
             &(0.0..=15.0),

@@ -79,6 +79,7 @@ impl Coded<256> for Q3_K {
 }
 
 impl Encode<256> for Q3_K {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q3_K {
         let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
         let spread = 2.0 * mean_square(values);
@@ -96,7 +97,8 @@ impl Encode<256> for Q3_K {
         let start = ray(&wanted, &totals, 32.0);
         let start = Rays { scale: start.scale, steps: start.levels };
         let place_level = |value| level(value, -4.0, 3.0);
-        let weighed = Groups { values: groups, weights: &weights, thorough: importance.is_some() };
+        let weighed =
+            Groups { values: groups, weights: &weights, thorough: importance.is_some_and(|given| given.measured) };
         let found = settle::rays(weighed, &[start], &(-32.0..=31.0), place_level);
         let mut block = Q3_K { scale: half_from_f32(found.scale), ..Q3_K::zeroed() };
         block.scales = pack_scales(&found.steps.map(|step| (step + 32.0) as u8));

@@ -41,6 +41,7 @@ impl Coded<32> for Q4_0 {
 }
 
 impl Encode<32> for Q4_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q4_0 {
         if let Some(importance) = importance {
             let weights = importance_weights(importance.weights, values, importance.row_mean_square);

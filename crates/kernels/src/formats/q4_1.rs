@@ -41,6 +41,7 @@ impl Coded<32> for Q4_1 {
 }
 
 impl Encode<32> for Q4_1 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q4_1 {
         let (scale, minimum, codes);
         if let Some(importance) = importance {

@@ -57,6 +57,7 @@ impl Coded<256> for Q4_K {
 }
 
 impl Encode<256> for Q4_K {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q4_K {
         let found = search(values, importance, 15.0, TRIES);
         let mut block = Q4_K { scale: found.scale, minimum: found.minimum, scales: found.scales, codes: [0; 128] };

@@ -43,6 +43,7 @@ impl Coded<32> for Q5_0 {
 }
 
 impl Encode<32> for Q5_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q5_0 {
         let (scale, codes);
         if let Some(importance) = importance {

@@ -43,6 +43,7 @@ impl Coded<32> for Q5_1 {
 }
 
 impl Encode<32> for Q5_1 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> Q5_1 {
         let (scale, minimum, codes);
         if let Some(importance) = importance {

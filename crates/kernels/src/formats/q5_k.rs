@@ -58,6 +58,7 @@ impl Coded<256> for Q5_K {
 }
 
 impl Encode<256> for Q5_K {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q5_K {
         let found = search(values, importance, 31.0, TRIES);
         let (scale, minimum, scales) = (found.scale, found.minimum, found.scales);

@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Traits;
-use super::block::{Block, Encode, Importance, coded, extreme, half_from_f32, half_to_f32, reciprocal};
+use super::block::{Block, Encode, Importance, coded, each, extreme, half_from_f32, half_to_f32, reciprocal};
 use super::recode::{Coded, nearest_whole};
 use super::search::{level, ray};
 use super::settle::{self, Groups, Rays};
@@ -63,13 +63,14 @@ impl Coded<256> for Q6_K {
 }
 
 impl Encode<256> for Q6_K {
+    #[inline(always)]
     fn encode(values: &[f32; 256], importance: Option<Importance<'_, 256>>) -> Q6_K {
         let groups: &[[f32; 16]; 16] = bytemuck::cast_ref(values);
         let weights = match importance {
             Some(importance) => *bytemuck::cast_ref::<_, [[f32; 16]; 16]>(importance.weights),
-            None => groups.map(|values| values.map(|value| value * value)),
+            None => each(|group| each(|at| groups[group][at] * groups[group][at])),
         };
-        let wanted: [f32; 16] = std::array::from_fn(|at| ray(&groups[at], &weights[at], 32.0).scale);
+        let wanted: [f32; 16] = each(|at| ray(&groups[at], &weights[at], 32.0).scale);
         let starts = [-128.0, -125.0].map(|lowest| {
             let scale = extreme(&wanted) / lowest;
             let inverse = reciprocal(scale);
@@ -77,14 +78,14 @@ impl Encode<256> for Q6_K {
         });
         let place = |value| level(value, -32.0, 31.0);
         let found = settle::rays(
-            Groups { values: groups, weights: &weights, thorough: importance.is_some() },
+            Groups { values: groups, weights: &weights, thorough: importance.is_some_and(|given| given.measured) },
             &starts,
             &(-128.0..=127.0),
             place,
         );
-        let codes: [[u8; 16]; 16] = std::array::from_fn(|group| {
+        let codes: [[u8; 16]; 16] = each(|group| {
             let inverse = reciprocal(found.scale * found.steps[group]);
-            groups[group].map(|value| (place(value * inverse) + 32.0) as u8)
+            each(|at| (place(groups[group][at] * inverse) + 32.0) as u8)
         });
         let (scales, scale) = (found.steps.map(|step| step as i8), half_from_f32(found.scale));
         let mut block = Q6_K { scales, scale, ..Q6_K::zeroed() };

@@ -25,6 +25,7 @@ impl Block<32> for Q8_0 {
 }
 
 impl Encode<32> for Q8_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 32], _importance: Option<Importance<'_, 32>>) -> Q8_0 {
         let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let scale = largest / 127.0;

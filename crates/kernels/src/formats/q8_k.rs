@@ -27,6 +27,7 @@ impl Block<256> for Q8_K {
 }
 
 impl Encode<256> for Q8_K {
+    #[inline(always)]
     fn encode(values: &[f32; 256], _importance: Option<Importance<'_, 256>>) -> Q8_K {
         let extreme = extreme(values);
         if extreme == 0.0 {

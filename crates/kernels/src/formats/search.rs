@@ -4,7 +4,8 @@
 //! With levels `l`, weights `w` and values `x`, the best scale is `sum(w x l) / sum(w l l)` and lowers the error
 //! by `sum(w x l)^2 / sum(w l l)`; with an offset the same holds for the two unknowns of a straight line.
 
-use super::block::{extreme, sum};
+use super::block::{each, extreme, sum};
+use super::lanes::{self, LANES, Lanes, LineLanes};
 use super::settle::Lines;
 
 /// Below this magnitude a group counts as zero.
@@ -42,46 +43,48 @@ pub struct Line {
 }
 
 /// The line `scale * level - offset` with levels `0..=highest` that is nearest to `values`.
+#[inline(always)]
 pub fn line<const N: usize>(values: &[f32; N], weights: &[f32; N], highest: f32, tries: Tries) -> Line {
     let lowest = values.iter().copied().fold(0.0, f32::min);
     let range = values.iter().copied().fold(lowest, f32::max) - lowest;
     if range <= 0.0 {
         return Line { scale: 0.0, offset: -lowest };
     }
-    let place =
-        |inverse: f32| -> [f32; N] { std::array::from_fn(|at| level(inverse * (values[at] - lowest), 0.0, highest)) };
-    let cost = |levels: &[f32; N], scale: f32, minimum: f32| -> f32 {
-        let distance = |at: usize| scale * levels[at] + minimum - values[at];
-        sum::<N>(|at| weights[at] * (distance(at) * distance(at)))
-    };
     let sum_w = sum::<N>(|at| weights[at]);
     let sum_wx = sum::<N>(|at| weights[at] * values[at]);
-    let (mut scale, mut minimum) = (1.0 / (highest / range), lowest);
-    let mut best_cost = cost(&place(highest / range), scale, minimum);
-    for attempt in 0..tries.count {
-        let levels = place((tries.first + tries.step * attempt as f32 + highest) / range);
-        let sum_wl = sum::<N>(|at| weights[at] * levels[at]);
-        let sum_wll = sum::<N>(|at| weights[at] * levels[at] * levels[at]);
-        let sum_wxl = sum::<N>(|at| weights[at] * levels[at] * values[at]);
-        let determinant = sum_w * sum_wll - sum_wl * sum_wl;
-        if determinant <= 0.0 {
-            continue;
-        }
-        let mut slope = (sum_w * sum_wxl - sum_wx * sum_wl) / determinant;
-        let mut intercept = (sum_wll * sum_wx - sum_wl * sum_wxl) / determinant;
-        if intercept > 0.0 {
+    let costs = |inverses: &Lanes, lines: &LineLanes| {
+        lanes::errors(values, weights, (&[-lowest; LANES], inverses), lines, highest)
+    };
+    let (mut scale, mut minimum) = (range / highest, lowest);
+    let plain = LineLanes { steps: [scale; LANES], offsets: [-lowest; LANES] };
+    let mut best_cost = costs(&[highest / range; LANES], &plain)[0];
+    for first in (0..tries.count).step_by(LANES) {
+        let inverses: Lanes = each(|lane| (tries.first + tries.step * (first + lane) as f32 + highest) / range);
+        let sums = lanes::moments(values, weights, -lowest, &inverses, highest);
+        let mut lines = LineLanes { steps: [0.0; LANES], offsets: [0.0; LANES] };
+        let mut is_line = [false; LANES];
+        for (lane, is_line) in is_line.iter_mut().enumerate().take(tries.count - first) {
+            let (sum_wl, sum_wll, sum_wxl) = (sums.codes[lane], sums.squares[lane], sums.products[lane]);
+            let determinant = sum_w * sum_wll - sum_wl * sum_wl;
+            *is_line = determinant > 0.0;
+            let slope = (sum_w * sum_wxl - sum_wx * sum_wl) / determinant;
+            let intercept = (sum_wll * sum_wx - sum_wl * sum_wxl) / determinant;
             // The offset is stored unsigned: the best line through zero instead.
-            (slope, intercept) = (sum_wxl / sum_wll, 0.0);
+            let is_above = intercept > 0.0;
+            lines.steps[lane] = if is_above { sum_wxl / sum_wll } else { slope };
+            lines.offsets[lane] = if is_above { 0.0 } else { -intercept };
         }
-        let found = cost(&levels, slope, intercept);
-        if found < best_cost {
-            (best_cost, scale, minimum) = (found, slope, intercept);
+        for (lane, cost) in costs(&inverses, &lines).into_iter().enumerate() {
+            if is_line[lane] && cost < best_cost {
+                (best_cost, scale, minimum) = (cost, lines.steps[lane], -lines.offsets[lane]);
+            }
         }
     }
     Line { scale, offset: -minimum }
 }
 
 /// The line of each group, its step and its offset as whole numbers up to `highest_step` under two shared scales.
+#[inline(always)]
 pub fn shared_lines<const G: usize, const N: usize>(
     groups: &[[f32; G]; N],
     weights: &[[f32; G]; N],
@@ -109,6 +112,7 @@ pub struct Ray<const N: usize> {
 }
 
 /// The scale with levels `-half..half` that is nearest to `values`: its sign gives the extreme value level `-half`.
+#[inline(always)]
 pub fn ray<const N: usize>(values: &[f32; N], weights: &[f32; N], half: f32) -> Ray<N> {
     let extreme = extreme(values);
     if extreme.abs() < ZERO_GROUP {
@@ -119,7 +123,7 @@ pub fn ray<const N: usize>(values: &[f32; N], weights: &[f32; N], half: f32) -> 
     // The plain scale first, so that a tie keeps it.
     for attempt in std::iter::once(0).chain((-9..=9).filter(|&attempt| attempt != 0)) {
         let inverse = -(half + 0.1 * attempt as f32) / extreme;
-        let levels: [f32; N] = std::array::from_fn(|at| level(inverse * values[at], -half, half - 1.0));
+        let levels: [f32; N] = each(|at| level(inverse * values[at], -half, half - 1.0));
         let sum_wxl = sum::<N>(|at| weights[at] * values[at] * levels[at]);
         let sum_wll = sum::<N>(|at| weights[at] * levels[at] * levels[at]);
         if sum_wll > 0.0 && sum_wxl * sum_wxl > best_gain * sum_wll {
@@ -134,12 +138,13 @@ pub fn ray<const N: usize>(values: &[f32; N], weights: &[f32; N], half: f32) -> 
 
 /// The scale with levels `0..=highest` that is nearest to values that are at least 0, by tries and then by
 /// moving single levels.
+#[inline(always)]
 pub fn unsigned<const N: usize>(values: &[f32; N], weights: &[f32; N], highest: f32) -> Ray<N> {
     let largest = values.iter().copied().fold(0.0, f32::max);
     if largest < ZERO_GROUP {
         return Ray { scale: 0.0, levels: [0.0; N] };
     }
-    let place = |inverse: f32| -> [f32; N] { std::array::from_fn(|at| level(inverse * values[at], 0.0, highest)) };
+    let place = |inverse: f32| -> [f32; N] { each(|at| level(inverse * values[at], 0.0, highest)) };
     let mut levels = place(highest / largest);
     let mut best_cost = f32::INFINITY;
     for attempt in std::iter::once(0).chain((-4..=4).filter(|&attempt| attempt != 0)) {
@@ -155,6 +160,7 @@ pub fn unsigned<const N: usize>(values: &[f32; N], weights: &[f32; N], highest: 
 }
 
 /// Moves single levels while that lowers the error, at most five times over, and gives the scale that fits them.
+#[inline(always)]
 pub fn refine<const N: usize>(
     values: &[f32; N],
     weights: &[f32; N],
@@ -189,6 +195,7 @@ pub fn refine<const N: usize>(
 }
 
 /// Weights of a block's values: the importance, raised where values are large against `mean_square`.
+#[inline(always)]
 pub fn importance_weights<const N: usize>(importance: &[f32; N], values: &[f32; N], mean_square: f32) -> [f32; N] {
-    std::array::from_fn(|at| importance[at] * (mean_square + values[at] * values[at]).sqrt())
+    each(|at| importance[at] * (mean_square + values[at] * values[at]).sqrt())
 }

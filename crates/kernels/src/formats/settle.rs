@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 
 use half::f16;
 
-use super::block::{reciprocal, sum};
+use super::block::{each, reciprocal, sum};
+use super::lanes::{self, LANES, Lanes, LineLanes};
 use super::search::level;
 
 /// How often the groups and the shared scales take turns at most.
@@ -37,16 +38,28 @@ impl<const G: usize, const N: usize> Groups<'_, G, N> {
         error <= NEARLY_EXACT * (0..N).map(group).sum::<f32>()
     }
 
-    /// The error of group `at` under that step and offset.
+    /// The errors of group `at` on some lines.
     #[inline(always)]
-    fn error_of_line(&self, at: usize, (step, offset): (f32, f32), highest: f32) -> f32 {
-        let (values, weights) = (&self.values[at], &self.weights[at]);
-        let inverse = reciprocal(step);
-        sum::<G>(|at| {
-            let code = level((values[at] + offset) * inverse, 0.0, highest);
-            let distance = step * code - offset - values[at];
-            weights[at] * distance * distance
-        })
+    fn errors_of_lines(&self, at: usize, lines: &LineLanes, highest: f32) -> Lanes {
+        let inverses = each(|lane| reciprocal(lines.steps[lane]));
+        lanes::errors(&self.values[at], &self.weights[at], (&lines.offsets, &inverses), lines, highest)
+    }
+
+    /// The error of each group on its line.
+    #[inline(always)]
+    fn errors_of_groups(&self, lines: &Lines<N>, highest: f32) -> [f32; N] {
+        let mut errors = [0.0; N];
+        for (at, error) in errors.iter_mut().enumerate() {
+            let (values, weights) = (&self.values[at], &self.weights[at]);
+            let (step, offset) = lines.group(at);
+            let inverse = reciprocal(step);
+            *error = sum::<G>(|at| {
+                let code = level((values[at] + offset) * inverse, 0.0, highest);
+                let distance = step * code - offset - values[at];
+                weights[at] * (distance * distance)
+            });
+        }
+        errors
     }
 
     /// The error of group `at` under that step.
@@ -80,6 +93,17 @@ impl<const N: usize> Lines<N> {
         (self.scale * self.steps[at], self.minimum * self.offsets[at])
     }
 
+    /// The steps and offsets beside those of a group; its own in the place of any out of range.
+    #[inline(always)]
+    fn neighbors(&self, at: usize, range: &RangeInclusive<f32>) -> (Lanes, Lanes) {
+        let beside = |number: f32, by: f32| {
+            if range.contains(&(number + by)) { number + by } else { number }
+        };
+        let places: [(f32, f32); LANES] =
+            [(-1.0, -1.0), (-1.0, 0.0), (-1.0, 1.0), (0.0, -1.0), (0.0, 1.0), (1.0, -1.0), (1.0, 0.0), (1.0, 1.0)];
+        (each(|lane| beside(self.steps[at], places[lane].0)), each(|lane| beside(self.offsets[at], places[lane].1)))
+    }
+
     /// About the same lines under other shared scales.
     fn under(&self, scale: f32, minimum: f32, range: &RangeInclusive<f32>) -> Lines<N> {
         Lines {
@@ -93,17 +117,19 @@ impl<const N: usize> Lines<N> {
     /// A group's codes `0..=highest`.
     pub fn codes<const G: usize>(&self, at: usize, values: &[f32; G], highest: f32) -> [u8; G] {
         let (step, offset) = self.group(at);
-        place_on_line(values, step, offset, highest).map(|code| code as u8)
+        let codes = place_on_line(values, step, offset, highest);
+        each(|at| codes[at] as u8)
     }
 }
 
 #[inline(always)]
 fn place_on_line<const G: usize>(values: &[f32; G], step: f32, offset: f32, highest: f32) -> [f32; G] {
     let inverse = reciprocal(step);
-    values.map(|value| level((value + offset) * inverse, 0.0, highest))
+    each(|at| level((values[at] + offset) * inverse, 0.0, highest))
 }
 
 /// Moves `start` (the numbers of a group within `range`) while that lowers the error of codes `0..=highest`.
+#[inline(always)]
 pub fn lines<const G: usize, const N: usize>(
     groups: Groups<'_, G, N>,
     start: Lines<N>,
@@ -125,6 +151,7 @@ pub fn lines<const G: usize, const N: usize>(
     best
 }
 
+#[inline(always)]
 fn settle_lines<const G: usize, const N: usize>(
     groups: Groups<'_, G, N>,
     start: Lines<N>,
@@ -132,21 +159,22 @@ fn settle_lines<const G: usize, const N: usize>(
     range: &RangeInclusive<f32>,
 ) -> (Lines<N>, f32) {
     let mut best = Lines { scale: to_half(start.scale), minimum: to_half(start.minimum), ..start };
-    let mut errors: [f32; N] = std::array::from_fn(|at| groups.error_of_line(at, best.group(at), highest));
+    let mut errors = groups.errors_of_groups(&best, highest);
     for _ in 0..ROUNDS {
-        for (at, lowest) in errors.iter_mut().enumerate() {
-            let (step, offset) = (best.steps[at], best.offsets[at]);
-            for step in around(step, range) {
-                for offset in around(offset, range) {
-                    let found = groups.error_of_line(at, (best.scale * step, best.minimum * offset), highest);
+        if range.start() < range.end() {
+            for (at, lowest) in errors.iter_mut().enumerate() {
+                let (steps, offsets) = best.neighbors(at, range);
+                let lines =
+                    LineLanes { steps: steps.map(|it| best.scale * it), offsets: offsets.map(|it| best.minimum * it) };
+                for (lane, found) in groups.errors_of_lines(at, &lines, highest).into_iter().enumerate() {
                     if found < *lowest {
-                        (*lowest, best.steps[at], best.offsets[at]) = (found, step, offset);
+                        (*lowest, best.steps[at], best.offsets[at]) = (found, steps[lane], offsets[lane]);
                     }
                 }
             }
         }
         let moved = refit_lines(groups, &best, highest);
-        let found: [f32; N] = std::array::from_fn(|at| groups.error_of_line(at, moved.group(at), highest));
+        let found = groups.errors_of_groups(&moved, highest);
         if found.iter().sum::<f32>() < errors.iter().sum::<f32>() {
             (best, errors) = (moved, found);
         } else {
@@ -157,6 +185,7 @@ fn settle_lines<const G: usize, const N: usize>(
 }
 
 /// The shared scales that fit the codes that `lines` gives, by the two normal equations of the block.
+#[inline(always)]
 fn refit_lines<const G: usize, const N: usize>(groups: Groups<'_, G, N>, lines: &Lines<N>, highest: f32) -> Lines<N> {
     let (mut sum_pp, mut sum_po, mut sum_oo, mut sum_px, mut sum_ox) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for at in 0..N {
@@ -200,6 +229,7 @@ impl<const N: usize> Rays<N> {
 /// Moves each of `starts` (the number of a group within `range`) while that lowers the error of the levels that
 /// `place` gives, and keeps the best. Later starts are for blocks that the first fits but for the rounding of its
 /// scale, such as blocks of one value.
+#[inline(always)]
 pub fn rays<const G: usize, const N: usize>(
     groups: Groups<'_, G, N>,
     starts: &[Rays<N>],
@@ -225,6 +255,7 @@ pub fn rays<const G: usize, const N: usize>(
     best
 }
 
+#[inline(always)]
 fn settle_rays<const G: usize, const N: usize>(
     groups: Groups<'_, G, N>,
     start: Rays<N>,
@@ -232,7 +263,7 @@ fn settle_rays<const G: usize, const N: usize>(
     place: &impl Fn(f32) -> f32,
 ) -> (Rays<N>, f32) {
     let mut best = Rays { scale: to_half(start.scale), ..start };
-    let mut errors: [f32; N] = std::array::from_fn(|at| groups.error_of_ray(at, best.scale * best.steps[at], place));
+    let mut errors: [f32; N] = each(|at| groups.error_of_ray(at, best.scale * best.steps[at], place));
     for _ in 0..ROUNDS {
         for (at, lowest) in errors.iter_mut().enumerate() {
             for step in around(best.steps[at], range) {
@@ -243,7 +274,7 @@ fn settle_rays<const G: usize, const N: usize>(
             }
         }
         let moved = Rays { scale: refit_ray(groups, &best, place), ..best };
-        let found: [f32; N] = std::array::from_fn(|at| groups.error_of_ray(at, moved.scale * moved.steps[at], place));
+        let found: [f32; N] = each(|at| groups.error_of_ray(at, moved.scale * moved.steps[at], place));
         if found.iter().sum::<f32>() < errors.iter().sum::<f32>() {
             (best, errors) = (moved, found);
         } else {
@@ -254,6 +285,7 @@ fn settle_rays<const G: usize, const N: usize>(
 }
 
 /// The shared scale that fits the levels that `rays` gives; none is made where there was none.
+#[inline(always)]
 fn refit_ray<const G: usize, const N: usize>(
     groups: Groups<'_, G, N>,
     rays: &Rays<N>,
@@ -272,15 +304,17 @@ fn refit_ray<const G: usize, const N: usize>(
 #[inline(always)]
 fn place_on_ray<const G: usize>(values: &[f32; G], step: f32, place: &impl Fn(f32) -> f32) -> [f32; G] {
     let inverse = reciprocal(step);
-    values.map(|value| place(value * inverse))
+    each(|at| place(values[at] * inverse))
 }
 
 /// The neighbors of a whole number, and itself, within `range`.
+#[inline(always)]
 fn around(number: f32, range: &RangeInclusive<f32>) -> impl Iterator<Item = f32> {
     let (low, high) = (*range.start(), *range.end());
     [-1.0, 0.0, 1.0].into_iter().map(move |by| number + by).filter(move |found| low <= *found && *found <= high)
 }
 
+#[inline(always)]
 fn to_half(value: f32) -> f32 {
     f16::from_f32(value).to_f32()
 }

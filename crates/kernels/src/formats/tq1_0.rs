@@ -38,6 +38,7 @@ impl Block<256> for TQ1_0 {
 }
 
 impl Encode<256> for TQ1_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 256], _importance: Option<Importance<'_, 256>>) -> TQ1_0 {
         let (scale, found) = digits(values);
         let mut block = TQ1_0 { digits: [[0; 4]; 13], scale: half_from_f32(scale) };

@@ -27,6 +27,7 @@ impl Block<256> for TQ2_0 {
 }
 
 impl Encode<256> for TQ2_0 {
+    #[inline(always)]
     fn encode(values: &[f32; 256], _importance: Option<Importance<'_, 256>>) -> TQ2_0 {
         let (scale, found) = digits(values);
         let mut block = TQ2_0 { codes: [0; 64], scale: half_from_f32(scale) };

@@ -6,11 +6,26 @@ mod blocks;
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-use crate::isa::Kernels;
+use crate::isa::{Kernels, Loops};
 
 /// The tables that this processor can run, slowest first.
 pub(crate) fn available() -> Vec<&'static Kernels> {
     avx2::available().into_iter().chain(avx512::available()).flatten().collect()
+}
+
+/// Runs plain loops with AVX2, where the processor has it.
+pub(crate) fn widely(loops: impl Loops) {
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, as was just asked.
+        unsafe { with_avx2(loops) }
+    } else {
+        loops.run();
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn with_avx2(loops: impl Loops) {
+    loops.run();
 }
 
 /// Bytes of a cache line.
