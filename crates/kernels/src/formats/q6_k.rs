@@ -70,7 +70,11 @@ impl Encode<256> for Q6_K {
             Some(importance) => *bytemuck::cast_ref::<_, [[f32; 16]; 16]>(importance.weights),
             None => each(|group| each(|at| groups[group][at] * groups[group][at])),
         };
-        let wanted: [f32; 16] = each(|at| ray(&groups[at], &weights[at], 32.0).scale);
+        // A loop, as a closure as large as this search is not inlined.
+        let mut wanted = [0.0; 16];
+        for (at, scale) in wanted.iter_mut().enumerate() {
+            *scale = ray(&groups[at], &weights[at], 32.0).scale;
+        }
         let starts = [-128.0, -125.0].map(|lowest| {
             let scale = extreme(&wanted) / lowest;
             let inverse = reciprocal(scale);

@@ -1,11 +1,11 @@
 //! The codes of a stored row chosen again, its scales as they are, so that the error of one input makes up for that of
 //! another. No layouts here. Invariant: codes lie in the format's range, whatever the values and the products.
-//!
-//! A row's error in the output is `eᵀ H e` with the errors `e` of its weights and the mean products `H` of its inputs,
-//! of which a search by importance knows the diagonal alone. Written as `H = Aᵀ D A` with unit triangular `A`, each
-//! weight in turn is rounded to what those before it left over (Frantar et al., arXiv:2210.17323, in the form of Chee
-//! et al., arXiv:2307.13304); then single codes move while that lowers the error. Weights with strong inputs come
-//! first, as later ones make up for them. `H` is taken by windows of neighboring inputs.
+
+// A row's error in the output is `eᵀ H e` with the errors `e` of its weights and the mean products `H` of its inputs, of
+// which a search by importance knows the diagonal alone. Written as `H = Aᵀ D A` with unit triangular `A`, each weight in
+// turn is rounded to what those before it left over (Frantar et al., arXiv:2210.17323, in the form of Chee et al.,
+// arXiv:2307.13304); then single codes move while that lowers the error. Weights with strong inputs come first, as later
+// ones make up for them. `H` is taken by windows of neighboring inputs.
 
 use super::block::{Block, reciprocal};
 use super::search::level;

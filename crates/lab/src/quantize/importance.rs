@@ -33,9 +33,14 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// The mean square of each: how much it matters.
+    pub fn weights(&self) -> Vec<f32> {
+        self.squares.iter().map(|sum| sum / self.rows).collect()
+    }
+
     /// How the inputs of each window go together; none where that is not known. Correlations of few rows are trusted
     /// less, as most of those are chance.
-    fn windows(&self) -> Vec<Window> {
+    pub fn windows(&self) -> Vec<Window> {
         let mut left = &self.correlations[..];
         let window = |squares: &[f32]| {
             let (bytes, rest) = left.split_at_checked(Format::F16.row_bytes(pairs(squares.len())))?;
@@ -77,18 +82,8 @@ impl Importance {
         self.tensors.insert(tensor, stacks);
     }
 
-    /// The weight of each input of matrix `stack` of a tensor; none where it was not measured.
-    pub fn of(&self, tensor: &str, stack: usize) -> Option<Vec<f32>> {
-        let inputs = self.inputs(tensor, stack)?;
-        Some(inputs.squares.iter().map(|sum| sum / inputs.rows).collect())
-    }
-
-    /// How the inputs of matrix `stack` of a tensor go together; none where it was not measured.
-    pub fn windows(&self, tensor: &str, stack: usize) -> Vec<Window> {
-        self.inputs(tensor, stack).map(Inputs::windows).unwrap_or_default()
-    }
-
-    fn inputs(&self, tensor: &str, stack: usize) -> Option<&Inputs> {
+    /// The inputs of matrix `stack` of a tensor; none where they were not measured.
+    pub fn of(&self, tensor: &str, stack: usize) -> Option<&Inputs> {
         self.tensors.get(tensor)?.get(stack).filter(|inputs| inputs.rows > 0.0)
     }
 
@@ -96,6 +91,11 @@ impl Importance {
     pub fn has(&self, tensor: &str, width: usize) -> bool {
         let stacks = self.tensors.get(tensor).map(Vec::as_slice).unwrap_or_default();
         stacks.iter().any(|inputs| inputs.rows > 0.0 && inputs.squares.len() == width)
+    }
+
+    /// Whether it says how inputs go together.
+    pub fn has_correlations(&self) -> bool {
+        self.tensors.values().flatten().any(|inputs| !inputs.correlations.is_empty())
     }
 
     /// Whether nothing was measured.
@@ -188,4 +188,53 @@ fn correlations(tensors: &Tensors, path: &Path, name: &str, wanted: usize) -> Re
         return Err(Error::Ask(what));
     }
     Ok(bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(width: usize) -> Importance {
+        let correlations: Vec<u8> = (0..Inputs::correlation_bytes(width)).map(|at| (at % 61) as u8).collect();
+        let seen = Inputs { squares: (0..width).map(|at| at as f32).collect(), rows: 9.0, correlations };
+        let unseen = Inputs { squares: vec![0.0; width], ..Inputs::default() };
+        let mut found = Importance::default();
+        found.insert("blk.0.ffn_down_exps.weight".to_owned(), vec![seen, unseen]);
+        found
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_measured() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let path = place.path().join("importance.gguf");
+        for width in [32, COLUMNS, COLUMNS + 64] {
+            let (made, name) = (measured(width), "blk.0.ffn_down_exps.weight");
+            made.write(&path, "a text").expect("it is written");
+            let read = Importance::read(&path).expect("it is read");
+            let (wanted, found) = (made.of(name, 0).expect("measured"), read.of(name, 0).expect("read"));
+            assert_eq!((&wanted.squares, &wanted.correlations), (&found.squares, &found.correlations));
+            assert_eq!((found.rows, found.windows().len()), (9.0, width.div_ceil(COLUMNS)));
+            assert!(read.of(name, 1).is_none() && read.has(name, width) && !read.has(name, width + 1));
+        }
+    }
+
+    #[test]
+    fn correlations_of_another_width_are_refused() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let path = place.path().join("importance.gguf");
+        let outline = |ending: &str, format, shape| Outline {
+            name: format!("output.weight{ending}"),
+            dtype: Dtype::Number(format),
+            shape,
+        };
+        let outlines = [
+            outline(SUMS, Format::F32, vec![1, 32]),
+            outline(COUNTS, Format::F32, vec![1, 1]),
+            outline(CORRELATIONS, Format::F16, vec![1, 32]),
+        ];
+        let zeros = |outline: &Outline, sink: &mut Sink| sink.put(&vec![0; outline.byte_count("")?.get() as usize]);
+        gguf::write(&path, &Metadata::new("importance.gguf"), &outlines, zeros).expect("it is written");
+        let error = Importance::read(&path).expect_err("31 · 16 pairs are no 32").to_string();
+        assert!(error.contains("in_correlations") && error.contains("64 bytes") && error.contains("992"), "{error}");
+    }
 }

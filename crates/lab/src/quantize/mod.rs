@@ -2,6 +2,7 @@
 //! size to reach. Formats and their searches are the kernels'; how a file is written is the model crate's.
 
 pub mod calibrate;
+pub mod expected;
 pub mod importance;
 pub mod mixture;
 pub mod ocp;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use pasture_files::Dtype;
 use pasture_files::gguf::Value;
 use pasture_kernels::Format;
+use pasture_kernels::formats::Weights;
 use pasture_kernels::formats::recode::Window;
 use pasture_model::save::{Content, GgufPlan, Own, Progress, Target, plan_gguf};
 use pasture_model::spec::{MixerSpec, Spec};
@@ -22,7 +24,8 @@ use serde_json::json;
 
 use crate::change::{Error, Result};
 use crate::export::History;
-use importance::Importance;
+use expected::Expected;
+use importance::{Importance, Inputs};
 use mixture::{Mixture, Sizes, choose, fitting, needs_importance};
 
 /// How to quantize.
@@ -95,7 +98,8 @@ pub fn quantize_content(
     matrices.for_each(|target| *formats.entry(target.format().name()).or_default() += 1);
     let (bytes, values) = (plan.byte_count(), plan.targets.iter().map(values_of).sum::<usize>());
     let errors = Errors::default();
-    let encode = errors.weighted_encoder(options.threads, options.importance);
+    let expected = Expected::new(content, survey);
+    let encode = errors.weighted_encoder(options.threads, options.importance, Some(&expected));
     plan.write(to, None, content, &encode, progress)?;
     let bits = bytes as f64 * 8.0 / values.max(1) as f64;
     Ok(Quantized { file: to.to_owned(), bytes, bits, errors: errors.relative(), formats, fallbacks })
@@ -124,17 +128,18 @@ pub struct Errors(Mutex<BTreeMap<String, (f64, f64)>>);
 
 impl Errors {
     /// An encoder on several threads that notes what it rounds.
-    pub fn encoder(&self, threads: usize) -> impl Fn(&Target, usize, &[f32], Format, &mut [u8]) + Sync {
-        self.weighted_encoder(threads, None)
+    pub fn encoder(&self, threads: usize) -> impl Fn(&Target, usize, &[f32], Format, &mut [u8]) {
+        self.weighted_encoder(threads, None, None)
     }
 
     fn weighted_encoder(
         &self,
         threads: usize,
         importance: Option<&Importance>,
-    ) -> impl Fn(&Target, usize, &[f32], Format, &mut [u8]) + Sync {
+        expected: Option<&Expected<'_>>,
+    ) -> impl Fn(&Target, usize, &[f32], Format, &mut [u8]) {
         move |target, at, values, format, out| {
-            let known = Known::of(importance, target, at / values.len().max(1), format);
+            let known = Known::of(importance, expected, target, at / values.len().max(1));
             let width = if target.is_vector() { values.len() } else { target.row_len() };
             let (wrong, all) = encode_rows(values, width, format, &known, threads, out);
             self.note(&target.outline.name, (wrong, all));
@@ -166,19 +171,36 @@ fn values_of(target: &Target) -> usize {
 struct Known {
     /// How much each matters.
     weights: Option<Vec<f32>>,
+    /// Whether that was measured.
+    measured: bool,
     /// How they go together, where a format's codes can be chosen by that.
     windows: Vec<Window>,
 }
 
 impl Known {
-    fn of(importance: Option<&Importance>, target: &Target, stack: usize, format: Format) -> Known {
-        let Some(importance) = importance else { return Known::default() };
-        let name = &target.outline.name;
-        let weights = importance.of(name, stack).filter(|weights| weights.len() == target.row_len());
-        let is_known = weights.is_some() && format.can_recode();
-        Known { weights, windows: if is_known { importance.windows(name, stack) } else { Vec::new() } }
+    fn new(inputs: &Inputs, measured: bool, format: Format) -> Known {
+        let windows = if format.can_recode() { inputs.windows() } else { Vec::new() };
+        Known { weights: Some(inputs.weights()), measured, windows }
+    }
+
+    /// What was measured, or else what can be expected, where a format's search is worth that.
+    fn of(measured: Option<&Importance>, expected: Option<&Expected<'_>>, target: &Target, stack: usize) -> Known {
+        let format = target.format();
+        let fits = |inputs: &&Inputs| inputs.squares.len() == target.row_len();
+        if let Some(inputs) = measured.and_then(|found| found.of(&target.outline.name, stack)).filter(fits) {
+            return Known::new(inputs, true, format);
+        }
+        let expected = expected.filter(|_| format.block() == SEARCHED).and_then(|found| found.of(target, stack));
+        expected.map_or_else(Known::default, |inputs| Known::new(&inputs, false, format))
+    }
+
+    fn weights(&self) -> Option<Weights<'_>> {
+        self.weights.as_deref().map(|values| Weights { values, measured: self.measured })
     }
 }
+
+/// Values of a block in the formats that are searched for even where nothing was measured.
+const SEARCHED: usize = 256;
 
 /// Rows into blocks on several threads; the sums of squared errors and of squares.
 fn encode_rows(
@@ -194,7 +216,7 @@ fn encode_rows(
     let work = |values: &[f32], out: &mut [u8]| {
         let (mut wrong, mut all, mut back) = (0.0, 0.0, vec![0.0; width]);
         for (row, out) in values.chunks_exact(width).zip(out.chunks_exact_mut(row_bytes)) {
-            format.quantize(row, known.weights.as_deref(), out);
+            format.quantize_by(row, known.weights(), out);
             if !known.windows.is_empty() {
                 format.recode(row, &known.windows, out);
             }
@@ -321,7 +343,8 @@ fn reach(plan: &mut GgufPlan, content: &dyn Content, bits: f64, options: &Option
         let (width, values) = (target.row_len(), target.read(0, content, true)?);
         let every = (values.len() / width / TRIED_ROWS).max(1);
         let rows: Vec<&[f32]> = values.chunks_exact(width).step_by(every).collect();
-        let weights = Known::of(options.importance, target, 0, Format::F32).weights;
+        let measured = options.importance.and_then(|found| found.of(&target.outline.name, 0));
+        let weights = measured.map(Inputs::weights).filter(|weights| weights.len() == width);
         let (count, share) = (values_of(target) as f64, values_of(target) as f64 / (rows.len() * width) as f64);
         let mut rungs: Vec<(Format, f64, f64)> = Vec::new();
         for format in LADDER.map(|format| fitting(format, width)) {
@@ -389,7 +412,8 @@ impl Quantized {
             options.tensors.iter().map(|(pattern, format)| (pattern.as_str(), format.name())).collect();
         json!({
             "type": options.mixture.name, "tensors": tensors, "bits_wanted": options.bits,
-            "importance": options.importance.is_some(), "bits_per_weight": self.bits,
+            "importance": options.importance.is_some(),
+            "correlations": options.importance.is_some_and(Importance::has_correlations), "bits_per_weight": self.bits,
             "matrices_by_format": self.formats, "matrices_of_smaller_blocks": self.fallbacks,
             "relative_rms_error_by_tensor": self.errors,
         })

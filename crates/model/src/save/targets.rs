@@ -74,7 +74,7 @@ impl Content for Own<'_> {
 }
 
 /// Turns rows of f32 values into stored numbers: `encode(target, first value's place, values, format)`.
-pub type Encode<'a> = &'a (dyn Fn(&Target, usize, &[f32], Format, &mut [u8]) + Sync);
+pub type Encode<'a> = &'a dyn Fn(&Target, usize, &[f32], Format, &mut [u8]);
 
 /// Values into a format, without any measure of their importance.
 pub fn encode_plainly(_: &Target, _: usize, values: &[f32], format: Format, out: &mut [u8]) {
