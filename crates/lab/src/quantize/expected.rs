@@ -32,8 +32,8 @@ impl<'a> Expected<'a> {
         Expected { content, layers: &survey.spec.layers, slots }
     }
 
-    /// The inputs of matrix `stack` of a tensor; none where its layer does not begin with a norm, and for what stands in
-    /// no layer.
+    /// The inputs of matrix `stack` of a tensor; none where its layer does not begin with a norm, for what stands in no
+    /// layer, and where numbers cannot be read, of which their own tensor will tell.
     pub fn of(&self, target: &Target, stack: usize) -> Option<Inputs> {
         let is_own = |slot: &&Slot| slot.place.expert.is_none_or(|expert| expert == stack || target.stacks() == 1);
         let place = target.slots().find(is_own)?.place;
@@ -87,7 +87,8 @@ impl<'a> Expected<'a> {
             let (weight, mut row) = (self.matrix(slot, place)?, vec![0.0; normed.len()]);
             let of_row = |at| {
                 weight.row_values(at, &mut row);
-                row.iter().zip(normed).map(|(weight, square)| weight * weight * square).sum()
+                row.iter_mut().zip(normed).for_each(|(weight, square)| *weight *= square.sqrt());
+                product(&row, &row)
             };
             Some((0..weight.rows()).map(of_row).collect::<Vec<f32>>())
         };
@@ -103,6 +104,9 @@ impl<'a> Expected<'a> {
     fn attended(&self, attention: &AttentionSpec, normed: &[f32], place: Place) -> Option<Inputs> {
         let (weight, size) = (self.matrix("attention.v", place)?, attention.head_dim);
         let group = attention.heads / attention.kv_heads.max(1);
+        if size == 0 || group * attention.kv_heads != attention.heads || weight.rows() != attention.kv_heads * size {
+            return None;
+        }
         let of_head = |head: usize| -> Vec<f32> {
             let scaled = |at: usize| -> Vec<f32> {
                 let mut row = vec![0.0; normed.len()];
@@ -110,15 +114,14 @@ impl<'a> Expected<'a> {
                 row.iter().zip(normed).map(|(weight, square)| weight * square.sqrt()).collect()
             };
             let rows: Vec<Vec<f32>> = (0..size).map(scaled).collect();
-            let product = |a: &Vec<f32>, b: &Vec<f32>| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-            rows.iter().flat_map(|a| rows.iter().map(move |b| product(a, b))).collect()
+            rows.iter().flat_map(|a| rows.iter().map(|b| product(a, b))).collect()
         };
-        let heads: Vec<Vec<f32>> = (0..weight.rows() / size.max(1)).map(of_head).collect();
-        let product = |a: usize, b: usize| heads[a / size / group][a % size * size + b % size];
-        let squares: Vec<f32> = (0..attention.heads * size).map(|at| product(at, at)).collect();
+        let heads: Vec<Vec<f32>> = (0..attention.kv_heads).map(of_head).collect();
+        let mean = |a: usize, b: usize| heads[a / size / group][a % size * size + b % size];
+        let squares: Vec<f32> = (0..attention.heads * size).map(|at| mean(at, at)).collect();
         let correlation = |a: usize, b: usize| {
             let length = (squares[a] * squares[b]).sqrt();
-            if a / size == b / size && length > 0.0 { product(a, b) / length } else { 0.0 }
+            if a / size == b / size && length > 0.0 { mean(a, b) / length } else { 0.0 }
         };
         let pairs = (0..squares.len()).flat_map(|a| (a / WINDOW * WINDOW..a).map(move |b| (a, b)));
         let found: Vec<f32> = pairs.map(|(a, b)| correlation(a, b)).collect();
@@ -126,4 +129,13 @@ impl<'a> Expected<'a> {
         Format::F16.quantize(&found, None, &mut correlations);
         Some(Inputs { squares: squares.iter().map(|square| square * ROWS).collect(), rows: ROWS, correlations })
     }
+}
+
+/// The sum of the products, in eight interleaved lanes.
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
+    }
+    lanes.iter().sum()
 }
