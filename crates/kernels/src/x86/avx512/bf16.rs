@@ -6,7 +6,8 @@
 use std::arch::x86_64::*;
 
 use super::vector;
-use crate::linear::{Rows, Section, TOKENS, Tile};
+use crate::linear::{Rows, Section, TOKENS, Tile, Tiles};
+use crate::x86::fetch_at;
 
 /// Pairs of columns whose weights are in registers at once.
 const GROUP: usize = 8;
@@ -72,6 +73,65 @@ unsafe fn multiply<const T: usize>(panel: &[u8], words: &[u32], stride: usize, t
     }
     for (sum, out) in sums.into_iter().zip(tile) {
         vector::store(out, sum);
+    }
+}
+
+/// Tokens of a pass over two panels: their sums of a group fill half of the registers.
+const ABREAST: usize = 8;
+
+/// Two panels likewise, with the same bits: a word of activations is loaded once for both.
+pub(super) fn two(panels: [&[u8]; 2], rows: &Rows<'_>, tokens: usize, tiles: &mut Tiles) {
+    let (words, stride) = (rows.section(Section::Pairs), rows.layout.stride);
+    // SAFETY: this table is given out only where the processor has the features; `multiply_two` checks the lengths.
+    unsafe {
+        match tokens {
+            ..=ABREAST => multiply_two::<1>(panels, words, stride, tiles),
+            _ => multiply_two::<2>(panels, words, stride, tiles),
+        }
+    }
+}
+
+/// `H` times [`ABREAST`] tokens.
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn multiply_two<const H: usize>(panels: [&[u8]; 2], words: &[u32], stride: usize, tiles: &mut Tiles) {
+    let [first, second] = panels;
+    let steps = first.len() / BYTES;
+    assert!(first.len() == second.len() && H * ABREAST <= TOKENS, "two panels of one length");
+    assert!((H * ABREAST - 1) * stride + steps <= words.len(), "records of {H} times {ABREAST} tokens");
+    let mut sums = [[[_mm512_setzero_ps(); 2]; ABREAST]; H];
+    for from in (0..steps).step_by(GROUP) {
+        let count = GROUP.min(steps - from);
+        for at in (from..from + count).map(|step| step * BYTES + AHEAD) {
+            // Behind the first panel lies the second.
+            let next = if at < first.len() { 0 } else { first.len() };
+            fetch_at(first.as_ptr().wrapping_add(at + next));
+            fetch_at(second.as_ptr().wrapping_add(at + next));
+        }
+        for (half, sums) in sums.iter_mut().enumerate() {
+            let mut parts = [[_mm512_setzero_ps(); 2]; ABREAST];
+            for step in from..from + count {
+                // SAFETY: steps below `steps` are inside the panels, and `t * stride + step` inside the words, as asserted.
+                unsafe {
+                    let first = _mm512_loadu_si512(first.as_ptr().add(step * BYTES).cast());
+                    let second = _mm512_loadu_si512(second.as_ptr().add(step * BYTES).cast());
+                    for (t, [one, other]) in parts.iter_mut().enumerate() {
+                        let word = *words.as_ptr().add((half * ABREAST + t) * stride + step);
+                        (*one, *other) = (add(*one, first, word), add(*other, second, word));
+                    }
+                }
+            }
+            for (sum, part) in sums.as_flattened_mut().iter_mut().zip(parts.as_flattened()) {
+                *sum = _mm512_add_ps(*sum, *part);
+            }
+        }
+    }
+    let [first, second] = tiles;
+    for ([one, other], (first, second)) in sums.into_iter().flatten().zip(first.iter_mut().zip(second)) {
+        vector::store(first, one);
+        vector::store(second, other);
     }
 }
 

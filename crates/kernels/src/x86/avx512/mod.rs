@@ -81,7 +81,7 @@ fn packed_kernels<const PAIRS: bool>(format: Format) -> Option<PackedKernels> {
         Format::F32 => float(float::TILES_F32, scalar::decode_f32 as Decode),
         Format::F16 => float(float::TILES_F16, scalar::decode_f16),
         Format::BF16 if PAIRS => PackedKernels {
-            fast: (TileKernels::one(bf16::tile), Section::Pairs),
+            fast: (TileKernels { one: bf16::tile, two: Some(bf16::two) }, Section::Pairs),
             ..float(float::TILES_BF16, panels::decode_bf16)
         },
         Format::BF16 => float(float::TILES_BF16, panels::decode_bf16),
