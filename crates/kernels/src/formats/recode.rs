@@ -9,6 +9,7 @@
 
 use super::block::{Block, reciprocal};
 use super::search::level;
+use crate::isa::{Loops, widely};
 
 /// Inputs that are taken together.
 pub const WINDOW: usize = 256;
@@ -42,8 +43,10 @@ pub struct Window {
     order: Vec<usize>,
     /// The mean products `H` by places, row by row.
     products: Vec<f32>,
-    /// `A` below its diagonal of ones, in rows of the window's width.
-    left: Vec<f32>,
+    /// One by each product of a place with itself.
+    inverses: Vec<f32>,
+    /// `A` below its diagonal of ones, column after column.
+    below: Vec<f32>,
 }
 
 impl Window {
@@ -65,8 +68,9 @@ impl Window {
             (products[place[a] * n + place[b]], products[place[b] * n + place[a]]) = (product, product);
         }
         order.iter().enumerate().for_each(|(at, column)| products[at * n + at] = squares[*column]);
-        let left = triangle(products.clone(), n);
-        Window { order, products, left }
+        let inverses = order.iter().map(|column| reciprocal(squares[*column])).collect();
+        let below = triangle(products.clone(), n);
+        Window { order, products, inverses, below }
     }
 
     /// How many inputs.
@@ -80,19 +84,18 @@ impl Window {
     }
 }
 
-/// `A` of `H = Aᵀ D A`, below its diagonal of ones.
+/// `A` of `H = Aᵀ D A`, below its diagonal of ones, column after column.
 fn triangle(mut rest: Vec<f32>, n: usize) -> Vec<f32> {
-    let mut left = vec![0.0; n * n];
+    let mut below = vec![0.0; n * n];
     for last in (1..n).rev() {
         let (above, row) = rest.split_at_mut(last * n);
         let inverse = reciprocal(row[last]);
-        let left = &mut left[last * n..][..last];
-        left.iter_mut().zip(&*row).for_each(|(left, product)| *left = product * inverse);
-        for (above, factor) in above.chunks_exact_mut(n).zip(&*left) {
-            add(&mut above[..last], -factor, row);
+        for (at, above) in above.chunks_exact_mut(n).enumerate() {
+            below[at * n + last] = row[at] * inverse;
+            add(&mut above[..last], -below[at * n + last], row);
         }
     }
-    left
+    below
 }
 
 /// One row of whole blocks.
@@ -101,7 +104,11 @@ pub fn recode<B: Coded<N>, const N: usize>(values: &[f32], windows: &[Window], b
     for window in windows {
         let (these, values_after) = values.split_at(window.order.len());
         let (stored, blocks_after) = blocks.split_at_mut(these.len() / N);
-        recode_window(these, window, stored);
+        let spots = spots(these, stored);
+        let spots = window.order.iter().map(|column| spots[*column]).collect();
+        let mut codes = vec![0; these.len()];
+        widely(Choice { nearest: B::nearest, spots, window, codes: &mut codes });
+        stored.iter_mut().zip(codes.as_chunks::<N>().0).for_each(|(block, codes)| block.put(codes));
         (values, blocks) = (values_after, blocks_after);
     }
 }
@@ -115,40 +122,51 @@ struct Spot {
     inverse: f32,
 }
 
-fn recode_window<B: Coded<N>, const N: usize>(values: &[f32], window: &Window, blocks: &mut [B]) {
-    let (n, spots) = (window.order.len(), spots(values, blocks));
-    let spots: Vec<Spot> = window.order.iter().map(|column| spots[*column]).collect();
-    // The error of the level nearest to a value's own and this much more, and its code.
-    let round = |at: usize, more: f32| -> (f32, u8) {
-        let spot = &spots[at];
-        let (level, code) = B::nearest((spot.value + more - spot.offset) * spot.inverse);
-        let error = spot.step * level + spot.offset - spot.value;
-        (if error.is_finite() { error } else { 0.0 }, code)
-    };
-    let (mut errors, mut codes) = (vec![0.0; n], vec![0; n]);
-    for at in 0..n {
-        (errors[at], codes[at]) = round(at, -dot(&window.left[at * n..][..at], &errors[..at]));
-    }
-    let mut slopes = vec![0.0; n];
-    let rows = || window.products.chunks_exact(n);
-    errors.iter().zip(rows()).for_each(|(error, row)| add(&mut slopes, *error, row));
-    for _ in 0..ROUNDS {
-        let mut moved = false;
-        for (at, row) in rows().enumerate() {
-            let (error, code) = round(at, errors[at] - slopes[at] * reciprocal(row[at]));
-            let by = error - errors[at];
-            if code != codes[at] && by * (2.0 * slopes[at] + by * row[at]) < 0.0 {
-                (errors[at], codes[at], moved) = (error, code, true);
-                add(&mut slopes, by, row);
+/// The codes of a window's values.
+struct Choice<'a, F> {
+    nearest: F,
+    /// By places.
+    spots: Vec<Spot>,
+    window: &'a Window,
+    /// By columns.
+    codes: &'a mut [u8],
+}
+
+impl<F: Fn(f32) -> (f32, u8)> Loops for Choice<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        let (window, n) = (self.window, self.spots.len());
+        // The error of the level nearest to a value's own and this much more, and its code.
+        let round = |at: usize, more: f32| -> (f32, u8) {
+            let spot = &self.spots[at];
+            let (level, code) = (self.nearest)((spot.value + more - spot.offset) * spot.inverse);
+            let error = spot.step * level + spot.offset - spot.value;
+            (if error.is_finite() { error } else { 0.0 }, code)
+        };
+        let (mut errors, mut codes, mut before) = (vec![0.0; n], vec![0; n], vec![0.0; n]);
+        for (at, column) in window.below.chunks_exact(n).enumerate() {
+            (errors[at], codes[at]) = round(at, -before[at]);
+            add(&mut before[at + 1..], errors[at], &column[at + 1..]);
+        }
+        let mut slopes = vec![0.0; n];
+        let rows = || window.products.chunks_exact(n);
+        errors.iter().zip(rows()).for_each(|(error, row)| add(&mut slopes, *error, row));
+        for _ in 0..ROUNDS {
+            let mut moved = false;
+            for (at, row) in rows().enumerate() {
+                let (error, code) = round(at, errors[at] - slopes[at] * window.inverses[at]);
+                let by = error - errors[at];
+                if code != codes[at] && by * (2.0 * slopes[at] + by * row[at]) < 0.0 {
+                    (errors[at], codes[at], moved) = (error, code, true);
+                    add(&mut slopes, by, row);
+                }
+            }
+            if !moved {
+                break;
             }
         }
-        if !moved {
-            break;
-        }
+        window.order.iter().zip(&codes).for_each(|(column, code)| self.codes[*column] = *code);
     }
-    let mut ordered = vec![0; n];
-    window.order.iter().zip(&codes).for_each(|(column, code)| ordered[*column] = *code);
-    blocks.iter_mut().zip(ordered.as_chunks::<N>().0).for_each(|(block, codes)| block.put(codes));
 }
 
 /// Where values lie among the levels of their blocks, read from what two codes stand for.
@@ -174,17 +192,4 @@ fn spots<B: Coded<N>, const N: usize>(values: &[f32], blocks: &[B]) -> Vec<Spot>
 #[inline(always)]
 fn add(sum: &mut [f32], factor: f32, row: &[f32]) {
     sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += factor * value);
-}
-
-/// The sum of the products, in sixteen interleaved lanes.
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    let (a, a_rest) = a.as_chunks::<16>();
-    let (b, b_rest) = b.as_chunks::<16>();
-    for (a, b) in a.iter().zip(b) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    lanes.iter().sum::<f32>() + rest
 }

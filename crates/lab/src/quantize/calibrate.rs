@@ -17,6 +17,7 @@ use pasture_tensor::ops::rope::RopeTable;
 use pasture_tensor::{Activation, Backend, Cpu, Precision, Tensor, Weight, WeightId};
 
 use super::importance::{Importance, Inputs, WINDOW};
+use super::products::Products;
 use crate::change::{Error, Result};
 use crate::evaluate::{Subject, likelihoods, windows};
 
@@ -73,22 +74,9 @@ struct Seen {
 
 impl Seen {
     fn inputs(&self) -> Inputs {
-        let mut inputs = Inputs { rows: self.rows as f32, ..Inputs::default() };
-        for products in &self.products {
-            let width = products.len().isqrt();
-            let square = |at: usize| products[at * width + at];
-            inputs.squares.extend((0..width).map(square));
-            let pairs = (0..width).flat_map(|a| (0..a).map(move |b| (a, b)));
-            let correlation = |(a, b): (usize, usize)| {
-                let size = (square(a) * square(b)).sqrt();
-                if size > 0.0 { products[a * width + b] / size } else { 0.0 }
-            };
-            let found: Vec<f32> = pairs.map(correlation).collect();
-            let start = inputs.correlations.len();
-            inputs.correlations.resize(start + Format::F16.row_bytes(found.len()), 0);
-            Format::F16.quantize(&found, None, &mut inputs.correlations[start..]);
-        }
-        inputs
+        let rows = self.rows.max(1) as f32;
+        let mean = |products: &Vec<f32>| products.iter().map(|sum| sum / rows).collect();
+        Products::together(self.products.iter().map(mean).collect()).inputs(self.rows as f32)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod expected;
 pub mod importance;
 pub mod mixture;
 pub mod ocp;
+mod products;
 pub mod search;
 
 use std::collections::BTreeMap;
@@ -98,7 +99,7 @@ pub fn quantize_content(
     matrices.for_each(|target| *formats.entry(target.format().name()).or_default() += 1);
     let (bytes, values) = (plan.byte_count(), plan.targets.iter().map(values_of).sum::<usize>());
     let errors = Errors::default();
-    let expected = Expected::new(content, survey);
+    let expected = Expected::new(content, survey, &plan.targets, options.importance, options.threads);
     let encode = errors.weighted_encoder(options.threads, options.importance, Some(&expected));
     plan.write(to, None, content, &encode, progress)?;
     let bits = bytes as f64 * 8.0 / values.max(1) as f64;
@@ -178,20 +179,18 @@ struct Known {
 }
 
 impl Known {
-    fn new(inputs: &Inputs, measured: bool, format: Format) -> Known {
-        let windows = if format.can_recode() { inputs.windows() } else { Vec::new() };
-        Known { weights: Some(inputs.weights()), measured, windows }
-    }
-
-    /// What was measured, or else what can be expected, where a format's search is worth that.
-    fn of(measured: Option<&Importance>, expected: Option<&Expected<'_>>, target: &Target, stack: usize) -> Known {
+    /// What was measured, and what can be expected of the rest.
+    fn of(importance: Option<&Importance>, expected: Option<&Expected<'_>>, target: &Target, stack: usize) -> Known {
         let format = target.format();
         let fits = |inputs: &&Inputs| inputs.squares.len() == target.row_len();
-        if let Some(inputs) = measured.and_then(|found| found.of(&target.outline.name, stack)).filter(fits) {
-            return Known::new(inputs, true, format);
-        }
-        let expected = expected.filter(|_| format.block() == SEARCHED).and_then(|found| found.of(target, stack));
-        expected.map_or_else(Known::default, |inputs| Known::new(&inputs, false, format))
+        let measured = importance.and_then(|found| found.of(&target.outline.name, stack)).filter(fits);
+        let is_whole = measured.is_some_and(|inputs| !inputs.correlations.is_empty() || !format.can_recode());
+        let expected = expected.filter(|_| !is_whole && (format.can_recode() || format.block() == SEARCHED));
+        let expected = expected.and_then(|found| found.of(target, stack));
+        let Some(inputs) = expected.as_ref().or(measured) else { return Known::default() };
+        let windows = if format.can_recode() { inputs.windows() } else { Vec::new() };
+        let is_worth = measured.is_some() || format.block() == SEARCHED;
+        Known { weights: is_worth.then(|| measured.unwrap_or(inputs).weights()), measured: measured.is_some(), windows }
     }
 
     fn weights(&self) -> Option<Weights<'_>> {
@@ -199,7 +198,7 @@ impl Known {
     }
 }
 
-/// Values of a block in the formats that are searched for even where nothing was measured.
+/// Values of a block in the formats whose scales are searched for by inputs even where these were not measured.
 const SEARCHED: usize = 256;
 
 /// Rows into blocks on several threads; the sums of squared errors and of squares.
