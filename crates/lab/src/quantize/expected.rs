@@ -154,10 +154,9 @@ impl<'a> Expected<'a> {
             Some(Products::of_columns(&self.backend, &values))
         };
         let it = &self.spec.embed;
-        let mut stream = table("embed")?;
-        stream = stream.scaled(&vec![it.scale.unwrap_or(1.0); self.spec.hidden]);
+        let mut stream = table("embed")?.times(it.scale.unwrap_or(1.0));
         if let Some(positions) = it.positions.and_then(|_| table("embed.positions")) {
-            stream.add(&positions, 1.0);
+            stream.add(&positions);
         }
         Some(it.norm.iter().fold(stream, |stream, norm| self.normed(stream, norm, None)))
     }
@@ -188,7 +187,7 @@ impl<'a> Expected<'a> {
             let first = branch.pre.iter().fold(from.clone(), norm);
             let (last, made) = self.mixed(&branch.mixer, &first, layer);
             if let Some(made) = made {
-                out.add(&branch.post.iter().fold(made, norm), branch.gate);
+                out.add(&branch.post.iter().fold(made, norm).times(branch.gate));
             }
             out = branch.after.iter().fold(out, norm);
             branches.push(Reads { first, last });
@@ -205,10 +204,12 @@ impl<'a> Expected<'a> {
     ) -> (BTreeMap<Place, Products>, Option<Products>) {
         let (mut last, mut made) = (BTreeMap::new(), None::<Products>);
         let mut add = |place: Place, reads: Option<Products>, share: f32| {
-            let Some((reads, weight)) = reads.and_then(|reads| Some((reads, self.matrix(place)?))) else { return };
-            let more = reads.behind(&self.backend, &weight);
-            let sum = made.get_or_insert_with(|| more.clone().scaled(&vec![0.0; more.len()]));
-            sum.add(&more, share);
+            let Some((reads, weight)) = reads.zip(self.matrix(place)) else { return };
+            let more = reads.behind(&self.backend, &weight).times(share);
+            match &mut made {
+                Some(sum) => sum.add(&more),
+                None => made = Some(more),
+            }
             last.insert(place, reads);
         };
         let mut add_mlp = |mlp: &MlpSpec, expert: Option<usize>, share: f32| {

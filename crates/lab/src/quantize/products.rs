@@ -33,7 +33,7 @@ impl Products {
         Products { squares: windows.iter().flat_map(diagonal).collect(), windows }
     }
 
-    /// The mean over the columns of `values`, `[values, rows]`: rows go from top to bottom.
+    /// Of rows that are the columns of `values`, `[values, rows]`.
     pub fn of_columns(backend: &dyn Backend, values: &Tensor) -> Products {
         let one = Products::alone(vec![1.0 / values.cols().max(1) as f32; values.cols()]);
         one.behind_rows(backend, values.rows(), |at, row| row.copy_from_slice(values.row(at)))
@@ -60,6 +60,12 @@ impl Products {
         self
     }
 
+    /// Of values that are multiplied by one factor.
+    pub fn times(self, factor: f32) -> Products {
+        let factors = vec![factor; self.len()];
+        self.scaled(&factors)
+    }
+
     /// With other squares, going together as before.
     pub fn with_squares(self, squares: &[f32]) -> Products {
         let factor = |(wanted, own): (&f32, &f32)| if *own > 0.0 { (wanted / own).sqrt() } else { 0.0 };
@@ -83,10 +89,9 @@ impl Products {
         self
     }
 
-    /// Of the sum with values that have nothing to do with these and are multiplied by `factor`.
-    pub fn add(&mut self, other: &Products, factor: f32) {
-        let share = factor * factor;
-        let add = |sum: &mut [f32], more: &[f32]| sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += share * more);
+    /// Of the sum with values that have nothing to do with these.
+    pub fn add(&mut self, other: &Products) {
+        let add = |sum: &mut [f32], more: &[f32]| sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         add(&mut self.squares, &other.squares);
         self.windows.iter_mut().zip(&other.windows).for_each(|(sum, more)| add(sum, more));
     }
