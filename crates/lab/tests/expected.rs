@@ -40,10 +40,10 @@ fn products(inputs: &Inputs) -> Vec<Vec<f64>> {
 fn error(values: &[f32], seen: &[Vec<f64>], known: Option<&Inputs>) -> f64 {
     let format = Format::Q4_K;
     let width = seen.iter().map(|window| window.len().isqrt()).sum();
+    let windows = known.map_or_else(Vec::new, Inputs::windows);
     let (mut bytes, mut back, mut sum) = (vec![0; format.row_bytes(width)], vec![0.0; width], 0.0);
     for row in values.chunks_exact(width).step_by(8) {
         format.quantize(row, None, &mut bytes);
-        let windows = known.map_or_else(Vec::new, Inputs::windows);
         if !windows.is_empty() {
             format.recode(row, &windows, &mut bytes);
         }
@@ -85,8 +85,8 @@ fn weights_tell_how_inputs_go_together() {
         let [squares, _] = left(target, &own, &beside, &measured);
         println!("{name}: {alone:.3} by weights, {squares:.3} with measured squares, {wanted:.3} by the text itself");
         // Between the matrices of a feed-forward part each input is taken on its own.
-        let most = if name.contains("ffn_down") { 1.0 } else { 0.85 };
-        assert!(alone < most + 0.01 && squares < most + 0.01, "{name}: {alone}, {squares}");
+        let most = if name.contains("ffn_down") { 1.0 } else { 0.75 };
+        assert!(alone <= most && squares <= most, "{name}: {alone}, {squares}");
         assert!(wanted < alone && wanted < squares, "{name}: {wanted} of {alone} and {squares}");
     }
 }

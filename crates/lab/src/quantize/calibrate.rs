@@ -76,7 +76,7 @@ impl Seen {
     fn inputs(&self) -> Inputs {
         let rows = self.rows.max(1) as f32;
         let mean = |products: &Vec<f32>| products.iter().map(|sum| sum / rows).collect();
-        Products::together(self.products.iter().map(mean).collect()).inputs(self.rows as f32)
+        Products::Together(self.products.iter().map(mean).collect()).inputs(self.rows as f32)
     }
 }
 

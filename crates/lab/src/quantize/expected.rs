@@ -92,7 +92,8 @@ impl<'a> Expected<'a> {
             }),
             None => None,
         }?;
-        (found.len() == target.row_len()).then(|| self.seen(found, place).inputs(ROWS))
+        let inputs = self.seen(found, place).inputs(ROWS);
+        (inputs.squares.len() == target.row_len()).then_some(inputs)
     }
 
     /// The layer's stream, from where it was looked at last.
@@ -156,7 +157,7 @@ impl<'a> Expected<'a> {
         let it = &self.spec.embed;
         let mut stream = table("embed")?.times(it.scale.unwrap_or(1.0));
         if let Some(positions) = it.positions.and_then(|_| table("embed.positions")) {
-            stream.add(&positions);
+            stream = stream.and(&positions);
         }
         Some(it.norm.iter().fold(stream, |stream, norm| self.normed(stream, norm, None)))
     }
@@ -167,9 +168,10 @@ impl<'a> Expected<'a> {
             let slot = self.slots.get(&(Place { slot: norm.slot, layer, expert: None }, part))?;
             self.content.vector(slot, norm.kind == NormKind::RmsOffset).ok()
         };
-        let mean = stream.squares().iter().sum::<f32>() / stream.len().max(1) as f32;
+        let squares = stream.squares();
+        let mean = squares.iter().sum::<f32>() / squares.len().max(1) as f32;
         let size = if mean > 0.0 { mean.sqrt().recip() } else { 0.0 };
-        let mut factors = vector(Part::Weight).unwrap_or_else(|| vec![1.0; stream.len()]);
+        let mut factors = vector(Part::Weight).unwrap_or_else(|| vec![1.0; squares.len()]);
         factors.iter_mut().for_each(|factor| *factor *= size);
         let normed = stream.scaled(&factors);
         match vector(Part::Bias) {
@@ -187,7 +189,7 @@ impl<'a> Expected<'a> {
             let first = branch.pre.iter().fold(from.clone(), norm);
             let (last, made) = self.mixed(&branch.mixer, &first, layer);
             if let Some(made) = made {
-                out.add(&branch.post.iter().fold(made, norm).times(branch.gate));
+                out = out.and(&branch.post.iter().fold(made, norm).times(branch.gate));
             }
             out = branch.after.iter().fold(out, norm);
             branches.push(Reads { first, last });
@@ -206,10 +208,10 @@ impl<'a> Expected<'a> {
         let mut add = |place: Place, reads: Option<Products>, share: f32| {
             let Some((reads, weight)) = reads.zip(self.matrix(place)) else { return };
             let more = reads.behind(&self.backend, &weight).times(share);
-            match &mut made {
-                Some(sum) => sum.add(&more),
-                None => made = Some(more),
-            }
+            made = Some(match made.take() {
+                Some(sum) => sum.and(&more),
+                None => more,
+            });
             last.insert(place, reads);
         };
         let mut add_mlp = |mlp: &MlpSpec, expert: Option<usize>, share: f32| {
@@ -236,7 +238,7 @@ impl<'a> Expected<'a> {
     /// Between the matrices of a feed-forward part values go each on its own.
     fn between(&self, mlp: &MlpSpec, first: &Products, place: Place) -> Option<Products> {
         if let Some(inputs) = self.measured.get(&place) {
-            return Some(Products::alone(inputs.weights()));
+            return Some(Products::Alone(inputs.weights()));
         }
         let squares = |slot| {
             let place = Place { slot, ..place };
@@ -244,10 +246,10 @@ impl<'a> Expected<'a> {
         };
         let up = squares(mlp.slots.up)?;
         if !mlp.gated {
-            return Some(Products::alone(up.iter().map(|square| activated(mlp.activation, *square)).collect()));
+            return Some(Products::Alone(up.iter().map(|square| activated(mlp.activation, *square)).collect()));
         }
         let gates = squares(mlp.slots.gate)?;
-        Some(Products::alone(up.iter().zip(gates).map(|(up, gate)| up * activated(mlp.activation, gate)).collect()))
+        Some(Products::Alone(up.iter().zip(gates).map(|(up, gate)| up * activated(mlp.activation, gate)).collect()))
     }
 
     /// The inputs of an attention's output: each head's are means of what its values' matrix makes of the input.

@@ -11,101 +11,88 @@ use super::importance::Inputs;
 
 /// Mean products.
 #[derive(Clone, Debug)]
-pub struct Products {
-    /// Of each value with itself.
-    squares: Vec<f32>,
-    /// All products of each window, row by row; no windows where each value goes on its own.
-    windows: Vec<Vec<f32>>,
+pub enum Products {
+    /// Of values that go each on its own: the squares.
+    Alone(Vec<f32>),
+    /// All products of each window, row by row.
+    Together(Vec<Vec<f32>>),
 }
 
 impl Products {
-    /// Of values that go each on its own.
-    pub fn alone(squares: Vec<f32>) -> Products {
-        Products { squares, windows: Vec::new() }
-    }
-
-    /// Of windows' products.
-    pub fn together(windows: Vec<Vec<f32>>) -> Products {
-        let diagonal = |window: &Vec<f32>| {
-            let width = window.len().isqrt();
-            window.iter().copied().step_by(width + 1).collect::<Vec<f32>>()
-        };
-        Products { squares: windows.iter().flat_map(diagonal).collect(), windows }
-    }
-
     /// Of rows that are the columns of `values`, `[values, rows]`.
     pub fn of_columns(backend: &dyn Backend, values: &Tensor) -> Products {
-        let one = Products::alone(vec![1.0 / values.cols().max(1) as f32; values.cols()]);
+        let one = Products::Alone(vec![1.0 / values.cols().max(1) as f32; values.cols()]);
         one.behind_rows(backend, values.rows(), |at, row| row.copy_from_slice(values.row(at)))
     }
 
-    /// How many values.
-    pub fn len(&self) -> usize {
-        self.squares.len()
-    }
-
     /// Of each value with itself.
-    pub fn squares(&self) -> &[f32] {
-        &self.squares
+    pub fn squares(&self) -> Vec<f32> {
+        match self {
+            Products::Alone(squares) => squares.clone(),
+            Products::Together(windows) => {
+                let diagonal =
+                    |window: &Vec<f32>| window.iter().copied().step_by(width(window) + 1).collect::<Vec<f32>>();
+                windows.iter().flat_map(diagonal).collect()
+            }
+        }
     }
 
-    /// Of values that are multiplied by factors.
-    pub fn scaled(mut self, factors: &[f32]) -> Products {
-        self.squares.iter_mut().zip(factors).for_each(|(square, factor)| *square *= factor * factor);
-        for (window, factors) in self.windows.iter_mut().zip(factors.chunks(WINDOW)) {
-            for (row, factor) in window.chunks_exact_mut(factors.len()).zip(factors) {
-                row.iter_mut().zip(factors).for_each(|(product, other)| *product *= factor * other);
+    /// Each pair's product as `change(product, first, second)` makes it.
+    fn changed(mut self, change: impl Fn(f32, usize, usize) -> f32) -> Products {
+        match &mut self {
+            Products::Alone(squares) => {
+                squares.iter_mut().enumerate().for_each(|(at, square)| *square = change(*square, at, at));
+            }
+            Products::Together(windows) => {
+                for (window, start) in windows.iter_mut().zip((0..).step_by(WINDOW)) {
+                    let width = width(window);
+                    for (row, first) in window.chunks_exact_mut(width).zip(start..) {
+                        row.iter_mut()
+                            .zip(start..)
+                            .for_each(|(product, second)| *product = change(*product, first, second));
+                    }
+                }
             }
         }
         self
     }
 
+    /// Of values that are multiplied by factors.
+    pub fn scaled(self, factors: &[f32]) -> Products {
+        self.changed(|product, first, second| product * (factors[first] * factors[second]))
+    }
+
     /// Of values that are multiplied by one factor.
     pub fn times(self, factor: f32) -> Products {
-        let factors = vec![factor; self.len()];
-        self.scaled(&factors)
+        self.changed(|product, _, _| product * (factor * factor))
     }
 
     /// With other squares, going together as before.
     pub fn with_squares(self, squares: &[f32]) -> Products {
         let factor = |(wanted, own): (&f32, &f32)| if *own > 0.0 { (wanted / own).sqrt() } else { 0.0 };
-        let factors: Vec<f32> = squares.iter().zip(&self.squares).map(factor).collect();
-        let mut scaled = self.scaled(&factors);
-        scaled.squares = squares.to_vec();
-        for (window, squares) in scaled.windows.iter_mut().zip(squares.chunks(WINDOW)) {
-            window.iter_mut().step_by(squares.len() + 1).zip(squares).for_each(|(own, square)| *own = *square);
-        }
-        scaled
+        let factors: Vec<f32> = squares.iter().zip(&self.squares()).map(factor).collect();
+        self.scaled(&factors).changed(|product, first, second| if first == second { squares[first] } else { product })
     }
 
     /// Of the sum with values that are always the same.
-    pub fn with_bias(mut self, bias: &[f32]) -> Products {
-        self.squares.iter_mut().zip(bias).for_each(|(square, bias)| *square += bias * bias);
-        for (window, bias) in self.windows.iter_mut().zip(bias.chunks(WINDOW)) {
-            for (row, first) in window.chunks_exact_mut(bias.len()).zip(bias) {
-                row.iter_mut().zip(bias).for_each(|(product, second)| *product += first * second);
-            }
-        }
-        self
-    }
-
-    /// Of the sum with values that have nothing to do with these.
-    pub fn add(&mut self, other: &Products) {
-        let add = |sum: &mut [f32], more: &[f32]| sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-        add(&mut self.squares, &other.squares);
-        self.windows.iter_mut().zip(&other.windows).for_each(|(sum, more)| add(sum, more));
+    pub fn with_bias(self, bias: &[f32]) -> Products {
+        self.changed(|product, first, second| product + bias[first] * bias[second])
     }
 
     /// With the share of each pair's product that `share` names.
-    pub fn shared(mut self, share: impl Fn(usize, usize) -> f32) -> Products {
-        for (window, start) in self.windows.iter_mut().zip((0..).step_by(WINDOW)) {
-            let width = window.len().isqrt();
-            window
-                .iter_mut()
-                .enumerate()
-                .for_each(|(at, product)| *product *= share(start + at / width, start + at % width));
+    pub fn shared(self, share: impl Fn(usize, usize) -> f32) -> Products {
+        self.changed(|product, first, second| product * share(first, second))
+    }
+
+    /// Of the sum of values that have nothing to do with each other; each on its own where either is.
+    pub fn and(self, other: &Products) -> Products {
+        let sum = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(one, other)| one + other).collect();
+        match (self, other) {
+            (Products::Together(one), Products::Together(other)) => {
+                Products::Together(one.iter().zip(other).map(|(one, other)| sum(one, other)).collect())
+            }
+            (one, other) => Products::Alone(sum(&one.squares(), &other.squares())),
         }
-        Products::together(self.windows)
     }
 
     /// Of what a matrix makes of the values.
@@ -120,7 +107,7 @@ impl Products {
             let rows = Weight::from_values(rows.rows(), rows.cols(), rows.values());
             windows.push(backend.grouped(times, &[Group::whole(times, &rows)]).into_values());
         });
-        Products::together(windows)
+        Products::Together(windows)
     }
 
     /// The mean squares of what a matrix makes of the values.
@@ -147,14 +134,18 @@ impl Products {
         fill: impl Fn(usize, &mut [f32]),
         mut each: impl FnMut(&Tensor, &Tensor),
     ) {
-        let square = |window: &Vec<f32>| Weight::from_values(window.len().isqrt(), window.len().isqrt(), window);
-        let windows: Vec<Weight> = self.windows.iter().map(square).collect();
+        let square = |window: &Vec<f32>| Weight::from_values(width(window), width(window), window);
+        let windows: Vec<Weight> = match self {
+            Products::Alone(_) => Vec::new(),
+            Products::Together(windows) => windows.iter().map(square).collect(),
+        };
+        let squares = self.squares();
         for first in (0..count).step_by(WINDOW) {
-            let mut rows = Tensor::zeros(WINDOW.min(count - first), self.len());
+            let mut rows = Tensor::zeros(WINDOW.min(count - first), squares.len());
             (0..rows.rows()).for_each(|at| fill(first + at, rows.row_mut(at)));
             let mut times = rows.clone();
-            if self.windows.is_empty() {
-                let scale = |row: &mut [f32]| row.iter_mut().zip(&self.squares).for_each(|(value, by)| *value *= by);
+            if windows.is_empty() {
+                let scale = |row: &mut [f32]| row.iter_mut().zip(&squares).for_each(|(value, by)| *value *= by);
                 (0..rows.rows()).for_each(|at| scale(times.row_mut(at)));
             }
             for (window, start) in windows.iter().zip((0..).step_by(WINDOW)) {
@@ -170,9 +161,11 @@ impl Products {
 
     /// What a file of importance keeps of products that are means over so many rows.
     pub fn inputs(&self, rows: f32) -> Inputs {
-        let squares = self.squares.iter().map(|square| square * rows).collect();
-        let mut inputs = Inputs { squares, rows, correlations: Vec::new() };
-        for (products, squares) in self.windows.iter().zip(self.squares.chunks(WINDOW)) {
+        let squares = self.squares();
+        let sums = squares.iter().map(|square| square * rows).collect();
+        let mut inputs = Inputs { squares: sums, rows, correlations: Vec::new() };
+        let Products::Together(windows) = self else { return inputs };
+        for (products, squares) in windows.iter().zip(squares.chunks(WINDOW)) {
             let pairs = (0..squares.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
             let correlation = |(a, b): (usize, usize)| {
                 let size = (squares[a] * squares[b]).sqrt();
@@ -185,4 +178,9 @@ impl Products {
         }
         inputs
     }
+}
+
+/// Values of a window, by its products.
+fn width(products: &[f32]) -> usize {
+    products.len().isqrt()
 }
