@@ -172,6 +172,25 @@ impl Engine {
     /// # Errors
     /// When the request can be seen to be impossible: a full context, an unknown token, a setting out of range.
     pub fn submit(&self, request: Request) -> Result<Stream> {
+        let (sequence, stream) = self.sequence(request)?;
+        self.shared.commands.send(Command::Submit(vec![sequence])).map_err(|_| Error::Stopped)?;
+        Ok(stream)
+    }
+
+    /// Hands in several requests at once: no step lies between them, so none is answered before the last has come.
+    /// Their streams stand in the same order. Keys and values must still be found for each; who finds none waits.
+    ///
+    /// # Errors
+    /// As for one request; if one of them is impossible, none is handed in.
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<Vec<Stream>> {
+        let all = requests.into_iter().map(|request| self.sequence(request)).collect::<Result<Vec<_>>>()?;
+        let (sequences, streams) = all.into_iter().unzip();
+        self.shared.commands.send(Command::Submit(sequences)).map_err(|_| Error::Stopped)?;
+        Ok(streams)
+    }
+
+    /// A request as the thread takes it, and the stream of its events.
+    fn sequence(&self, request: Request) -> Result<(Sequence, Stream)> {
         let longest = self.check(&request)?;
         let fills_context = request.max_tokens.is_none();
         let Request {
@@ -213,9 +232,7 @@ impl Engine {
             scope,
             adapter,
         });
-        let sequence = Sequence::new(job, ids, samplers);
-        self.shared.commands.send(Command::Submit(Box::new(sequence))).map_err(|_| Error::Stopped)?;
-        Ok(Stream::new(events, dropped, answers))
+        Ok((Sequence::new(job, ids, samplers), Stream::new(events, dropped, answers)))
     }
 
     /// The most tokens that the request's sequences may have.

@@ -213,6 +213,26 @@ fn a_stream_that_is_polled_gives_the_same_events_and_a_notice_for_each() {
 }
 
 #[test]
+fn requests_that_are_handed_in_together_begin_with_the_same_step() {
+    let engine = engine(EngineOptions::default());
+    let prompts = safe_prompts(5, 3);
+    let (sender, notices) = std::sync::mpsc::channel();
+    let requests = prompts.iter().enumerate().map(|(at, ids)| {
+        let sender = sender.clone();
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || sender.send(at).unwrap_or_default());
+        Request { wake: Some(wake), ..greedy(ids, 4) }
+    });
+    let streams = engine.submit_all(requests.collect()).unwrap();
+    for (stream, ids) in streams.into_iter().zip(&prompts) {
+        assert_eq!(stream.answer().unwrap().ids, expected(ids, 4));
+    }
+    let first: Vec<usize> = (0..3).map(|_| notices.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+    assert!((0..3).all(|at| first.contains(&at)), "one went on before all had begun: {first:?}");
+    let one_is_empty = engine.submit_all(vec![greedy(&prompts[0], 4), greedy(&[], 4)]);
+    assert!(matches!(one_is_empty, Err(pasture_engine::Error::EmptyPrompt)));
+}
+
+#[test]
 fn a_conversation_computes_only_what_is_new() {
     let model = Arithmetic::new(RopeRule::Fixed);
     let rows = model.rows.clone();

@@ -223,6 +223,7 @@ fn bench_measures_what_it_is_asked_for_and_nothing_else() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let arguments = ["bench", "--prompt", "24", "-n", "3", "-d", "0,40", "--batch", "1,3", "-r", "2", "--json"];
     let output = pasture_with(folder.path(), &[], &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!((&value["name"], &value["format"], &value["runs"]), (&"starter".into(), &"Q8_0".into(), &2.into()));
     let tests = value["tests"].as_array().expect("rows");

@@ -22,7 +22,8 @@ use crate::speculate::Speculator;
 
 /// What the handle asks of the thread.
 pub(super) enum Command {
-    Submit(Box<Sequence>),
+    /// Sequences that begin together.
+    Submit(Vec<Sequence>),
 }
 
 /// The thread's state.
@@ -78,7 +79,7 @@ impl Compute {
                 false => self.commands.try_recv(),
             };
             match command {
-                Ok(Command::Submit(sequence)) => self.submit(*sequence),
+                Ok(Command::Submit(all)) => all.into_iter().for_each(|sequence| self.submit(sequence)),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return !idle,
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pasture::Model;
 use pasture::engine::sampling::SamplingOptions;
-use pasture::engine::{Finish, Request, Stream};
+use pasture::engine::{Finish, Request};
 
 use crate::exit::{Failure, Status};
 
@@ -139,15 +139,16 @@ pub fn prepare(model: &Model, test: &Test) -> Result<(), Failure> {
 pub fn once(model: &Model, test: &Test, run: u64) -> Result<Once, Failure> {
     let known = random(model, 0, test.depth);
     let begun = Instant::now();
-    let mut started = Vec::new();
-    for sequence in 0..test.sequences() {
+    let requests = (0..test.sequences()).map(|sequence| {
         // No test finds what another one, or another run, has computed.
         let seed = 1 + ((test.what.tokens() as u64) << 32) + run * 4096 + sequence as u64;
         let ids = [known.clone(), random(model, seed, test.own_tokens())].concat();
-        started.push(start(model, request(model, ids, test.new_tokens()))?);
-    }
+        timed(request(model, ids, test.new_tokens()))
+    });
+    let (requests, noted): (Vec<_>, Vec<_>) = requests.unzip();
+    let streams = model.engine().submit_all(requests)?;
     let (mut times, mut computed) = (Vec::new(), 0);
-    for (stream, noted) in started {
+    for (stream, noted) in streams.into_iter().zip(noted) {
         let answer = stream.answer()?;
         if answer.finish != Finish::MaxTokens || answer.usage.new_tokens != test.new_tokens() {
             let what = format!("{:?} ended after {} tokens: {:?}", test.name(), answer.ids.len(), answer.finish);
@@ -183,11 +184,12 @@ fn together(times: &[Vec<Duration>]) -> Option<(usize, Duration)> {
 /// The moments of a request's events.
 type Noted = Arc<Mutex<Vec<Instant>>>;
 
-fn start(model: &Model, mut request: Request) -> Result<(Stream, Noted), Failure> {
+/// The request, and where the moments of its events will stand.
+fn timed(mut request: Request) -> (Request, Noted) {
     let noted: Noted = Arc::new(Mutex::new(Vec::with_capacity(request.max_tokens.unwrap_or(0) + 2)));
     let note = noted.clone();
     request.wake = Some(Arc::new(move || note.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now())));
-    Ok((model.engine().submit(request)?, noted))
+    (request, noted)
 }
 
 /// A request for the most probable tokens; none of them ends it.
