@@ -96,7 +96,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
 
     /// The processor finds the stream itself; nothing was measured here.
     #[inline(always)]
-    fn prefetch(self, _at: *const u8) {}
+    fn prefetch(self, _near: *const u8, _far: *const u8) {}
 
     operations! {
         "neon";

@@ -40,8 +40,8 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// So many bytes can be read.
     unsafe fn load_bytes(self, at: *const u8) -> Self::Words;
-    /// Asks for the memory there, which need not exist.
-    fn prefetch(self, at: *const u8);
+    /// Asks the nearest cache for the memory at `near` and the one behind it for that at `far`; neither need exist.
+    fn prefetch(self, near: *const u8, far: *const u8);
 
     fn word(self, value: u32) -> Self::Words;
     fn and(self, a: Self::Words, b: Self::Words) -> Self::Words;

@@ -17,8 +17,12 @@ pub(crate) use operations::{compiled, operations};
 use crate::Format;
 use crate::linear::{Apart, CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile, TileKernels};
 
-/// How far ahead of the codes at work memory is asked for, in bytes: processors do not all see two panels coming.
-const AHEAD: usize = 4096;
+/// How far ahead of the weights at work the nearest cache is asked for them, in bytes.
+pub(crate) const NEAR: usize = 2 << 10;
+
+/// How far ahead the cache behind it is asked, in bytes: it can wait for more lines at once than the nearest one, and
+/// what it has in time the nearest one gets in time.
+pub(crate) const FAR: usize = 8 << 10;
 
 /// A block of 16 rows, and which of their parts is at work: rows `part · L::ROWS ..`.
 #[derive(Clone, Copy)]
@@ -156,6 +160,8 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
     assert!(cols.is_multiple_of(C::COLS) && panels.iter().all(whole), "panels of {cols} columns");
     assert!((T - 1) * stride + layout.words <= words.len() && T <= TOKENS, "records of {T} tokens");
     let bytes = C::BYTES / (C::COLS / 32);
+    // Of two panels each asks a panel further, so that what they ask for follows on without a gap.
+    let far = FAR + (P - 1) * blocks * C::BYTES;
     // Four parts at most: a vector holds four rows or more.
     let mut sums = [[[lanes.splat(0.0); P]; T]; 4];
     let parts = &mut sums[..PANEL / L::ROWS];
@@ -172,12 +178,10 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
                 }
             }
             for at in 0..C::COLS / 32 {
-                // What follows a panel of two is the other one: the next but one is what its product goes on with.
-                let ahead = number * C::BYTES + at * bytes + AHEAD;
-                let other = if P == 2 && ahead >= blocks * C::BYTES { blocks * C::BYTES } else { 0 };
                 for start in starts {
                     for line in (0..bytes).step_by(64) {
-                        lanes.prefetch(start.wrapping_add(at * bytes + line + AHEAD + other));
+                        let line = start.wrapping_add(at * bytes + line);
+                        lanes.prefetch(line.wrapping_add(NEAR), line.wrapping_add(far));
                     }
                 }
                 for (part, sums) in parts.iter_mut().enumerate() {

@@ -4,7 +4,7 @@ mod avx2;
 mod avx512;
 mod blocks;
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 use crate::isa::{Kernels, Loops};
 
@@ -43,4 +43,12 @@ pub(crate) fn fetch<T>(memory: &[T]) {
 pub(crate) fn fetch_at<T>(at: *const T) {
     // SAFETY: all processors of this kind have the instruction, and it reads nothing that a program could see.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
+/// Asks the nearest cache for the line at `near`, and the one behind it for that at `far`, wherever they are.
+#[inline(always)]
+pub(crate) fn fetch_stream(near: *const u8, far: *const u8) {
+    fetch_at(near);
+    // SAFETY: as for `fetch_at`.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(far.cast()) };
 }

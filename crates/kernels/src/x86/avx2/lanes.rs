@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 
 use crate::linear::{Rows, Tile, TileKernels};
 use crate::packed::{Codes, Lanes, compiled, operations};
+use crate::x86::fetch_stream;
 
 /// Proof that the processor has AVX2 with FMA and F16C, and AVX-VNNI too where `VNNI`.
 #[derive(Clone, Copy)]
@@ -66,9 +67,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     operations! {
         "avx2,fma,f16c";
 
-        fn prefetch(at: *const u8) {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast());
-        }
+        fn prefetch(near: *const u8, far: *const u8) { fetch_stream(near, far) }
         fn word(value: u32) -> __m256i { _mm256_set1_epi32(value.cast_signed()) }
         fn and(a: __m256i, b: __m256i) -> __m256i { _mm256_and_si256(a, b) }
         fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::linear::{Rows, Tile, TileKernels};
 use crate::packed::{Codes, Lanes, Records, compiled, operations};
+use crate::x86::fetch_stream;
 
 /// Proof that the processor has AVX-512 with VNNI.
 #[derive(Clone, Copy)]
@@ -54,9 +55,7 @@ impl Lanes for Avx512 {
     operations! {
         "avx512f,avx512bw,avx512vl,avx512vnni";
 
-        fn prefetch(at: *const u8) {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast());
-        }
+        fn prefetch(near: *const u8, far: *const u8) { fetch_stream(near, far) }
         fn word(value: u32) -> __m512i { _mm512_set1_epi32(value.cast_signed()) }
         fn and(a: __m512i, b: __m512i) -> __m512i { _mm512_and_si512(a, b) }
         fn or(a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
