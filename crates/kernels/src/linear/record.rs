@@ -188,6 +188,15 @@ fn with_row(cols: usize, work: impl FnOnce(&mut [f32])) {
     ROW.set(row);
 }
 
+/// How many records some tokens take: a tile kernel may read a whole tile of them, and its results for tokens that are
+/// not there are not used. Up to four tokens have a kernel of their own, and no record that nobody needs is handed out.
+fn records(tokens: usize) -> usize {
+    match tokens % TOKENS {
+        0..=4 => tokens,
+        _ => tokens.next_multiple_of(TOKENS),
+    }
+}
+
 /// One dispatch: prepares the record of each token once, then runs `work` on the workers with all of them; on the
 /// calling thread alone where there are only few `products` of numbers.
 pub(crate) fn with_records(
@@ -199,8 +208,7 @@ pub(crate) fn with_records(
 ) {
     let (tokens, kernels) = (input.tokens(), pool.kernels());
     let layout = RecordLayout::new(input.cols, sections);
-    // A tile kernel reads a whole tile of records and its results for tokens that are not there are not used.
-    let words = tokens.next_multiple_of(TOKENS) * layout.stride;
+    let words = records(tokens) * layout.stride;
     let mut lines = RECORDS.take();
     if lines.len() < words / LINE {
         lines.resize(words / LINE, Line::zeroed());
