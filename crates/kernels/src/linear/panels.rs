@@ -11,6 +11,9 @@ use crate::isa::Kernels;
 
 /// Bytes of weights that a worker claims at once: they stay in its L2 cache while all tokens pass.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes that are worth a claim, which takes a cache line from another processor: of a small matrix each worker claims
+/// so much, or its even share, though that leaves less to balance with.
+const WORTH_BYTES: usize = 128 << 10;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
@@ -152,7 +155,7 @@ impl<'a> Source<'a> {
             Way::Decoded(_) => self.matrix.cols * PANEL * size_of::<f32>(),
         };
         let panels = self.matrix.rows.div_ceil(PANEL);
-        let share = panels.div_ceil(4 * threads);
+        let share = panels.div_ceil(4 * threads).max((WORTH_BYTES / panel.max(1)).min(panels.div_ceil(threads)));
         let panels = (CHUNK_BYTES / panel.max(1)).max(2).clamp(1, share.max(1));
         // Pairs stay together.
         (if panels > 1 { panels / 2 * 2 } else { panels }) * PANEL
