@@ -189,7 +189,7 @@ fn with_row(cols: usize, work: impl FnOnce(&mut [f32])) {
 }
 
 /// How many records some tokens take: a tile kernel may read a whole tile of them, and its results for tokens that are
-/// not there are not used. Up to four tokens have a kernel of their own, and no record that nobody needs is handed out.
+/// not there are not used. One to four tokens have kernels of their own, which read no more than theirs.
 fn records(tokens: usize) -> usize {
     match tokens % TOKENS {
         0..=4 => tokens,

@@ -18,11 +18,11 @@ use crate::Format;
 use crate::linear::{Apart, CodeLayout, PANEL, PackedKernels, Rows, Section, TOKENS, Tile, TileKernels};
 
 /// How far ahead of the weights at work the nearest cache is asked for them, in bytes.
-pub(crate) const NEAR: usize = 2 << 10;
+const NEAR: usize = 2 << 10;
 
 /// How far ahead the cache behind it is asked, in bytes: it can wait for more lines at once than the nearest one, and
 /// what it has in time the nearest one gets in time.
-pub(crate) const FAR: usize = 8 << 10;
+const FAR: usize = 8 << 10;
 
 /// A block of 16 rows, and which of their parts is at work: rows `part · L::ROWS ..`.
 #[derive(Clone, Copy)]
@@ -179,8 +179,8 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
             }
             for at in 0..C::COLS / 32 {
                 for start in starts {
-                    for line in (0..bytes).step_by(64) {
-                        let line = start.wrapping_add(at * bytes + line);
+                    for offset in (0..bytes).step_by(64) {
+                        let line = start.wrapping_add(at * bytes + offset);
                         lanes.prefetch(line.wrapping_add(NEAR), line.wrapping_add(far));
                     }
                 }
