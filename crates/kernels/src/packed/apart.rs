@@ -45,9 +45,10 @@ impl<C: Codes> Codes for Apart<C> {
 }
 
 /// f32s (and words in their place) of 32 columns of a panel that is taken apart; none where that does not pay: it does
-/// where a block of 256 columns has its codes' bits in two places or two factors for a group (docs/log.md).
-pub(super) fn words<C: Codes>() -> Option<usize> {
-    let pays = C::HALVES || (C::COLS == 256 && C::LARGEST == 31);
+/// where a block of 256 columns has its codes' bits in two places or two factors for a group, and with any such block
+/// where two panels are multiplied at once (docs/log.md).
+pub(super) fn words<C: Codes>(two: bool) -> Option<usize> {
+    let pays = C::HALVES || (C::COLS == 256 && (two || C::LARGEST == 31));
     pays.then_some(Apart::<C>::BYTES / size_of::<f32>())
 }
 

@@ -64,6 +64,8 @@ pub(crate) trait Codes {
     const HALVES: bool;
     /// There are minima.
     const MINIMA: bool;
+    /// Codes lie as products take them, a byte each.
+    const STORED: bool = Self::BYTES >= Self::COLS * PANEL;
     /// The power of two that is the code of zero; none where code zero is zero.
     const ZERO: Option<u32>;
     /// The largest code; where zero is 128, how far the farthest code is from it.
@@ -113,9 +115,10 @@ pub(crate) fn kernels<S: Compiled>(format: Format) -> Option<PackedKernels> {
 }
 
 fn of<S: Compiled, C: Codes>() -> PackedKernels {
-    let tiles = S::tiles::<apart::Apart<C>>;
-    let apart = apart::words::<C>().map(|words| Apart { take: S::take::<C>, words, tiles: tiles() });
-    PackedKernels { fast: (S::tiles::<C>(), Section::Codes), apart, exact: None, decode: Some(S::decode::<C>) }
+    let (tiles, apart) = (S::tiles::<C>(), S::tiles::<apart::Apart<C>>);
+    let words = apart::words::<C>(tiles.two.is_some());
+    let apart = words.map(|words| Apart { take: S::take::<C>, words, tiles: apart() });
+    PackedKernels { fast: (tiles, Section::Codes), apart, exact: None, decode: Some(S::decode::<C>) }
 }
 
 /// A packed panel times the 8-bit section of each record. To be inlined where the features of `L` are on.
@@ -139,11 +142,29 @@ pub(crate) fn two<L: Lanes, C: Codes>(
     panels: [&[u8]; 2],
     rows: &Rows<'_>,
     tokens: usize,
+    tiles: &mut [Tile; 2],
+) {
+    // Codes that lie ready are read for few tokens at a time, whose sums the registers hold; others are unpacked for all.
+    match tokens {
+        _ if C::STORED && C::HALVES => passes::<L, C, 4>(lanes, panels, rows, tokens, tiles),
+        _ if C::STORED => passes::<L, C, 8>(lanes, panels, rows, tokens, tiles),
+        ..=8 => passes::<L, C, 8>(lanes, panels, rows, tokens, tiles),
+        _ => passes::<L, C, 16>(lanes, panels, rows, tokens, tiles),
+    }
+}
+
+/// Two panels and `T` tokens at a time.
+#[inline(always)]
+fn passes<L: Lanes, C: Codes, const T: usize>(
+    lanes: L,
+    panels: [&[u8]; 2],
+    rows: &Rows<'_>,
+    tokens: usize,
     [first, second]: &mut [Tile; 2],
 ) {
-    match tokens {
-        ..=8 => multiply::<L, C, 8, 2>(lanes, panels, rows, [first, second]),
-        _ => multiply::<L, C, 16, 2>(lanes, panels, rows, [first, second]),
+    for start in (0..tokens).step_by(T) {
+        let tiles = [&mut first[start..], &mut second[start..]];
+        multiply::<L, C, T, 2>(lanes, panels, &rows.from(start), tiles);
     }
 }
 
@@ -152,7 +173,7 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
     lanes: L,
     panels: [&[u8]; P],
     rows: &Rows<'_>,
-    tiles: [&mut Tile; P],
+    tiles: [&mut [[f32; PANEL]]; P],
 ) {
     let (words, stride, cols) = (rows.section(Section::Codes), rows.layout.stride, rows.layout.cols);
     let (layout, blocks) = (CodeLayout::new(cols), cols / C::COLS);
