@@ -66,6 +66,11 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     type Floats = float32x4_t;
     /// Signed codes; those whose zero is not 128 are below it anyway.
     type Ready = int8x16_t;
+    type Parts<T: Copy> = [T; 4];
+
+    fn parts<T: Copy>(value: T) -> [T; 4] {
+        [value; 4]
+    }
 
     #[inline(always)]
     unsafe fn load(self, at: *const u8) -> uint32x4_t {

@@ -19,6 +19,11 @@ pub(crate) trait Lanes: Copy {
     type Floats: Copy;
     /// A vector of codes as [`Lanes::dot`] takes it.
     type Ready: Copy;
+    /// Something for each vector of a panel's rows.
+    type Parts<T: Copy>: AsMut<[T]>;
+
+    /// The same for each vector of a panel's rows.
+    fn parts<T: Copy>(value: T) -> Self::Parts<T>;
 
     /// A word for each row.
     ///

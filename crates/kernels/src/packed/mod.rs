@@ -64,8 +64,6 @@ pub(crate) trait Codes {
     const HALVES: bool;
     /// There are minima.
     const MINIMA: bool;
-    /// Codes lie as products take them, a byte each.
-    const STORED: bool = Self::BYTES >= Self::COLS * PANEL;
     /// The power of two that is the code of zero; none where code zero is zero.
     const ZERO: Option<u32>;
     /// The largest code; where zero is 128, how far the farthest code is from it.
@@ -144,10 +142,10 @@ pub(crate) fn two<L: Lanes, C: Codes>(
     tokens: usize,
     tiles: &mut [Tile; 2],
 ) {
-    // Codes that lie ready are read for few tokens at a time, whose sums the registers hold; others are unpacked for all.
+    // As many tokens as the registers hold sums of; a block of 256 columns takes too long to unpack for so few.
     match tokens {
-        _ if C::STORED && C::HALVES => passes::<L, C, 4>(lanes, panels, rows, tokens, tiles),
-        _ if C::STORED => passes::<L, C, 8>(lanes, panels, rows, tokens, tiles),
+        _ if C::COLS == 32 && C::HALVES => passes::<L, C, 4>(lanes, panels, rows, tokens, tiles),
+        _ if C::COLS == 32 => passes::<L, C, 8>(lanes, panels, rows, tokens, tiles),
         ..=8 => passes::<L, C, 8>(lanes, panels, rows, tokens, tiles),
         _ => passes::<L, C, 16>(lanes, panels, rows, tokens, tiles),
     }
@@ -183,17 +181,17 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
     let bytes = C::BYTES / (C::COLS / 32);
     // Of two panels each asks a panel further, so that what they ask for follows on without a gap.
     let far = FAR + (P - 1) * blocks * C::BYTES;
-    // Four parts at most: a vector holds four rows or more.
-    let mut sums = [[[lanes.splat(0.0); P]; T]; 4];
-    let parts = &mut sums[..PANEL / L::ROWS];
+    let mut sums = L::parts([[lanes.splat(0.0); P]; T]);
+    let parts = sums.as_mut();
     for number in 0..blocks {
         let starts = panels.map(|panel| panel.as_ptr().wrapping_add(number * C::BYTES));
         let block = |panel: usize, part| Block { lanes, bytes: starts[panel], part };
         // SAFETY: blocks below `blocks` are inside each panel, and a group's codes, scales and sums inside each of the
         // `T` records, as asserted.
         unsafe {
-            let mut heads = [[C::head(block(0, 0)); P]; 4];
-            for (part, heads) in heads[..PANEL / L::ROWS].iter_mut().enumerate() {
+            let mut heads = L::parts([C::head(block(0, 0)); P]);
+            let heads = heads.as_mut();
+            for (part, heads) in heads.iter_mut().enumerate() {
                 for (panel, head) in heads.iter_mut().enumerate() {
                     *head = C::head(block(panel, part));
                 }

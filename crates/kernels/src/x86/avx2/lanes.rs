@@ -39,6 +39,11 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     type Floats = __m256;
     /// The unsigned factor, and the codes with their signs where they have signs.
     type Ready = [__m256i; 2];
+    type Parts<T: Copy> = [T; 2];
+
+    fn parts<T: Copy>(value: T) -> [T; 2] {
+        [value; 2]
+    }
 
     #[inline(always)]
     unsafe fn load(self, at: *const u8) -> __m256i {

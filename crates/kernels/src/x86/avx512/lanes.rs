@@ -27,6 +27,11 @@ impl Lanes for Avx512 {
     type Words = __m512i;
     type Floats = __m512;
     type Ready = __m512i;
+    type Parts<T: Copy> = [T; 1];
+
+    fn parts<T: Copy>(value: T) -> [T; 1] {
+        [value; 1]
+    }
 
     #[inline(always)]
     unsafe fn load(self, at: *const u8) -> __m512i {

@@ -39,15 +39,26 @@ pub(super) fn mask(len: usize) -> __mmask16 {
 }
 
 /// The first 16 values of a slice, zeros where it ends earlier.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load(x: &[f32]) -> __m512 {
+    if x.len() >= LANES {
+        // SAFETY: the slice has sixteen values.
+        return unsafe { _mm512_loadu_ps(x.as_ptr()) };
+    }
     // SAFETY: the mask has only lanes below the slice's length, and masked lanes are not accessed.
     unsafe { _mm512_maskz_loadu_ps(mask(x.len()), x.as_ptr()) }
 }
 
-/// Stores as many lanes as the slice has places, 16 at most.
+/// Stores as many lanes as the slice has places, 16 at most. Through a mask only where it must: what reads it next would
+/// wait until it is in the cache.
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn store(x: &mut [f32], values: __m512) {
+    if x.len() >= LANES {
+        // SAFETY: the slice has sixteen places.
+        return unsafe { _mm512_storeu_ps(x.as_mut_ptr(), values) };
+    }
     // SAFETY: the mask has only lanes below the slice's length, and masked lanes are not accessed.
     unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), mask(x.len()), values) }
 }
