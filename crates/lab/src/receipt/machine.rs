@@ -32,9 +32,15 @@ impl Machine {
     }
 }
 
-/// The processor's name, where the system says it.
+/// The processor's name, where the system says it; with family and model where it tells them, as virtual machines' names
+/// leave out which generation it is.
 pub fn processor() -> Option<String> {
-    field("/proc/cpuinfo", "model name")
+    let told = |key| field("/proc/cpuinfo", key);
+    let name = told("model name")?;
+    Some(match told("cpu family").zip(told("model")) {
+        Some((family, model)) => format!("{name} (family {family}, model {model})"),
+        None => name,
+    })
 }
 
 /// A number of bytes that the system tells.
