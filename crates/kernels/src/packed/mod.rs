@@ -183,6 +183,7 @@ fn multiply<L: Lanes, C: Codes, const T: usize, const P: usize>(
     let far = FAR + (P - 1) * blocks * C::BYTES;
     let mut sums = L::parts([[lanes.splat(0.0); P]; T]);
     let parts = sums.as_mut();
+    assert_eq!(parts.len(), PANEL / L::ROWS, "a part for each vector of a panel's rows");
     for number in 0..blocks {
         let starts = panels.map(|panel| panel.as_ptr().wrapping_add(number * C::BYTES));
         let block = |panel: usize, part| Block { lanes, bytes: starts[panel], part };
