@@ -265,6 +265,8 @@ def finding_and_carrying(walk, page):
     page.locator(".hit", has_text="long story").last.click()
     # The chat that was open may still be there for a moment.
     expect(page.locator(".of-user").filter(has_text="A long story")).to_have_count(1)
+    # The message found takes the focus; a key pressed before would be pressed on it.
+    expect(page.locator(".message:focus")).to_have_count(1)
     page.locator("#search").fill("")
     expect(page.locator("nav .chat").first).to_be_visible()
     count = page.locator("nav .chat").count()

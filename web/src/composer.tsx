@@ -7,7 +7,7 @@ import { draft, state, useStore } from './store';
 import * as talk from './talk';
 
 export function Composer() {
-  const { chat, runs, facts } = useStore();
+  const { chat, runs, facts, target } = useStore();
   const place = draft.place();
   const text = draft.get(place);
   const [, again] = useReducer((count: number) => count + 1, 0);
@@ -18,7 +18,8 @@ export function Composer() {
   useEffect(() => {
     if (last.current === place) return;
     last.current = place;
-    field.current?.focus({ preventScroll: true });
+    // A message that was searched for has the focus then.
+    if (target === null) field.current?.focus({ preventScroll: true });
   }, [place]);
   useLayoutEffect(() => {
     const box = field.current;
