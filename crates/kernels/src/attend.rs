@@ -63,7 +63,7 @@ impl Kernels {
         let mut products: Tiles = [[[0.0; PANEL]; TOKENS]; 2];
         let batches = queries.chunks(TOKENS * dim).zip(scores.chunks_mut((TOKENS * stride).max(1)));
         for (queries, scores) in batches {
-            let (rows, count) = (Rows { words: bytemuck::cast_slice(queries), layout: &layout }, queries.len() / dim);
+            let (rows, count) = (Rows::new(bytemuck::cast_slice(queries), &layout), queries.len() / dim);
             for (pair, panels) in bytes.chunks(2 * panel).enumerate() {
                 let (first, second) = panels.split_at(panel);
                 match tiles.two {

@@ -198,11 +198,7 @@ impl Part<'_> {
 
     fn finish(&self, kernels: &Kernels, values: &[f32], out: &mut [f32]) {
         match self.finish {
-            Finish::Store => match (out.as_mut_array::<PANEL>(), values.as_array()) {
-                // Of a known length: no call for a cache line.
-                (Some(out), Some(values)) => *out = *values,
-                (_, _) => out.copy_from_slice(values),
-            },
+            Finish::Store => store(out, values),
             Finish::Add { scale } => out.iter_mut().zip(values).for_each(|(out, value)| *out += scale * value),
             Finish::Activate(activation) => {
                 out.copy_from_slice(values);
@@ -262,11 +258,15 @@ impl Pair<'_> {
                 gate.multiply(first, columns.len(), &rows, tokens, gates);
                 up.multiply(first, columns.len(), &rows, tokens, ups);
                 for (cols, (gates, ups)) in columns.zip(gates.iter_mut().zip(ups)) {
-                    for (token, (gates, ups)) in gates.iter_mut().zip(ups).take(tokens).enumerate() {
-                        add_bias(&mut gates[..cols.len()], gate_bias.map(|bias| &bias[cols.clone()]));
-                        add_bias(&mut ups[..cols.len()], up_bias.map(|bias| &bias[cols.clone()]));
-                        kernels.gate(self.activation, gates, ups);
-                        stripe.row(start + token)[cols.clone()].copy_from_slice(&gates[..cols.len()]);
+                    for (gates, ups) in gates[..tokens].iter_mut().zip(&mut *ups) {
+                        add_bias(gates, gate_bias.map(|bias| &bias[cols.clone()]));
+                        add_bias(ups, up_bias.map(|bias| &bias[cols.clone()]));
+                    }
+                    // All at once: one value waits long for its exponential, many do not.
+                    let (gates, ups) = (gates[..tokens].as_flattened_mut(), ups[..tokens].as_flattened());
+                    kernels.gate(self.activation, gates, ups);
+                    for (token, values) in gates.chunks_exact(PANEL).enumerate() {
+                        store(&mut stripe.row(start + token)[cols.clone()], &values[..cols.len()]);
                     }
                 }
             }
@@ -277,6 +277,14 @@ impl Pair<'_> {
 /// The columns of panel `first` of a stripe, and of the next if there is one.
 fn columns(width: usize, first: usize) -> impl ExactSizeIterator<Item = std::ops::Range<usize>> {
     (first..width.div_ceil(PANEL).min(first + 2)).map(move |number| number * PANEL..width.min((number + 1) * PANEL))
+}
+
+/// A copy, of a whole panel without a call.
+fn store(out: &mut [f32], values: &[f32]) {
+    match (out.as_mut_array::<PANEL>(), values.as_array()) {
+        (Some(out), Some(values)) => *out = *values,
+        (_, _) => out.copy_from_slice(values),
+    }
 }
 
 fn check(input: &Input<'_>, weight: &Matrix<'_>, bias: Option<&[f32]>) {

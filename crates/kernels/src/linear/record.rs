@@ -153,12 +153,18 @@ impl RecordLayout {
 pub(crate) struct Rows<'a> {
     pub(crate) words: &'a [u32],
     pub(crate) layout: &'a RecordLayout,
+    /// Whether earlier rows met the same panels just before, which lie in a cache then.
+    pub(crate) again: bool,
 }
 
 impl<'a> Rows<'a> {
+    pub(crate) fn new(words: &'a [u32], layout: &'a RecordLayout) -> Rows<'a> {
+        Rows { words, layout, again: false }
+    }
+
     /// The records from `token` on.
     pub(crate) fn from(&self, token: usize) -> Rows<'a> {
-        Rows { words: &self.words[token * self.layout.stride..], layout: self.layout }
+        Rows { words: &self.words[token * self.layout.stride..], layout: self.layout, again: token > 0 }
     }
 
     /// The words from a section's start in the first record on; the next record's are `stride` further.
@@ -221,9 +227,9 @@ pub(crate) fn with_records(
     };
     if products < ALONE {
         scratch.chunks_exact_mut(layout.stride).enumerate().for_each(|(token, record)| prepare(token, record));
-        work(&Rows { words: scratch, layout: &layout });
+        work(&Rows::new(scratch, &layout));
     } else {
-        pool.prepare_then(scratch, layout.stride, prepare, |_, words| work(&Rows { words, layout: &layout }));
+        pool.prepare_then(scratch, layout.stride, prepare, |_, words| work(&Rows::new(words, &layout)));
     }
     RECORDS.set(lines);
 }

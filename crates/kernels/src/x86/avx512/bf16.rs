@@ -76,50 +76,65 @@ unsafe fn multiply<const T: usize>(panel: &[u8], words: &[u32], stride: usize, t
     }
 }
 
-/// Tokens of a pass over two panels: their sums of a group fill half of the registers.
-const ABREAST: usize = 8;
+/// Tokens whose groups are summed at a time: with two panels as many chains as hide the latency of a product.
+const CHAINS: usize = 4;
 
-/// Two panels likewise, with the same bits: a word of activations is loaded once for both.
+/// Tokens of a pass over two panels whose sums stay in registers.
+const ABREAST: usize = 2 * CHAINS;
+
+/// Two panels likewise, with the same bits: a word of activations is loaded once for both. Panels that come from memory
+/// are passed once, with all tokens; those that earlier tokens left in the cache once for as many as the registers hold.
 pub(super) fn two(panels: [&[u8]; 2], rows: &Rows<'_>, tokens: usize, tiles: &mut Tiles) {
     let (words, stride) = (rows.section(Section::Pairs), rows.layout.stride);
     // SAFETY: this table is given out only where the processor has the features; `multiply_two` checks the lengths.
     unsafe {
-        match tokens {
-            ..=ABREAST => multiply_two::<1>(panels, words, stride, tiles),
-            _ => multiply_two::<2>(panels, words, stride, tiles),
+        if !rows.again && tokens > ABREAST {
+            return multiply_two::<4>(panels, words, stride, true, 0, tiles);
+        }
+        for first in (0..tokens).step_by(ABREAST) {
+            multiply_two::<2>(panels, &words[first * stride..], stride, !rows.again, first, tiles);
         }
     }
 }
 
-/// `H` times [`ABREAST`] tokens.
+/// `Q` times [`CHAINS`] tokens, whose results are the tiles' from `first` on. `fetches` asks for memory ahead.
 ///
 /// # Safety
 /// The processor has the features.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn multiply_two<const H: usize>(panels: [&[u8]; 2], words: &[u32], stride: usize, tiles: &mut Tiles) {
-    let [first, second] = panels;
-    let steps = first.len() / BYTES;
-    assert!(first.len() == second.len() && H * ABREAST <= TOKENS, "two panels of one length");
-    assert!((H * ABREAST - 1) * stride + steps <= words.len(), "records of {H} times {ABREAST} tokens");
-    let mut sums = [[[_mm512_setzero_ps(); 2]; ABREAST]; H];
+unsafe fn multiply_two<const Q: usize>(
+    panels: [&[u8]; 2],
+    words: &[u32],
+    stride: usize,
+    fetches: bool,
+    first: usize,
+    tiles: &mut Tiles,
+) {
+    let [one, other] = panels;
+    let steps = one.len() / BYTES;
+    assert!(one.len() == other.len() && first + Q * CHAINS <= TOKENS, "two panels of one length");
+    assert!((Q * CHAINS - 1) * stride + steps <= words.len(), "records of {Q} times {CHAINS} tokens");
+    let mut sums = [[[_mm512_setzero_ps(); 2]; CHAINS]; Q];
     for from in (0..steps).step_by(GROUP) {
-        let count = GROUP.min(steps - from);
-        for at in (from..from + count).map(|step| step * BYTES + AHEAD) {
+        if fetches {
             // Behind the first panel lies the second.
-            let next = if at < first.len() { 0 } else { first.len() };
-            fetch_at(first.as_ptr().wrapping_add(at + next));
-            fetch_at(second.as_ptr().wrapping_add(at + next));
+            let next = from * BYTES + AHEAD + if from * BYTES + AHEAD < one.len() { 0 } else { one.len() };
+            for line in 0..GROUP {
+                fetch_at(one.as_ptr().wrapping_add(next + line * BYTES));
+                fetch_at(other.as_ptr().wrapping_add(next + line * BYTES));
+            }
         }
-        for (half, sums) in sums.iter_mut().enumerate() {
-            let mut parts = [[_mm512_setzero_ps(); 2]; ABREAST];
-            for step in from..from + count {
-                // SAFETY: steps below `steps` are inside the panels, and `t * stride + step` inside the words, as asserted.
+        let steps = from..from + GROUP.min(steps - from);
+        for (number, sums) in sums.iter_mut().enumerate() {
+            let mut parts = [[_mm512_setzero_ps(); 2]; CHAINS];
+            for step in steps.clone() {
+                // SAFETY: these steps are inside the panels, and `t * stride + step` inside the words, as asserted.
                 unsafe {
-                    let first = _mm512_loadu_si512(first.as_ptr().add(step * BYTES).cast());
-                    let second = _mm512_loadu_si512(second.as_ptr().add(step * BYTES).cast());
-                    for (t, [one, other]) in parts.iter_mut().enumerate() {
-                        let word = *words.as_ptr().add((half * ABREAST + t) * stride + step);
-                        (*one, *other) = (add(*one, first, word), add(*other, second, word));
+                    let [one, other] =
+                        [one, other].map(|panel| _mm512_loadu_si512(panel.as_ptr().add(step * BYTES).cast()));
+                    for (t, [early, late]) in parts.iter_mut().enumerate() {
+                        let word = *words.as_ptr().add((number * CHAINS + t) * stride + step);
+                        (*early, *late) = (add(*early, one, word), add(*late, other, word));
                     }
                 }
             }
@@ -128,10 +143,10 @@ unsafe fn multiply_two<const H: usize>(panels: [&[u8]; 2], words: &[u32], stride
             }
         }
     }
-    let [first, second] = tiles;
-    for ([one, other], (first, second)) in sums.into_iter().flatten().zip(first.iter_mut().zip(second)) {
-        vector::store(first, one);
-        vector::store(second, other);
+    let [ones, others] = tiles;
+    for (t, [one, other]) in sums.into_iter().flatten().enumerate() {
+        vector::store(&mut ones[first + t], one);
+        vector::store(&mut others[first + t], other);
     }
 }
 
