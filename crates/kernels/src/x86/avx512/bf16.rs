@@ -3,6 +3,7 @@
 //! Invariant: each (row, token) sums eight pairs of columns in order from zero and adds that to its total, at every tile
 //! width; the short chains hide the latency of the product when there is one token.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::vector;
@@ -133,8 +134,8 @@ unsafe fn multiply_two<const Q: usize>(
                     let [one, other] =
                         [one, other].map(|panel| _mm512_loadu_si512(panel.as_ptr().add(step * BYTES).cast()));
                     for (t, [early, late]) in parts.iter_mut().enumerate() {
-                        let word = *words.as_ptr().add((number * CHAINS + t) * stride + step);
-                        (*early, *late) = (add(*early, one, word), add(*late, other, word));
+                        let word = everywhere(words.as_ptr().add((number * CHAINS + t) * stride), step);
+                        (*early, *late) = (add_words(*early, one, word), add_words(*late, other, word));
                     }
                 }
             }
@@ -154,7 +155,36 @@ unsafe fn multiply_two<const Q: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn add(sum: __m512, weights: __m512i, word: u32) -> __m512 {
+    add_words(sum, weights, _mm512_set1_epi32(word.cast_signed()))
+}
+
+/// The same with a word for each lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn add_words(sum: __m512, weights: __m512i, words: __m512i) -> __m512 {
     // SAFETY: both are 64 bytes of plain numbers.
     let pair = |x: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(x) };
-    _mm512_dpbf16_ps(sum, pair(weights), pair(_mm512_set1_epi32(word.cast_signed())))
+    _mm512_dpbf16_ps(sum, pair(weights), pair(words))
+}
+
+/// The word `at` words behind `words` in each lane, loaded as an integer: for operands of float products compilers take the
+/// load of floats, which made a tile of them 5 % slower on Zen 4.
+///
+/// # Safety
+/// The word is there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn everywhere(words: *const u32, at: usize) -> __m512i {
+    let lanes;
+    // SAFETY: the instruction reads this word, and writes this register only.
+    unsafe {
+        asm!(
+            "vpbroadcastd {lanes}, dword ptr [{words} + 4*{at}]",
+            lanes = lateout(zmm_reg) lanes,
+            words = in(reg) words,
+            at = in(reg) at,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    lanes
 }
