@@ -24,7 +24,7 @@ pub fn findings(target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("findings").join(target.name)
 }
 
-/// The starting inputs of a target, never empty.
+/// The starting inputs of a target; where there is none, one that is empty.
 pub fn read(target: &Target) -> Vec<Vec<u8>> {
     let mut folders = vec![findings(target)];
     match kit() {
@@ -39,6 +39,9 @@ pub fn read(target: &Target) -> Vec<Vec<u8>> {
     files.sort();
     let mut inputs: Vec<Vec<u8>> = files.iter().take(FILES_MAX).filter_map(|path| fs::read(path).ok()).collect();
     inputs.extend(target.literals.iter().map(|text| text.as_bytes().to_vec()));
+    if inputs.is_empty() {
+        inputs.push(Vec::new());
+    }
     inputs
 }
 

@@ -33,9 +33,6 @@ pub fn replay(target: Target, file: &Path) -> Result<String> {
 pub fn work(plan: &Plan, folder: &Path) -> Result<bool> {
     let target = plan.target;
     let mut starts = corpus::read(&target);
-    if starts.is_empty() {
-        starts.push(Vec::new());
-    }
     let given = starts.len();
     let mut chance = Chance::new(plan.seed);
     let (mut seen, mut runs, mut found) = (HashSet::new(), 0usize, 0usize);

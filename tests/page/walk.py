@@ -271,7 +271,7 @@ def finding_and_carrying(walk, page):
     page.locator(".hit", has_text="long story").last.click()
     # The chat that was open may still be there for a moment.
     expect(page.locator(".of-user").filter(has_text="A long story")).to_have_count(1)
-    # The message found takes the focus; a key pressed before would be pressed on it.
+    # The message found takes the focus a frame later, and would take the keys meant for the field below.
     expect(page.locator(".message:focus")).to_have_count(1)
     page.locator("#search").fill("")
     expect(page.locator("nav .chat").first).to_be_visible()
