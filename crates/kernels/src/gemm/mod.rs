@@ -4,16 +4,16 @@
 //! Invariant: each result sums its steps (pairs of k) in order within blocks of [`BLOCK`] steps, and the blocks in order,
 //! whatever the tile, the stripe and the number of threads; so a row's bits depend on that row alone.
 
+mod piece;
 pub mod small;
 mod source;
 
-use std::cell::Cell;
-use std::ops::Range;
-
-use crate::isa::{self, Kernels};
+use crate::isa::Kernels;
 use crate::linear::Matrix;
-use crate::pool::{Chunks, Pool, Stripe, Stripes};
+use crate::pool::{Chunks, Pool, Stripes};
+use piece::{Part, Scratch, WholeRows, piece, put};
 use source::Source;
+use std::cell::Cell;
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;
@@ -62,22 +62,14 @@ pub(crate) struct PairKernels {
     pub(crate) words: usize,
     /// Values of a row to its words; an odd last value is followed by zero.
     pub(crate) row: fn(x: &[f32], words: &mut [u32]),
-    /// `tile[row][col] = Σ side · panel` for [`WIDE`] rows and [`PANELS`] panels.
-    pub(crate) wide: fn(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile),
+    /// `tile[row][col] = Σ side · panel` for the first `rows` of [`WIDE`], or more of them, and [`PANELS`] panels.
+    pub(crate) wide: fn(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile),
     /// The same for [`TALL`] rows and one panel.
     pub(crate) tall: fn(side: Side<'_>, panel: &[u32], tile: &mut Tile),
     /// `out[i]` is the pair of `low[i]` and `high[i]`, rounded to bf16.
     pub(crate) join: fn(low: &[f32], high: &[f32], out: &mut [u32]),
     /// A square turned: pairs of inputs for each output become pairs of outputs for each input.
     pub(crate) turn: fn(square: &[u32; SQUARE], out: &mut [u32; SQUARE]),
-}
-
-/// Memory of one worker that lasts between dispatches.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    panels: Vec<u32>,
-    values: Vec<f32>,
-    turned: Vec<f32>,
 }
 
 thread_local! {
@@ -264,14 +256,6 @@ impl Work {
     }
 }
 
-/// A product whose rows' side is prepared.
-#[derive(Clone, Copy)]
-struct Part<'p> {
-    work: &'p Work,
-    source: &'p Source<'p>,
-    words: &'p [u32],
-}
-
 /// One dispatch: prepares the rows' side, chunk by chunk, then works on pieces of the result, each with what stands beside.
 fn run(
     pool: &Pool,
@@ -289,9 +273,8 @@ fn run(
                 while let Some((number, chunk)) = chunks.claim() {
                     let rows = number * ROWS..number * ROWS + chunk.len() / work.cols;
                     let mut out = WholeRows { first: rows.start, cols: work.cols, values: chunk };
-                    for part in [Some(Part { work, source, words }), beside].into_iter().flatten() {
-                        part.piece(kernels, (rows.clone(), 0..work.cols), scratch, &mut out);
-                    }
+                    let product = Part { work, source, words };
+                    piece(kernels, (product, beside), (rows, 0..work.cols), scratch, &mut out);
                 }
             });
         });
@@ -303,116 +286,21 @@ fn run(
             with_scratch(|scratch| {
                 while let Some((_, mut stripe)) = stripes.claim() {
                     let cols = stripe.first()..stripe.first() + stripe.cols();
-                    for part in [Some(Part { work, source, words }), beside].into_iter().flatten() {
-                        part.piece(kernels, (0..work.rows, cols.clone()), scratch, &mut stripe);
-                    }
+                    let product = Part { work, source, words };
+                    piece(kernels, (product, beside), (0..work.rows, cols), scratch, &mut stripe);
                 }
             });
         });
     }
 }
 
-/// Words that are kept between dispatches.
-const KEPT: usize = 8 << 20;
-
-/// Writes a tile's row of results, or adds it.
-fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {
-    let out = &mut out[..values.len()];
-    match adds {
-        None => out.copy_from_slice(values),
-        Some(scale) => (kernels.vector.add)(out, scale, values),
-    }
-}
-
-/// Where a piece's results go: a row of them is the piece's columns.
-trait Results {
-    fn row(&mut self, row: usize) -> &mut [f32];
-}
-
-impl Results for Stripe<'_, f32> {
-    fn row(&mut self, row: usize) -> &mut [f32] {
-        Stripe::row(self, row)
-    }
-}
-
-/// Rows from `first` on, with all their columns.
-struct WholeRows<'o> {
-    first: usize,
-    cols: usize,
-    values: &'o mut [f32],
-}
-
-impl Results for WholeRows<'_> {
-    fn row(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[(row - self.first) * self.cols..][..self.cols]
-    }
-}
+/// Words that are kept between dispatches: as many as the gradient of a chunk of logits has.
+const KEPT: usize = 17 << 20;
 
 fn with_scratch(work: impl FnOnce(&mut Scratch)) {
     let mut scratch = SCRATCH.take().unwrap_or_default();
     work(&mut scratch);
     SCRATCH.set(Some(scratch));
-}
-
-impl Part<'_> {
-    /// From a row and a step on.
-    fn side(&self, row: usize, step: usize) -> Side<'_> {
-        let Work { row: stride, step: width, later, .. } = *self.work;
-        Side { words: &self.words[row * stride + step * width..], row: stride, step: width, later }
-    }
-
-    /// Some rows and columns of the result. `cols` begins at a panel.
-    fn piece(
-        &self,
-        kernels: &Kernels,
-        (rows, cols): (Range<usize>, Range<usize>),
-        scratch: &mut Scratch,
-        out: &mut dyn Results,
-    ) {
-        let Part { work, source, .. } = *self;
-        let panels = cols.len().div_ceil(PANEL);
-        for block in (0..work.steps).step_by(BLOCK) {
-            let steps = BLOCK.min(work.steps - block);
-            let Scratch { panels: memory, values, turned } = &mut *scratch;
-            // Whole groups of panels, so that the last wide tile has something to read.
-            memory.resize(panels.next_multiple_of(PANELS) * BLOCK * PANEL, 0);
-            let (first, range) = (cols.start / PANEL, block..block + steps);
-            let stored = source.words(first, &range).is_some();
-            if !stored {
-                source.fill(kernels, range.clone(), cols.clone(), memory, (values, turned));
-            }
-            let panel = |number: usize| match stored {
-                // Past the last panel its neighbor is read, and what comes of it is not used.
-                true => source.words(first + number.min(panels - 1), &range).expect("all panels are stored alike"),
-                false => &memory[number * steps * PANEL..][..steps * PANEL],
-            };
-            let adds = work.adds.or((block > 0).then_some(1.0));
-            let mut tile: Tile = [0.0; TALL * PANEL];
-            if panels == 1 {
-                for row in rows.clone().step_by(TALL) {
-                    (kernels.pairs.tall)(self.side(row, block), panel(0), &mut tile);
-                    for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
-                        put(kernels, out.row(row + at), &values[..cols.len()], adds);
-                    }
-                }
-                continue;
-            }
-            // A group's block of steps stays in the first cache while all rows pass.
-            for group in (0..panels).step_by(PANELS) {
-                let four = std::array::from_fn(|at| panel(group + at));
-                let first = group * PANEL;
-                let width = (PANELS * PANEL).min(cols.len() - first);
-                for row in rows.clone().step_by(WIDE) {
-                    // While the tile is computed, what it is written to comes nearer.
-                    (row..rows.end.min(row + WIDE)).for_each(|row| isa::fetch(&out.row(row)[first..first + width]));
-                    (kernels.pairs.wide)(self.side(row, block), four, &mut tile);
-                    for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.end - row).enumerate() {
-                        put(kernels, &mut out.row(row + at)[first..], &values[..width], adds);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A step of rows whose k lie apart, each value of a pair in a row of its own; the later may be missing. `words` are as

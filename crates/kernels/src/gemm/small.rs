@@ -122,9 +122,10 @@ pub fn multiply(
     for row in (0..rows.rows).step_by(WIDE) {
         let side = Side { words: &rows.words[row * rows.row..], row: rows.row, step: rows.step, later: rows.later };
         for col in cols.clone().step_by(PANELS * PANEL) {
-            (kernels.pairs.wide)(side, std::array::from_fn(|at| panel(col / PANEL + at)), &mut tile);
+            let some = WIDE.min(rows.rows - row);
+            (kernels.pairs.wide)(side, std::array::from_fn(|at| panel(col / PANEL + at)), some, &mut tile);
             let width = (PANELS * PANEL).min(cols.end - col);
-            for (at, values) in tile.chunks_exact(PANELS * PANEL).take(rows.rows - row).enumerate() {
+            for (at, values) in tile.chunks_exact(PANELS * PANEL).take(some).enumerate() {
                 let out = &mut out[(row + at) * stride + col - cols.start..][..width];
                 super::put(kernels, out, &values[..width], adds.then_some(1.0));
             }

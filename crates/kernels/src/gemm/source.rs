@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, PANEL, SQUARE, join};
+use super::{BLOCK, PANEL, PANELS, SQUARE, STRIPE, join};
 use crate::isa::{Kernels, fetch};
 use crate::linear::{Layout, Matrix, packed_block, unpack_row};
 
@@ -46,6 +46,41 @@ impl Source<'_> {
         match self {
             Source::Inputs(weight) => wanted.next_multiple_of(weight.format.block().max(PANEL)),
             Source::Outputs(_) | Source::Rows { .. } => wanted.next_multiple_of(PANEL),
+        }
+    }
+
+    /// How many columns are filled at once: a group of panels, or what lies together.
+    pub(super) fn span(&self) -> usize {
+        match self {
+            Source::Outputs(_) => PANELS * PANEL,
+            Source::Inputs(weight) => weight.format.block().next_multiple_of(PANELS * PANEL),
+            // The next row may be on another page.
+            Source::Rows { .. } => STRIPE,
+        }
+    }
+
+    /// Asks for a share of what the given steps of the given columns are read from: the `number`th of `count`.
+    pub(super) fn fetch(&self, steps: &Range<usize>, cols: &Range<usize>, (number, count): (usize, usize)) {
+        let share = |len: usize| number * len / count..(number + 1) * len / count;
+        let part = |weight: &Matrix<'_>, inputs: Range<usize>| {
+            let (block, bytes) = packed_block(weight.format);
+            inputs.start / block * bytes * PANEL..inputs.end.min(weight.cols).div_ceil(block) * bytes * PANEL
+        };
+        match self {
+            Source::Outputs(weight) if weight.layout == Layout::Packed => {
+                let part = part(weight, 2 * steps.start..2 * steps.end);
+                let share = share(part.len());
+                for panel in cols.start / PANEL..cols.end.div_ceil(PANEL) {
+                    fetch(&weight.panel(panel)[part.clone()][share.clone()]);
+                }
+            }
+            Source::Inputs(weight) if weight.layout == Layout::Packed => {
+                let part = part(weight, cols.clone());
+                for panel in share((2 * steps.len()).div_ceil(PANEL)) {
+                    fetch(&weight.panel(2 * steps.start / PANEL + panel)[part.clone()]);
+                }
+            }
+            Source::Outputs(_) | Source::Inputs(_) | Source::Rows { .. } => {}
         }
     }
 

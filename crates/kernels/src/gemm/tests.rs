@@ -1,5 +1,7 @@
 //! The loops of every instruction set against sums in f64 of rounded values.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use super::*;
@@ -115,7 +117,9 @@ fn products_and_both_gradients_are_the_sums_of_rounded_values_on_every_instructi
 fn what_stands_beside_a_product_has_the_bits_of_a_product_that_is_added_later() {
     for kernels in Kernels::all() {
         let pool = Pool::with_kernels(2, kernels);
-        for (rows, outputs, inputs, rank) in [(1, 5, 3, 1), (7, 40, 300, 16), (33, 300, 64, 5), (5, 16, 2100, 8)] {
+        for (rows, outputs, inputs, rank) in
+            [(1, 5, 3, 1), (7, 40, 300, 16), (33, 300, 64, 5), (5, 16, 2100, 8), (10, 200, 4200, 2100)]
+        {
             let weight = Stored::new(kernels, Format::BF16, outputs, inputs, false);
             let (x, dy, narrow) = (numbers(1, rows * inputs), numbers(2, rows * outputs), numbers(3, rows * rank));
             let [wide, back] = [(outputs, rank), (rank, inputs)]

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::gemm::{PANEL, PANELS, SQUARE, Side, TALL, Tile, WIDE};
+use crate::gemm::{PANEL, PANELS, SQUARE, Side, TALL, Tile};
 
 fn halves(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
@@ -20,9 +20,9 @@ fn one(side: Side<'_>, row: usize, panel: &[u32], out: &mut [f32]) {
     }
 }
 
-/// [`WIDE`] rows of [`PANELS`] panels.
-pub(crate) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
-    for (row, out) in tile.chunks_exact_mut(PANELS * PANEL).take(WIDE).enumerate() {
+/// Rows of [`PANELS`] panels.
+pub(crate) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile) {
+    for (row, out) in tile.chunks_exact_mut(PANELS * PANEL).take(rows).enumerate() {
         for (panel, out) in panels.into_iter().zip(out.chunks_exact_mut(PANEL)) {
             one(side, row, panel, out);
         }

@@ -45,10 +45,16 @@ pub(crate) fn fetch_at<T>(at: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
+/// Asks the cache behind the nearest one for a line, wherever it is.
+#[inline(always)]
+pub(crate) fn fetch_far<T>(at: *const T) {
+    // SAFETY: as for `fetch_at`.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+}
+
 /// Asks the nearest cache for the line at `near`, and the one behind it for that at `far`, wherever they are.
 #[inline(always)]
 pub(crate) fn fetch_stream(near: *const u8, far: *const u8) {
     fetch_at(near);
-    // SAFETY: as for `fetch_at`.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(far.cast()) };
+    fetch_far(far);
 }

@@ -2,15 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use crate::gemm::{PANEL, PANELS, Side, TALL, Tile, WIDE};
+use crate::gemm::{PANEL, PANELS, Side, TALL, Tile};
 
 /// Lanes of a vector.
 const LANES: usize = 8;
 
-/// [`WIDE`] rows of [`PANELS`] panels.
-pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
+/// Rows of [`PANELS`] panels.
+pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile) {
     for (number, panel) in panels.into_iter().enumerate() {
-        for row in (0..WIDE).step_by(3) {
+        for row in (0..rows).step_by(3) {
             // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
             let sums = unsafe { multiply(side, row, panel) };
             for (at, sums) in sums.iter().enumerate() {

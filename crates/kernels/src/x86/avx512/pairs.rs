@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::float::widen;
 use super::{bf16, vector};
 use crate::gemm::{PANEL, PANELS, PairKernels, SQUARE, Side, TALL, Tile, WIDE};
-use crate::x86::fetch_at;
+use crate::x86::{fetch_at, fetch_far};
 
 /// How far ahead of the values at work memory is asked for: rows follow each other, and are longer than what a processor
 /// looks ahead.
@@ -21,13 +21,17 @@ pub(super) const BY_FLOATS: PairKernels =
 pub(super) const BY_PAIRS: PairKernels =
     PairKernels { words: 1, row: narrow_pairs, wide: wide::<true>, tall: tall::<true>, join, turn };
 
-/// [`WIDE`] rows of [`PANELS`] panels.
-fn wide<const BF16: bool>(side: Side<'_>, panels: [&[u32]; PANELS], tile: &mut Tile) {
+/// Rows of [`PANELS`] panels.
+fn wide<const BF16: bool>(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile) {
     // SAFETY: this table is given out only where the processor has the features; the bodies check the lengths.
     unsafe {
-        match BF16 {
-            true => by_pairs::<WIDE, PANELS>(side, panels, tile),
-            false => by_floats::<WIDE, PANELS>(side, panels, tile),
+        match (BF16, rows) {
+            (true, ..=2) => by_pairs::<2, PANELS>(side, panels, tile),
+            (true, 3..=4) => by_pairs::<4, PANELS>(side, panels, tile),
+            (true, 5..) => by_pairs::<WIDE, PANELS>(side, panels, tile),
+            (false, ..=2) => by_floats::<2, PANELS>(side, panels, tile),
+            (false, 3..=4) => by_floats::<4, PANELS>(side, panels, tile),
+            (false, 5..) => by_floats::<WIDE, PANELS>(side, panels, tile),
         }
     }
 }
@@ -46,7 +50,7 @@ fn tall<const BF16: bool>(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
 /// Checks that all steps of `R` rows and `P` panels can be read, and gives their number.
 fn steps_of<const R: usize, const P: usize>(side: &Side<'_>, panels: &[&[u32]; P], later: usize) -> usize {
     let steps = panels[0].len() / PANEL;
-    assert!(panels.iter().all(|panel| panel.len() == steps * PANEL) && R * P == TALL, "panels of one length");
+    assert!(panels.iter().all(|panel| panel.len() == steps * PANEL) && R * P <= TALL, "panels of one length");
     let last = (R - 1) * side.row + steps.saturating_sub(1) * side.step + later;
     assert!(steps == 0 || last < side.words.len(), "words of {R} rows and {steps} steps");
     steps
@@ -62,6 +66,12 @@ unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
     // SAFETY: `steps_of` has checked that these steps are inside the panels, and row and step inside the words.
     unsafe {
         for step in 0..steps {
+            if P > 1 && step.is_multiple_of(PANEL) {
+                // The next tile's rows are longer than what a processor looks ahead.
+                for row in R..2 * R {
+                    fetch_far(words.wrapping_add(row * side.row + step * side.step));
+                }
+            }
             let mut columns = [_mm512_setzero_si512(); P];
             for (column, panel) in columns.iter_mut().zip(&panels) {
                 *column = _mm512_loadu_si512(panel.as_ptr().add(step * PANEL).cast());

@@ -1,0 +1,207 @@
+//! A piece of a result, some rows and columns of it, by one worker: tile after tile, what stands beside the product too.
+
+use std::ops::Range;
+
+use super::source::Source;
+use super::{BLOCK, PANEL, PANELS, Side, TALL, Tile, WIDE, Work, reserve};
+use crate::isa::{self, Kernels};
+use crate::pool::Stripe;
+
+/// A product whose rows' side is prepared.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'p> {
+    pub(super) work: &'p Work,
+    pub(super) source: &'p Source<'p>,
+    pub(super) words: &'p [u32],
+}
+
+/// Memory of one worker that lasts between dispatches.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Panels of a product, and of what stands beside it.
+    panels: [Vec<u32>; 2],
+    values: Vec<f32>,
+    turned: Vec<f32>,
+}
+
+/// Where a piece's results go: a row of them is the piece's columns.
+pub(super) trait Results {
+    fn row(&mut self, row: usize) -> &mut [f32];
+}
+
+impl Results for Stripe<'_, f32> {
+    fn row(&mut self, row: usize) -> &mut [f32] {
+        Stripe::row(self, row)
+    }
+}
+
+/// Rows from `first` on, with all their columns.
+pub(super) struct WholeRows<'o> {
+    pub(super) first: usize,
+    pub(super) cols: usize,
+    pub(super) values: &'o mut [f32],
+}
+
+impl Results for WholeRows<'_> {
+    fn row(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[(row - self.first) * self.cols..][..self.cols]
+    }
+}
+
+/// Writes a tile's row of results, or adds it.
+pub(super) fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {
+    let out = &mut out[..values.len()];
+    match adds {
+        None => out.copy_from_slice(values),
+        Some(scale) => (kernels.vector.add)(out, scale, values),
+    }
+}
+
+/// A block of a part's steps: results are written or added when it has passed.
+#[derive(Clone)]
+struct Block<'p> {
+    part: Part<'p>,
+    steps: Range<usize>,
+}
+
+impl<'p> Part<'p> {
+    fn blocks(self) -> impl Iterator<Item = Block<'p>> {
+        let end = self.work.steps;
+        (0..end).step_by(BLOCK).map(move |first| Block { part: self, steps: first..end.min(first + BLOCK) })
+    }
+}
+
+/// A block's panels of some columns: as they are stored, or decoded in memory.
+struct Panels<'m> {
+    block: &'m Block<'m>,
+    first: usize,
+    count: usize,
+    memory: &'m [u32],
+}
+
+impl Panels<'_> {
+    /// Past the last panel its neighbor is read, and what comes of it is not used.
+    fn panel(&self, number: usize) -> &[u32] {
+        let (number, steps) = (number.min(self.count - 1), &self.block.steps);
+        let stored = self.block.part.source.words(self.first + number, steps);
+        stored.unwrap_or_else(|| &self.memory[number * steps.len() * PANEL..][..steps.len() * PANEL])
+    }
+
+    fn four(&self, first: usize) -> [&[u32]; PANELS] {
+        std::array::from_fn(|at| self.panel(first + at))
+    }
+}
+
+impl Block<'_> {
+    /// From a row on.
+    fn side(&self, row: usize) -> Side<'_> {
+        let Work { row: stride, step: width, later, .. } = *self.part.work;
+        Side { words: &self.part.words[row * stride + self.steps.start * width..], row: stride, step: width, later }
+    }
+
+    /// By what results are multiplied before they are added; none where they are written.
+    fn adds(&self) -> Option<f32> {
+        self.part.work.adds.or((self.steps.start > 0).then_some(1.0))
+    }
+
+    fn panels<'m>(
+        &'m self,
+        kernels: &Kernels,
+        cols: &Range<usize>,
+        (memory, values, turned): (&'m mut Vec<u32>, &mut Vec<f32>, &mut Vec<f32>),
+    ) -> Panels<'m> {
+        let (source, first, count) = (self.part.source, cols.start / PANEL, cols.len().div_ceil(PANEL));
+        let memory = match source.words(first, &self.steps) {
+            Some(_) => &mut [],
+            None => {
+                let memory = reserve(memory, count * self.steps.len() * PANEL);
+                source.fill(kernels, self.steps.clone(), cols.clone(), memory, (values, turned));
+                memory
+            }
+        };
+        Panels { block: self, first, count, memory }
+    }
+}
+
+/// What comes together: a block of the product, and with its last one the first of what stands beside it.
+fn phases<'p>(product: Part<'p>, beside: Option<Part<'p>>) -> Vec<(Block<'p>, Option<Block<'p>>)> {
+    let mut phases: Vec<_> = product.blocks().map(|block| (block, None)).collect();
+    let mut beside = beside.into_iter().flat_map(Part::blocks);
+    if let Some((_, also)) = phases.last_mut() {
+        *also = beside.next();
+    }
+    phases.extend(beside.map(|block| (block, None)));
+    phases
+}
+
+/// Computes some rows and columns of the result. The columns begin at a panel and, where they are a weight's inputs, at a
+/// stored block.
+pub(super) fn piece<R: Results>(
+    kernels: &Kernels,
+    (product, beside): (Part<'_>, Option<Part<'_>>),
+    (rows, cols): (Range<usize>, Range<usize>),
+    scratch: &mut Scratch,
+    out: &mut R,
+) {
+    let phases = phases(product, beside);
+    let width = beside.iter().map(|beside| beside.source.span()).fold(product.source.span(), usize::max);
+    let span = |first: usize| first..cols.end.min(first + width);
+    // A block of the rows' side meets all columns before the next one comes.
+    for (number, (block, also)) in phases.iter().enumerate() {
+        for first in cols.clone().step_by(width) {
+            let next = match first + width < cols.end {
+                true => Some((block, span(first + width))),
+                false => phases.get(number + 1).map(|(next, _)| (next, span(cols.start))),
+            };
+            let Scratch { panels: [memory, other], values, turned } = &mut *scratch;
+            let panels = block.panels(kernels, &span(first), (memory, values, turned));
+            let also = also.as_ref().map(|block| block.panels(kernels, &span(first), (other, values, turned)));
+            let part = first - cols.start..span(first).end - cols.start;
+            tiles(kernels, [Some(&panels), also.as_ref()], (rows.clone(), part), next, out);
+        }
+    }
+}
+
+/// The tiles of some rows and of all columns of the panels, which are `cols` of the results.
+fn tiles<R: Results>(
+    kernels: &Kernels,
+    panels: [Option<&Panels<'_>>; 2],
+    (rows, cols): (Range<usize>, Range<usize>),
+    next: Option<(&Block<'_>, Range<usize>)>,
+    out: &mut R,
+) {
+    let mut tile: Tile = [0.0; TALL * PANEL];
+    if cols.len() <= PANEL {
+        for row in rows.clone().step_by(TALL) {
+            for panels in panels.into_iter().flatten() {
+                (kernels.pairs.tall)(panels.block.side(row), panels.panel(0), &mut tile);
+                for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
+                    put(kernels, &mut out.row(row + at)[cols.start..], &values[..cols.len()], panels.block.adds());
+                }
+            }
+        }
+        return;
+    }
+    let groups = cols.len().div_ceil(PANELS * PANEL);
+    let count = groups * rows.len().div_ceil(WIDE);
+    // A group's block of steps stays in a near cache while all rows pass.
+    for group in 0..groups {
+        let four = panels.map(|panels| panels.map(|panels| (panels.block, panels.four(group * PANELS))));
+        let part = cols.start + group * PANELS * PANEL..cols.end.min(cols.start + (group + 1) * PANELS * PANEL);
+        for (number, row) in rows.clone().step_by(WIDE).enumerate() {
+            let some = WIDE.min(rows.end - row);
+            // While the tile is computed, what it is written to comes nearer, and a share of what the next ones read.
+            (row..row + some).for_each(|row| isa::fetch(&out.row(row)[part.clone()]));
+            if let Some((block, cols)) = &next {
+                let number = group * (count / groups) + number;
+                block.part.source.fetch(&block.steps, cols, (number, count));
+            }
+            for (block, panels) in four.iter().flatten() {
+                (kernels.pairs.wide)(block.side(row), *panels, some, &mut tile);
+                for (at, values) in tile.chunks_exact(PANELS * PANEL).take(some).enumerate() {
+                    put(kernels, &mut out.row(row + at)[part.clone()], &values[..part.len()], block.adds());
+                }
+            }
+        }
+    }
+}
