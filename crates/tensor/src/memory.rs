@@ -10,6 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Values below which the allocator is as good.
 const LARGE: usize = 1 << 18;
 
+/// Memory that is larger by no more than this part of a size serves that size too.
+const NEAR: usize = 64;
+
 static KEEPS: AtomicBool = AtomicBool::new(false);
 static KEPT: Mutex<BTreeMap<usize, Vec<Vec<f32>>>> = Mutex::new(BTreeMap::new());
 
@@ -44,13 +47,13 @@ pub(crate) fn zeroed(len: usize) -> Vec<f32> {
     }
 }
 
-/// Kept memory of that size. Where there is none, as much of other sizes is given back as will be asked for.
+/// Kept memory of about that size. Where there is none, as much of other sizes is given back as will be asked for.
 fn found(len: usize) -> Option<Vec<f32>> {
     if len < LARGE || !KEEPS.load(Ordering::Relaxed) {
         return None;
     }
     let mut kept = kept();
-    if let Some(values) = take(&mut kept, len) {
+    if let Some(values) = take_near(&mut kept, len) {
         return Some(values);
     }
     let mut missing = len;
@@ -64,19 +67,29 @@ fn found(len: usize) -> Option<Vec<f32>> {
     None
 }
 
-fn take(kept: &mut BTreeMap<usize, Vec<Vec<f32>>>, len: usize) -> Option<Vec<f32>> {
-    let all = kept.get_mut(&len)?;
+/// The smallest that serves, cut to size.
+fn take_near(kept: &mut BTreeMap<usize, Vec<Vec<f32>>>, len: usize) -> Option<Vec<f32>> {
+    let size = *kept.range(len..=len + len / NEAR).next()?.0;
+    let mut values = take(kept, size)?;
+    values.truncate(len);
+    Some(values)
+}
+
+fn take(kept: &mut BTreeMap<usize, Vec<Vec<f32>>>, size: usize) -> Option<Vec<f32>> {
+    let all = kept.get_mut(&size)?;
     let values = all.pop();
     if all.is_empty() {
-        kept.remove(&len);
+        kept.remove(&size);
     }
     values
 }
 
 /// Takes memory back.
-pub(crate) fn give(values: Vec<f32>) {
-    if values.len() >= LARGE && values.len() == values.capacity() && KEEPS.load(Ordering::Relaxed) {
-        kept().entry(values.len()).or_default().push(values);
+pub(crate) fn give(mut values: Vec<f32>) {
+    let (len, size) = (values.len(), values.capacity());
+    if len >= LARGE && size <= len + len / NEAR && KEEPS.load(Ordering::Relaxed) {
+        values.resize(size, 0.0);
+        kept().entry(size).or_default().push(values);
     }
 }
 
@@ -87,10 +100,13 @@ mod tests {
     #[test]
     fn memory_comes_back_by_size_and_other_sizes_make_room() {
         let mut kept = BTreeMap::from([(8, vec![vec![1.0; 8], vec![2.0; 8]]), (4, vec![vec![3.0; 4]])]);
-        assert_eq!(take(&mut kept, 8), Some(vec![2.0; 8]));
-        assert_eq!(take(&mut kept, 5), None);
+        assert_eq!(take_near(&mut kept, 8), Some(vec![2.0; 8]));
+        assert_eq!(take_near(&mut kept, 5), None);
         assert_eq!(take(&mut kept, 8), Some(vec![1.0; 8]));
         assert_eq!(kept.len(), 1, "a size without memory is forgotten");
+        kept.insert(640, vec![vec![4.0; 640]]);
+        let near = take_near(&mut kept, 631).expect("a little more serves");
+        assert_eq!((near.len(), near.capacity()), (631, 640));
         keep();
         give(vec![7.0; LARGE]);
         assert_eq!(zeroed(LARGE).len(), LARGE);

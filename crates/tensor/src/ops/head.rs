@@ -100,8 +100,10 @@ impl Ops<'_> {
 /// The rows with a target, as many at once as the logits' memory allows.
 fn chunks(targets: &[Option<u32>], vocab: usize) -> Vec<Vec<usize>> {
     let rows: Vec<usize> = (0..targets.len()).filter(|row| targets[*row].is_some()).collect();
-    let chunk = (HELD / vocab.max(1)).clamp(CHUNK, 8 * CHUNK);
-    rows.chunks(chunk).map(<[usize]>::to_vec).collect()
+    let most = (HELD / vocab.max(1)).clamp(CHUNK, 8 * CHUNK);
+    // Chunks of about one size, so that one's memory serves the next.
+    let chunk = rows.len().div_ceil(rows.len().div_ceil(most).max(1));
+    rows.chunks(chunk.max(1)).map(<[usize]>::to_vec).collect()
 }
 
 fn raw_logits(backend: &dyn Backend, x: &Tensor, linear: &Linear, rows: &[usize]) -> Tensor {
