@@ -118,3 +118,12 @@ pub fn fetch<T>(memory: &[T]) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = memory;
 }
+
+/// As [`fetch`], into the cache behind the nearest one.
+#[inline]
+pub fn fetch_far<T>(memory: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    crate::x86::fetch_all_far(memory);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = memory;
+}

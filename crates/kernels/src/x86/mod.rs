@@ -34,8 +34,18 @@ const LINE: usize = 64;
 /// Asks for the lines of some memory.
 #[inline]
 pub(crate) fn fetch<T>(memory: &[T]) {
+    lines(memory).for_each(fetch_at);
+}
+
+/// Asks the cache behind the nearest one for the lines of some memory.
+#[inline]
+pub(crate) fn fetch_all_far<T>(memory: &[T]) {
+    lines(memory).for_each(fetch_far);
+}
+
+fn lines<T>(memory: &[T]) -> impl Iterator<Item = *const u8> {
     let start = memory.as_ptr().cast::<u8>();
-    (0..size_of_val(memory)).step_by(LINE).for_each(|at| fetch_at(start.wrapping_add(at)));
+    (0..size_of_val(memory)).step_by(LINE).map(move |at| start.wrapping_add(at))
 }
 
 /// Asks for one line, wherever it is.

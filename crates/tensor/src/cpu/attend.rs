@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use half::f16;
 use pasture_kernels::attend::{Keys, SLOT_GROUP, Values};
-use pasture_kernels::isa::fetch;
+use pasture_kernels::isa::fetch_far;
 use pasture_kernels::{Kernels, Pool};
 
 use super::softmax::{Softmax, Sums};
@@ -440,14 +440,15 @@ impl Work<'_> {
         }
     }
 
-    /// Asks for a page's keys or values of one head: pages lie apart, so a processor does not see the next one coming.
+    /// Asks for a page's keys or values of one head: pages lie apart, so a processor does not see the next one coming. With
+    /// so many lines at once the nearest cache would be waited for.
     fn fetch(&self, page: u32, head: usize, part: Part) {
         let range = self.range(page, head);
         match &self.layer.storage {
-            KvStorage::F32 { keys, values } => fetch(&part.of(keys, values)[range]),
-            KvStorage::F16 { keys, values } => fetch(&part.of(keys, values)[range]),
+            KvStorage::F32 { keys, values } => fetch_far(&part.of(keys, values)[range]),
+            KvStorage::F16 { keys, values } => fetch_far(&part.of(keys, values)[range]),
             KvStorage::Blocks { format, keys, values } => {
-                fetch(&part.of(keys, values)[format.row_bytes(range.start)..format.row_bytes(range.end)]);
+                fetch_far(&part.of(keys, values)[format.row_bytes(range.start)..format.row_bytes(range.end)]);
             }
             KvStorage::Device(_) => {}
         }
