@@ -14,7 +14,7 @@ const RANK: usize = 16;
 /// The weights of one measurement do not fit the caches.
 const WEIGHTS: usize = 6;
 
-/// What the processor computes with is not all alike: it is slower then.
+/// Numbers in -1..1 that look random.
 fn numbers(len: usize) -> Vec<f32> {
     let mut state = 1_u64;
     let mut next = || {
@@ -55,6 +55,7 @@ fn main() {
     let named = std::env::args().nth(1);
     let fastest = Kernels::all().last().map(|kernels| kernels.name()).unwrap_or_default();
     let wanted = named.as_deref().unwrap_or(fastest);
+    assert!(Kernels::all().iter().any(|kernels| kernels.name() == wanted), "this processor has no {wanted}");
     for kernels in Kernels::all().iter().filter(|kernels| kernels.name() == wanted) {
         for threads in [1, 2] {
             let pool = Pool::with_kernels(threads, kernels);

@@ -112,7 +112,7 @@ pub(crate) fn widely(loops: impl Loops) {
 
 /// Asks for memory that will be read or written soon, where that can be asked.
 #[inline]
-pub fn fetch<T>(memory: &[T]) {
+pub(crate) fn fetch<T>(memory: &[T]) {
     #[cfg(target_arch = "x86_64")]
     crate::x86::fetch(memory);
     #[cfg(not(target_arch = "x86_64"))]
@@ -123,7 +123,7 @@ pub fn fetch<T>(memory: &[T]) {
 #[inline]
 pub fn fetch_far<T>(memory: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    crate::x86::fetch_all_far(memory);
+    crate::x86::fetch_far(memory);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = memory;
 }

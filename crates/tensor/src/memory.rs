@@ -85,11 +85,18 @@ fn take(kept: &mut BTreeMap<usize, Vec<Vec<f32>>>, size: usize) -> Option<Vec<f3
 }
 
 /// Takes memory back.
-pub(crate) fn give(mut values: Vec<f32>) {
+pub(crate) fn give(values: Vec<f32>) {
+    if values.len() >= LARGE && KEEPS.load(Ordering::Relaxed) {
+        put_back(&mut kept(), values);
+    }
+}
+
+/// At its own size, if it is not much larger than what was asked of it.
+fn put_back(kept: &mut BTreeMap<usize, Vec<Vec<f32>>>, mut values: Vec<f32>) {
     let (len, size) = (values.len(), values.capacity());
-    if len >= LARGE && size <= len + len / NEAR && KEEPS.load(Ordering::Relaxed) {
+    if size <= len + len / NEAR {
         values.resize(size, 0.0);
-        kept().entry(size).or_default().push(values);
+        kept.entry(size).or_default().push(values);
     }
 }
 
@@ -107,6 +114,11 @@ mod tests {
         kept.insert(640, vec![vec![4.0; 640]]);
         let near = take_near(&mut kept, 631).expect("a little more serves");
         assert_eq!((near.len(), near.capacity()), (631, 640));
+        put_back(&mut kept, near);
+        assert_eq!(kept.get(&640).map(|all| all[0].len()), Some(640), "it comes back at its own size");
+        let loose = Vec::with_capacity(9000);
+        put_back(&mut kept, loose);
+        assert!(!kept.contains_key(&9000), "what is mostly empty is not kept");
         keep();
         give(vec![7.0; LARGE]);
         assert_eq!(zeroed(LARGE).len(), LARGE);

@@ -8,12 +8,13 @@ mod piece;
 pub mod small;
 mod source;
 
+use std::cell::Cell;
+
 use crate::isa::Kernels;
 use crate::linear::Matrix;
 use crate::pool::{Chunks, Pool, Stripes};
 use piece::{Part, Scratch, WholeRows, piece, put};
 use source::Source;
-use std::cell::Cell;
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;

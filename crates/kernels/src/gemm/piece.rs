@@ -182,19 +182,17 @@ fn tiles<R: Results>(
         }
         return;
     }
-    let groups = cols.len().div_ceil(PANELS * PANEL);
-    let count = groups * rows.len().div_ceil(WIDE);
+    let (groups, of_group) = (cols.len().div_ceil(PANELS * PANEL), rows.len().div_ceil(WIDE));
     // A group's block of steps stays in a near cache while all rows pass.
     for group in 0..groups {
         let four = panels.map(|panels| panels.map(|panels| (panels.block, panels.four(group * PANELS))));
         let part = cols.start + group * PANELS * PANEL..cols.end.min(cols.start + (group + 1) * PANELS * PANEL);
-        for (number, row) in rows.clone().step_by(WIDE).enumerate() {
+        for (at, row) in rows.clone().step_by(WIDE).enumerate() {
             let some = WIDE.min(rows.end - row);
             // While the tile is computed, what it is written to comes nearer, and a share of what the next ones read.
             (row..row + some).for_each(|row| isa::fetch(&out.row(row)[part.clone()]));
             if let Some((block, cols)) = &next {
-                let number = group * (count / groups) + number;
-                block.part.source.fetch(&block.steps, cols, (number, count));
+                block.part.source.fetch(&block.steps, cols, (group * of_group + at, groups * of_group));
             }
             for (block, panels) in four.iter().flatten() {
                 (kernels.pairs.wide)(block.side(row), *panels, some, &mut tile);

@@ -39,8 +39,8 @@ pub(crate) fn fetch<T>(memory: &[T]) {
 
 /// Asks the cache behind the nearest one for the lines of some memory.
 #[inline]
-pub(crate) fn fetch_all_far<T>(memory: &[T]) {
-    lines(memory).for_each(fetch_far);
+pub(crate) fn fetch_far<T>(memory: &[T]) {
+    lines(memory).for_each(fetch_far_at);
 }
 
 fn lines<T>(memory: &[T]) -> impl Iterator<Item = *const u8> {
@@ -57,7 +57,7 @@ pub(crate) fn fetch_at<T>(at: *const T) {
 
 /// Asks the cache behind the nearest one for a line, wherever it is.
 #[inline(always)]
-pub(crate) fn fetch_far<T>(at: *const T) {
+pub(crate) fn fetch_far_at<T>(at: *const T) {
     // SAFETY: as for `fetch_at`.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
 }
@@ -66,5 +66,5 @@ pub(crate) fn fetch_far<T>(at: *const T) {
 #[inline(always)]
 pub(crate) fn fetch_stream(near: *const u8, far: *const u8) {
     fetch_at(near);
-    fetch_far(far);
+    fetch_far_at(far);
 }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::float::widen;
 use super::{bf16, vector};
 use crate::gemm::{PANEL, PANELS, PairKernels, SQUARE, Side, TALL, Tile, WIDE};
-use crate::x86::{fetch_at, fetch_far};
+use crate::x86::{fetch_at, fetch_far_at};
 
 /// How far ahead of the values at work memory is asked for: rows follow each other, and are longer than what a processor
 /// looks ahead.
@@ -69,7 +69,7 @@ unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
             if P > 1 && step.is_multiple_of(PANEL) {
                 // The next tile's rows are longer than what a processor looks ahead.
                 for row in R..2 * R {
-                    fetch_far(words.wrapping_add(row * side.row + step * side.step));
+                    fetch_far_at(words.wrapping_add(row * side.row + step * side.step));
                 }
             }
             let mut columns = [_mm512_setzero_si512(); P];
