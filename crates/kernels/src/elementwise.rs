@@ -91,7 +91,8 @@ impl Kernels {
     /// `out = x / sqrt(mean(x²) + epsilon) · (weight + offset)`; no weight is a factor of one.
     pub fn rms_norm(&self, x: &[f32], weight: Option<&[f32]>, offset: f32, epsilon: f32, out: &mut [f32]) {
         check_norm(x, weight, None, out);
-        (self.vector.norm)(x, 0.0, (self.vector.sum_squares)(x, 0.0), epsilon, out);
+        let (mean, squares) = self.moments(x, false);
+        (self.vector.norm)(x, mean, squares, epsilon, out);
         self.scale_columns(weight, offset, None, out);
     }
 
@@ -106,9 +107,15 @@ impl Kernels {
         out: &mut [f32],
     ) {
         check_norm(x, weight, bias, out);
-        let mean = (self.vector.sum)(x) / x.len() as f32;
-        (self.vector.norm)(x, mean, (self.vector.sum_squares)(x, mean), epsilon, out);
+        let (mean, squares) = self.moments(x, true);
+        (self.vector.norm)(x, mean, squares, epsilon, out);
         self.scale_columns(weight, offset, bias, out);
+    }
+
+    /// What a norm subtracts of its values, zero where it is not centered; and the sum of squares of what is left.
+    pub fn moments(&self, x: &[f32], centered: bool) -> (f32, f32) {
+        let mean = if centered { (self.vector.sum)(x) / x.len() as f32 } else { 0.0 };
+        (mean, (self.vector.sum_squares)(x, mean))
     }
 
     fn scale_columns(&self, weight: Option<&[f32]>, offset: f32, bias: Option<&[f32]>, out: &mut [f32]) {

@@ -123,8 +123,16 @@ pub trait Backend: Send + Sync {
     }
 
     /// `dx = dy · weight + narrow · other`: the input's gradient of [`Backend::product_beside`], the factor in `narrow`.
-    fn input_beside(&self, dy: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight) -> Tensor {
-        reference::input_beside(self, dy, weight, (narrow, other))
+    /// Added to what is there, if anything.
+    fn input_beside(
+        &self,
+        dy: &Tensor,
+        weight: &Weight,
+        narrow: &Tensor,
+        other: &Weight,
+        onto: Option<Tensor>,
+    ) -> Tensor {
+        reference::input_beside(self, dy, weight, (narrow, other), onto)
     }
 
     /// `dx[rows] += dy[rows] · weight` for each group.

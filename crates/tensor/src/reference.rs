@@ -87,10 +87,22 @@ pub fn input_beside<B: Backend + ?Sized>(
     dy: &Tensor,
     weight: &Weight,
     (narrow, other): (&Tensor, &Weight),
+    onto: Option<Tensor>,
 ) -> Tensor {
-    let mut dx = backend.grouped_input(dy, &[Group::whole(dy, weight)]);
+    let mut dx = input_onto(backend, dy, &[Group::whole(dy, weight)], onto);
     backend.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
     dx
+}
+
+/// The input's gradient, added to what is there, if anything.
+pub fn input_onto<B: Backend + ?Sized>(backend: &B, dy: &Tensor, groups: &[Group], onto: Option<Tensor>) -> Tensor {
+    match onto {
+        None => backend.grouped_input(dy, groups),
+        Some(mut dx) => {
+            backend.grouped_input_add(dy, groups, &mut dx);
+            dx
+        }
+    }
 }
 
 /// Adds the groups' rows of a product to a tensor.
@@ -155,7 +167,12 @@ pub fn target_logs(raw: &mut Tensor, targets: &[u32], rule: LogitRule, slopes: b
 /// Gradients of [`attend`] over whole sequences.
 pub fn attend_backward(past: &Attended, dy: &Tensor) -> AttendGradients {
     let heads = past.spans.iter().flat_map(|span| (0..past.attention.kv_heads).map(move |kv| (span, kv)));
-    joined(past, heads.map(|(span, kv)| group_backward(past, dy, span, kv)))
+    let parts: Vec<_> = heads.map(|(span, kv)| group_backward(past, dy, span, kv)).collect();
+    joined(past, &parts, |cols, make| {
+        let mut made = Tensor::zeros(past.q.rows(), cols);
+        (0..made.rows()).for_each(|row| make(row, made.row_mut(row)));
+        made
+    })
 }
 
 /// Turns pairs `(i, i + half)` of each head.

@@ -174,6 +174,12 @@ impl Gradients {
         self.nodes.remove(&node)?.into_iter().reduce(|sum, part| backend.add(&sum, &part, 1.0))
     }
 
+    /// Takes out what has reached a value so far, or a part of it, for an operation that adds its own part to it. It must
+    /// come back by [`Gradients::add`]. None where nothing has, or where it is another value's gradient too.
+    pub(crate) fn lend(&mut self, node: Option<NodeId>) -> Option<Tensor> {
+        self.nodes.get_mut(&node?)?.pop_if(|part| part.is_alone())
+    }
+
     /// Adds to the gradient of an operation's input; constants are passed over.
     pub(crate) fn add(&mut self, input: Option<NodeId>, gradient: Tensor) {
         if let Some(node) = input {

@@ -119,6 +119,11 @@ impl Tensor {
         }
     }
 
+    /// Whether nobody shares its values, so that they can be written where they are.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(&self.storage, Storage::Host(values) if Arc::strong_count(values) == 1)
+    }
+
     /// A stamp of the values it has now.
     pub(crate) fn stamp(&self) -> Stamp {
         match &self.storage {

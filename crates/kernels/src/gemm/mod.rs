@@ -40,6 +40,9 @@ const BLOCK: usize = 1024;
 /// Columns that a worker takes at once: with a block of steps they stay in its cache while all rows pass.
 const STRIPE: usize = 256;
 
+/// Inputs of a weight's gradient that count as few: an adapter's rank.
+const NARROW: usize = PANELS * PANEL;
+
 /// Rows that a worker takes at once where there are few columns.
 const ROWS: usize = 4 * TALL;
 
@@ -148,23 +151,39 @@ pub fn outer(pool: &Pool, dy: &[f32], x: &[f32], rows: usize, sum: &mut [f32]) {
     }
     let (outputs, inputs) = (dy.len() / rows, x.len() / rows);
     assert_eq!((dy.len(), x.len(), sum.len()), (rows * outputs, rows * inputs, outputs * inputs), "an outer product");
-    let (steps, width) = (rows.div_ceil(2), outputs.next_multiple_of(TALL));
+    if inputs > NARROW || outputs <= inputs {
+        return by_steps(pool, dy, x, rows, Some(1.0), sum);
+    }
+    // The wide side makes better columns: they are read once, some at a time.
+    let mut turned = vec![0.0; sum.len()];
+    by_steps(pool, x, dy, rows, None, &mut turned);
+    pool.for_chunks_mut(sum, ROWS * inputs, |number, sum| {
+        for (output, sum) in (number * ROWS..).zip(sum.chunks_exact_mut(inputs)) {
+            sum.iter_mut().zip(turned[output..].iter().step_by(outputs)).for_each(|(sum, value)| *sum += value);
+        }
+    });
+}
+
+/// `rowsᵀ · columns`, whose k are the rows of both: `[k, rows]` and `[k, cols]` to `[rows, cols]`.
+fn by_steps(pool: &Pool, side: &[f32], columns: &[f32], k: usize, adds: Option<f32>, out: &mut [f32]) {
+    let (rows, cols) = (side.len() / k, columns.len() / k);
+    let (steps, width) = (k.div_ceil(2), rows.next_multiple_of(TALL));
     let step_words = pool.kernels().pairs.words * width;
     let prepare = |step: usize, words: &mut [u32]| {
-        if let Some(low) = dy.get(2 * step * outputs..(2 * step + 1) * outputs) {
-            let high = dy.get((2 * step + 1) * outputs..(2 * step + 2) * outputs).unwrap_or(&[]);
+        if let Some(low) = side.get(2 * step * rows..(2 * step + 1) * rows) {
+            let high = side.get((2 * step + 1) * rows..(2 * step + 2) * rows).unwrap_or(&[]);
             pack_step(pool.kernels(), low, high, words);
         }
     };
-    let work = Work { rows: outputs, cols: inputs, steps, row: 1, step: step_words, later: width, adds: Some(1.0) };
+    let work = Work { rows, cols, steps, row: 1, step: step_words, later: width, adds };
     let mut words = TURNED.take();
     run(
         pool,
         (reserve(&mut words, steps * step_words), step_words),
         prepare,
-        (&work, &Source::Rows { values: x, cols: inputs, rows }),
+        (&work, &Source::Rows { values: columns, cols, rows: k }),
         None,
-        sum,
+        out,
     );
     trim(&mut words);
     TURNED.set(words);

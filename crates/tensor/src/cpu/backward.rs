@@ -52,10 +52,11 @@ fn values_and_slopes(kernels: &Kernels, activation: Activation, x: &[f32], value
 
 /// Gradients of a norm. The sums over rows are made by one thread, in order, and only for norms that are trained.
 pub(super) fn norm(pool: &Pool, x: &Tensor, dy: &Tensor, norm: &Norm, width: usize, trained: bool) -> NormGradients {
+    let kernels = pool.kernels();
     let dx = rows::map(pool, x.rows(), x.cols(), |row, out| {
         let parts = x.row(row).chunks_exact(width).zip(dy.row(row).chunks_exact(width));
         for ((x, dy), dx) in parts.zip(out.chunks_exact_mut(width)) {
-            row_backward(x, dy, norm, dx, None);
+            norm_row(kernels, norm, x, dy, dx);
         }
     });
     let (mut weights, mut biases, mut unused) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
@@ -64,6 +65,23 @@ pub(super) fn norm(pool: &Pool, x: &Tensor, dy: &Tensor, norm: &Norm, width: usi
         row_backward(x, dy, norm, &mut unused, Some([&mut weights, &mut biases]));
     }
     NormGradients { x: dx, weights, biases }
+}
+
+/// As `row_backward`, which says what is computed; its sums are made side by side.
+fn norm_row(kernels: &Kernels, norm: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let len = x.len() as f32;
+    let (mean, squares) = kernels.moments(x, norm.centered);
+    let inverse = 1.0 / (squares / len + norm.eps).sqrt();
+    match rows::values(&norm.weight) {
+        Some(weight) => {
+            dx.iter_mut().zip(dy.iter().zip(weight)).for_each(|(dx, (dy, weight))| *dx = dy * (weight + norm.offset));
+        }
+        None => dx.copy_from_slice(dy),
+    }
+    let g_mean = if norm.centered { kernels.moments(dx, true).0 } else { 0.0 };
+    let gn_mean = rows::dot_above(mean, dx, x) * inverse / len;
+    let slope = gn_mean * inverse;
+    dx.iter_mut().zip(x).for_each(|(dx, x)| *dx = (*dx - g_mean - (x - mean) * slope) * inverse);
 }
 
 /// Logarithms of the targets' shares.
@@ -111,5 +129,6 @@ pub(super) fn attend(pool: &Pool, precision: Precision, past: &Attended, dy: &Te
             Precision::Exact | Precision::Fast => group_backward(past, dy, span, head),
         });
     });
-    joined(past, parts.into_iter().flatten())
+    let parts: Vec<HeadGradients> = parts.into_iter().flatten().collect();
+    joined(past, &parts, |cols, make| rows::map(pool, past.q.rows(), cols, make))
 }

@@ -5,6 +5,7 @@
 
 mod attend;
 mod attend_backward;
+mod attend_tiles;
 mod backward;
 mod project;
 mod rows;
@@ -99,14 +100,14 @@ impl Backend for Cpu {
 
     fn grouped(&self, x: &Tensor, groups: &[Group]) -> Tensor {
         if self.precision == Precision::Bf16 {
-            return project::paired(self, x, groups, project::Side::Outputs);
+            return project::paired(self, x, groups, project::Side::Outputs, None);
         }
         project::grouped(self, x, groups)
     }
 
     fn grouped_input(&self, dy: &Tensor, groups: &[Group]) -> Tensor {
         if self.precision == Precision::Bf16 {
-            return project::paired(self, dy, groups, project::Side::Inputs);
+            return project::paired(self, dy, groups, project::Side::Inputs, None);
         }
         project::grouped_input(self, dy, groups)
     }
@@ -117,16 +118,32 @@ impl Backend for Cpu {
 
     fn product_beside(&self, x: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight, scale: f32) -> Tensor {
         if self.precision == Precision::Bf16 {
-            return project::paired_beside(self, x, weight, (narrow, other, scale), project::Side::Outputs);
+            return project::paired_beside(self, x, weight, (narrow, other, scale), project::Side::Outputs, None);
         }
         reference::product_beside(self, x, weight, (narrow, other, scale))
     }
 
-    fn input_beside(&self, dy: &Tensor, weight: &Weight, narrow: &Tensor, other: &Weight) -> Tensor {
+    fn input_beside(
+        &self,
+        dy: &Tensor,
+        weight: &Weight,
+        narrow: &Tensor,
+        other: &Weight,
+        onto: Option<Tensor>,
+    ) -> Tensor {
         if self.precision == Precision::Bf16 {
-            return project::paired_beside(self, dy, weight, (narrow, other, 1.0), project::Side::Inputs);
+            return project::paired_beside(self, dy, weight, (narrow, other, 1.0), project::Side::Inputs, onto);
         }
-        reference::input_beside(self, dy, weight, (narrow, other))
+        reference::input_beside(self, dy, weight, (narrow, other), onto)
+    }
+
+    fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
+        if self.precision == Precision::Bf16 {
+            let onto = std::mem::replace(dx, Tensor::zeros(0, 0));
+            *dx = project::paired(self, dy, groups, project::Side::Inputs, Some(onto));
+        } else {
+            reference::add_rows(&self.grouped_input(dy, groups), groups, 1.0, dx);
+        }
     }
 
     fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {
@@ -192,6 +209,9 @@ impl Backend for Cpu {
         attention: &Attention,
     ) -> Tensor {
         attend::write(self.pool.kernels(), k, v, layer, plan);
+        if self.precision == Precision::Bf16 && q.cols() > 0 && plan.spans.iter().all(|span| span.start == 0) {
+            return attend_tiles::attend(&self.pool, (q, k, v), plan, attention);
+        }
         attend::attend(&self.pool, q, layer, plan, attention)
     }
 

@@ -135,33 +135,40 @@ pub(super) enum Side {
     Inputs,
 }
 
-/// Products in bf16.
-pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side) -> Tensor {
+/// Products in bf16, added to what is there, if anything.
+pub(super) fn paired(cpu: &Cpu, x: &Tensor, groups: &[Group], side: Side, onto: Option<Tensor>) -> Tensor {
     let cols = groups.first().map_or(0, |group| side.results(group.weight));
     let covered = groups.iter().map(|group| group.rows.len()).sum::<usize>() == x.rows();
-    let mut out = if covered { memory::taken(x.rows() * cols) } else { vec![0.0; x.rows() * cols] };
+    let adds = onto.is_some().then_some(1.0);
+    let mut out = match onto {
+        Some(sum) => sum.into_values(),
+        None if covered => memory::taken(x.rows() * cols),
+        None => vec![0.0; x.rows() * cols],
+    };
     with_packed(cpu, |packed| {
         for Group { rows, weight } in groups {
             assert_eq!(cols, side.results(weight), "the weights of a product have one shape");
             let out = &mut out[rows.start * cols..rows.end * cols];
-            side.multiply(cpu, packed.rows(x, rows), weight, None, out);
+            side.multiply(cpu, packed.rows(x, rows), weight, (None, adds), out);
         }
     });
     Tensor::new(x.rows(), cols, out)
 }
 
-/// One product in bf16 of all rows, and beside it `scale · narrow` through another weight.
+/// One product in bf16 of all rows, and beside it `scale · narrow` through another weight, added to what is there.
 pub(super) fn paired_beside(
     cpu: &Cpu,
     x: &Tensor,
     weight: &Weight,
     (narrow, other, scale): (&Tensor, &Weight, f32),
     side: Side,
+    onto: Option<Tensor>,
 ) -> Tensor {
     let cols = side.results(weight);
-    let mut out = memory::taken(x.rows() * cols);
+    let adds = onto.is_some().then_some(1.0);
+    let mut out = onto.map_or_else(|| memory::taken(x.rows() * cols), Tensor::into_values);
     let beside = Some(gemm::Beside { values: narrow.values(), weight: other.matrix(), scale });
-    with_packed(cpu, |packed| side.multiply(cpu, packed.rows(x, &(0..x.rows())), weight, beside, &mut out));
+    with_packed(cpu, |packed| side.multiply(cpu, packed.rows(x, &(0..x.rows())), weight, (beside, adds), &mut out));
     Tensor::new(x.rows(), cols, out)
 }
 
@@ -204,12 +211,12 @@ impl Side {
         cpu: &Cpu,
         x: gemm::Rows<'_>,
         weight: &Weight,
-        beside: Option<gemm::Beside<'_>>,
+        (beside, adds): (Option<gemm::Beside<'_>>, Option<f32>),
         out: &mut [f32],
     ) {
         match self {
-            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), beside, None, out),
-            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), beside, None, out),
+            Side::Outputs => gemm::products(&cpu.pool, x, weight.matrix(), beside, adds, out),
+            Side::Inputs => gemm::input_gradient(&cpu.pool, x, weight.matrix(), beside, adds, out),
         }
     }
 }

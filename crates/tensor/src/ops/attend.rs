@@ -185,11 +185,9 @@ impl Part {
         &mut self.values[(row - self.first) * self.cols..][..self.cols]
     }
 
-    /// Copies the part to its columns of a tensor.
-    pub(crate) fn put(&self, to: &mut Tensor, col: usize) {
-        for (row, values) in self.values.chunks_exact(self.cols).enumerate() {
-            to.row_mut(self.first + row)[col..col + self.cols].copy_from_slice(values);
-        }
+    /// Copies a row of the batch to the part's columns of it.
+    fn put(&self, row: usize, to: &mut [f32], col: usize) {
+        to[col..col + self.cols].copy_from_slice(&self.values[(row - self.first) * self.cols..][..self.cols]);
     }
 }
 
@@ -216,23 +214,32 @@ pub(crate) fn group_backward(past: &Attended, dy: &Tensor, span: &Range<usize>, 
     HeadGradients { q, k, v, sinks }
 }
 
-/// All heads of all sequences, put together in order.
-pub(crate) fn joined(past: &Attended, parts: impl Iterator<Item = HeadGradients>) -> AttendGradients {
-    let zeros = |like: &Tensor| Tensor::zeros(like.rows(), like.cols());
-    let attention = &past.attention;
-    let (dim, shared) = (attention.head_dim, attention.heads / attention.kv_heads);
-    let (q, k, v) = (zeros(&past.q), zeros(&past.k), zeros(&past.v));
-    let mut sum = AttendGradients { q, k, v, sinks: vec![0.0; attention.heads] };
-    for (number, part) in parts.enumerate() {
-        let kv = number % attention.kv_heads;
-        part.k.put(&mut sum.k, kv * dim);
-        part.v.put(&mut sum.v, kv * dim);
-        for (at, (q, sink)) in part.q.iter().zip(&part.sinks).enumerate() {
-            q.put(&mut sum.q, (kv * shared + at) * dim);
-            sum.sinks[kv * shared + at] += sink;
-        }
+/// All heads of all sequences, put together in order; `matrix` makes one of so many columns, row by row.
+pub(crate) fn joined(
+    past: &Attended,
+    parts: &[HeadGradients],
+    matrix: impl Fn(usize, &(dyn Fn(usize, &mut [f32]) + Sync)) -> Tensor,
+) -> AttendGradients {
+    let Attention { heads, kv_heads, head_dim: dim, .. } = past.attention;
+    let shared = heads / kv_heads;
+    let of_row = |row: usize| {
+        let span = past.spans.partition_point(|span| span.end <= row);
+        parts[span * kv_heads..(span + 1) * kv_heads].iter().enumerate()
+    };
+    let mut sinks = vec![0.0; heads];
+    for (number, part) in parts.iter().enumerate() {
+        super::norm::add_to(&mut sinks[number % kv_heads * shared..][..shared], &part.sinks);
     }
-    sum
+    AttendGradients {
+        q: matrix(heads * dim, &|row, out| {
+            for (kv, part) in of_row(row) {
+                part.q.iter().enumerate().for_each(|(at, q)| q.put(row, out, (kv * shared + at) * dim));
+            }
+        }),
+        k: matrix(kv_heads * dim, &|row, out| of_row(row).for_each(|(kv, part)| part.k.put(row, out, kv * dim))),
+        v: matrix(kv_heads * dim, &|row, out| of_row(row).for_each(|(kv, part)| part.v.put(row, out, kv * dim))),
+        sinks,
+    }
 }
 
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -8,7 +8,7 @@ use super::low_rank::LowRank;
 use super::norm::add_to;
 use crate::backend::Group;
 use crate::tape::{self, Gradients};
-use crate::{AdapterSite, Backend, Ops, Route, Tensor, Vector, Weight};
+use crate::{AdapterSite, Backend, Ops, Route, Tensor, Vector, Weight, reference};
 
 /// Where in the checkpoint a weight comes from: adapters are named by it.
 #[derive(Clone, Debug)]
@@ -121,12 +121,18 @@ impl Saved {
                 backend.outer(&dy, &x, rows.clone(), sum);
             }
         }
+        if x.node().is_none() {
+            // Nothing before it is trained.
+            return pairs.iter().for_each(|pair| drop(pair.narrow_backward(backend, &x, &dy, gradients)));
+        }
+        let onto = gradients.lend(x.node());
         let dx = match (&linears[..], &pairs[..]) {
             ([(_, linear)], [pair]) if pair.is_whole(&x) => {
-                pair.backward_with_product(backend, (&x, &linear.weight), &dy, gradients)
+                pair.backward_with_product(backend, (&x, &linear.weight), &dy, onto, gradients)
             }
             _ => {
-                let mut dx = backend.grouped_input(&dy, &groups(linears.iter().map(|(rows, linear)| (rows, linear))));
+                let groups = groups(linears.iter().map(|(rows, linear)| (rows, linear)));
+                let mut dx = reference::input_onto(backend, &dy, &groups, onto);
                 pairs.iter().for_each(|pair| pair.backward(backend, &x, &dy, &mut dx, gradients));
                 dx
             }

@@ -9,7 +9,7 @@ use super::linear::Linear;
 use super::norm::add_to;
 use crate::backend::{Backend, Group};
 use crate::tape::Gradients;
-use crate::{AdapterSite, Tensor, Weight};
+use crate::{AdapterSite, Tensor, Weight, reference};
 
 /// An adapter's pair beside one weight, and the rows that take it.
 pub(crate) struct LowRank {
@@ -93,19 +93,20 @@ impl LowRank {
         }
     }
 
-    /// As [`LowRank::backward`], and the weight's part: `dx = dy · weight + du · a`.
+    /// As [`LowRank::backward`], and the weight's part: `dx = dy · weight + du · a`, added to what is there.
     pub(crate) fn backward_with_product(
         &self,
         backend: &dyn Backend,
         (x, weight): (&Tensor, &Weight),
         dy: &Tensor,
+        onto: Option<Tensor>,
         gradients: &mut Gradients,
     ) -> Tensor {
         let d_narrow = self.narrow_backward(backend, x, dy, gradients);
         if self.site.dropout.is_none() {
-            return backend.input_beside(dy, weight, &d_narrow, &self.site.a);
+            return backend.input_beside(dy, weight, &d_narrow, &self.site.a, onto);
         }
-        let mut dx = backend.grouped_input(dy, &[Group::whole(dy, weight)]);
+        let mut dx = reference::input_onto(backend, dy, &[Group::whole(dy, weight)], onto);
         self.add_input(backend, &d_narrow, &mut dx);
         dx
     }
@@ -124,7 +125,13 @@ impl LowRank {
     }
 
     /// `du`, with both weights' gradients.
-    fn narrow_backward(&self, backend: &dyn Backend, x: &Tensor, dy: &Tensor, gradients: &mut Gradients) -> Tensor {
+    pub(crate) fn narrow_backward(
+        &self,
+        backend: &dyn Backend,
+        x: &Tensor,
+        dy: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Tensor {
         let (site, whole) = (&self.site, 0..self.rows.len());
         let wide = self.wide(x, dy);
         let scale = |mut narrow: Tensor| {

@@ -18,7 +18,7 @@ pub mod replay;
 pub mod rope;
 
 use crate::tape::{Entry, Saved, Tape};
-use crate::{Backend, Route, Tensor};
+use crate::{Backend, Route, Tensor, WeightId};
 
 /// Runs operations on a backend, with the adapters that a batch's rows take.
 pub struct Ops<'a> {
@@ -66,6 +66,11 @@ impl<'a> Ops<'a> {
     /// The tape out, to walk backwards.
     pub fn into_tape(self) -> Option<Tape> {
         self.tape
+    }
+
+    /// Whether there is a tape that collects this weight's gradient.
+    fn trains(&self, weight: Option<WeightId>) -> bool {
+        self.tape.as_ref().zip(weight).is_some_and(|(tape, weight)| tape.trains(weight))
     }
 
     /// Gives `made` a node if there is a tape, with what its gradient needs.

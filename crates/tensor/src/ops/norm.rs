@@ -53,6 +53,10 @@ impl Ops<'_> {
         assert!(x.cols().is_multiple_of(width), "heads of {width} in rows of {}", x.cols());
         assert!(norm.weight.as_ref().is_none_or(|weight| weight.values().len() == width));
         let y = self.backend.norm(x, norm, width);
+        let parameters = [&norm.weight, &norm.bias].map(|vector| vector.as_ref().map(Vector::id));
+        if x.node().is_none() && !parameters.into_iter().any(|parameter| self.trains(parameter)) {
+            return y;
+        }
         self.remember(y, || tape::Saved::Norm(Saved { x: x.clone(), norm: norm.clone(), width }))
     }
 }
