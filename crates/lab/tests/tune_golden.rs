@@ -115,7 +115,7 @@ fn check_trace(golden: &Path, case: &str, method: &str, optimizer: Optimizer, to
         };
         let (sum, mut found) = pass.sum(&batch, ids.clone(), 1.0 / targets as f32).expect("it runs");
         let gradients: Vec<Vec<f32>> = ids.iter().map(|id| found.take_weight(*id).expect("a gradient")).collect();
-        let size = norm(gradients.iter().map(Vec::as_slice));
+        let size = norm(&*base.backend, gradients.iter().map(Vec::as_slice));
         let (loss, expected) = (sum / targets as f64, number(&traced["loss"]));
         assert!(
             (loss - expected).abs() <= tolerance.max(LOSS),
@@ -130,7 +130,8 @@ fn check_trace(golden: &Path, case: &str, method: &str, optimizer: Optimizer, to
         }
         adam.begin();
         let step = Move { rate: number(&run["lr"]) * rates.at(at), limit: limit(size, of("max_grad_norm")) };
-        trained.change(&mut base.decoder, &mut |at, values| adam.change(at, values, &gradients[at], step));
+        let backend = base.backend.clone();
+        trained.change(&mut base.decoder, &mut |at, values| adam.change(&*backend, at, values, &gradients[at], step));
     }
     if method == "full" || optimizer != Optimizer::Adamw {
         return;
@@ -221,7 +222,8 @@ fn preferences_have_the_references_losses_and_gradients() {
         let wanted = number(&facts["losses"][name]["loss"]);
         assert!((found - wanted).abs() < 2e-4 * wanted.max(1.0), "{name}: {found} not {wanted}");
         let all: Vec<Vec<f32>> = ids.iter().map(|id| gradients.take_weight(*id).expect("a gradient")).collect();
-        let (size, wanted) = (norm(all.iter().map(Vec::as_slice)), number(&facts["losses"][name]["grad_norm"]));
+        let (size, wanted) =
+            (norm(&*backend, all.iter().map(Vec::as_slice)), number(&facts["losses"][name]["grad_norm"]));
         assert!((size - wanted).abs() < 1e-3 * wanted, "{name}: norm {size} not {wanted}");
         for (tensor, found) in trained.tensors().iter().zip(&all) {
             let name = format!("{name}.grad.base_model.model.{}", tensor.name);

@@ -216,6 +216,11 @@ pub trait Backend: Send + Sync {
         reference::route(logits, router)
     }
 
+    /// Does pieces of work that do not depend on each other, side by side where the host has threads for it.
+    fn together(&self, pieces: &mut [&mut (dyn FnMut() + Send)]) {
+        pieces.iter_mut().for_each(|piece| piece());
+    }
+
     /// One norm, one preparation of the input, several products and what follows them in one dispatch; None where
     /// the backend has no fused form, so that the plain operations are composed.
     fn project(

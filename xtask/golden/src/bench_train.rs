@@ -1,18 +1,18 @@
 //! `cargo xtask bench --train MODEL --peer PYTHON`: steps of LoRA beside torch's and peft's (`peer_lora.py`), each run in a
 //! process of its own, ours and the peer's in turns: tokens a second, and the peak of resident memory.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pasture_kernels::Format;
-use pasture_model::{Batch, Decoder, Kind, LoadOptions, Source, load};
+use pasture_lab::tune::optimizer::{AdamW, Constants, Move, limit, norm};
+use pasture_lab::tune::{Recipe, Trained};
+use pasture_model::{Batch, LoadOptions, Source, load};
 use pasture_tensor::kv::KvFormat;
 use pasture_tensor::tape::Tape;
-use pasture_tensor::{Adapter, AdapterSite, Backend, Cpu, Ops, Precision, Weight};
+use pasture_tensor::{Backend, Cpu, Ops, Precision};
 use serde_json::{Value, json};
 
 const PEER: &str = include_str!("peer_lora.py");
@@ -128,30 +128,28 @@ fn numbers(list: &Value) -> Result<Vec<f64>> {
     list.iter().map(|number| number.as_f64().context("no number")).collect()
 }
 
-/// An adapter's numbers with AdamW's moments, in the order of its sites: A, then B.
-struct Trained {
-    values: Vec<Vec<f32>>,
-    moments: Vec<Vec<[f32; 2]>>,
-    shapes: Vec<(String, [usize; 2])>,
-}
-
-/// Our steps, in this process.
+/// Our steps, in this process: what `pasture tune` does with one sample.
 fn steps(plan: &Plan) -> Result<Value> {
     let backend: Arc<dyn Backend> = Arc::new(Cpu::detect(Some(plan.threads), Precision::Bf16));
     let decoder = load(&Source::open(&plan.model)?, &backend, &LoadOptions::default(), &mut |_, _| {})?.decoder;
+    let mut decoder = Arc::new(decoder);
     let vocab = decoder.spec().vocab as u32;
     let ids: Vec<u32> = (0..plan.tokens as u32).map(|at| 1 + at * 7919 % (vocab - 1)).collect();
     let targets: Vec<Option<u32>> = ids[1..].iter().map(|id| Some(*id)).chain([None]).collect();
-    let mut trained = Trained::new(&decoder, plan.rank);
+    let recipe = Recipe { rank: Some(plan.rank), ..Recipe::default() };
+    let mut trained = Trained::of(&recipe, &mut decoder)?;
+    let constants = Constants { betas: [0.9, 0.999], epsilon: 1e-8, decay: 0.01 };
+    let lens = trained.tensors().iter().map(|tensor| tensor.len());
+    let mut optimizer = AdamW::new(recipe.optimizer, constants, lens);
     let (mut seconds, mut used, mut losses) = (Vec::new(), Vec::new(), Vec::new());
-    for at in 0..plan.steps {
+    for _ in 0..plan.steps {
         let (start, before) = (Instant::now(), busy()?);
-        let adapter = Arc::new(trained.adapter(&*backend, plan.rank));
-        let tape = Tape::new(adapter.sites().values().flat_map(|site| [site.a.id(), site.b.id()]));
+        let (wanted, adapter) = (trained.ids(), trained.adapter().cloned());
+        let tape = Tape::new(wanted.iter().copied());
         let mut ops = Ops::with_tape(&*backend, if plan.again { tape.replaying() } else { tape });
         let mut kv = decoder.kv(&*backend, KvFormat::F32);
         let mut batch = Batch::default();
-        batch.push(kv.start(), 0, ids.len(), &ids, Some(adapter.clone()));
+        batch.push(kv.start(), 0, ids.len(), &ids, adapter);
         let hidden = decoder.forward(&mut ops, &batch, &mut kv)?;
         let (head, spec) = decoder.head().zip(decoder.spec().head.as_ref()).context("a model without a head")?;
         let loss = ops.head_loss(&hidden.rows, head, spec.rule, &targets);
@@ -159,58 +157,15 @@ fn steps(plan: &Plan) -> Result<Value> {
         losses.push(loss.values()[0] / counted);
         let tape = ops.into_tape().context("these operations have a tape")?;
         let gradients = tape.backward(&*backend, &loss, 1.0 / counted);
-        let found = adapter.sites().values().flat_map(|site| [site.a.id(), site.b.id()]);
-        let found = found.map(|id| gradients.weight(id).context("a matrix without a gradient"));
-        trained.step(&found.collect::<Result<Vec<_>>>()?, at as i32 + 1);
+        let found = wanted.iter().map(|id| gradients.weight(*id).context("a matrix without a gradient"));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let step = Move { rate: 1e-4, limit: limit(norm(&*backend, found.iter().copied()), 1.0) };
+        optimizer.begin();
+        trained.change(&mut decoder, &mut |at, values| optimizer.change(&*backend, at, values, found[at], step));
         seconds.push(start.elapsed().as_secs_f64());
         used.push(busy()? - before);
     }
-    let count: usize = trained.values.iter().map(Vec::len).sum();
-    Ok(json!({"seconds": seconds, "busy": used, "losses": losses, "peak": peak()?, "trained": count}))
-}
-
-impl Trained {
-    fn new(decoder: &Decoder, rank: usize) -> Trained {
-        let mut made = Trained { values: Vec::new(), moments: Vec::new(), shapes: Vec::new() };
-        let mut state = 1_u32;
-        let mut next = |size: f32| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * size
-        };
-        for (name, module) in decoder.sites().iter().filter(|(_, module)| module.kind == Kind::Dense) {
-            let size = (module.inputs as f32).sqrt().recip();
-            made.shapes.push((name.to_owned(), [module.outputs, module.inputs]));
-            made.values.push((0..rank * module.inputs).map(|_| next(size)).collect());
-            made.values.push(vec![0.0; module.outputs * rank]);
-        }
-        made.moments = made.values.iter().map(|values| vec![[0.0; 2]; values.len()]).collect();
-        made
-    }
-
-    fn adapter(&self, backend: &dyn Backend, rank: usize) -> Adapter {
-        let matrix = |values: &[f32], rows: usize, cols: usize| -> Weight {
-            let mut bytes = vec![0; values.len() * 4];
-            Format::F32.quantize(values, None, &mut bytes);
-            backend.weight(Format::F32, rows, cols, &|row| &bytes[row * cols * 4..][..cols * 4])
-        };
-        let site = |((name, [outputs, inputs]), pair): (&(String, [usize; 2]), &[Vec<f32>])| {
-            let site = AdapterSite::new(matrix(&pair[0], rank, *inputs), matrix(&pair[1], *outputs, rank), 2.0);
-            (name.clone(), site)
-        };
-        Adapter::new(self.shapes.iter().zip(self.values.chunks_exact(2)).map(site).collect::<BTreeMap<_, _>>())
-    }
-
-    /// AdamW with torch's defaults.
-    fn step(&mut self, gradients: &[&[f32]], number: i32) {
-        let (first, second) = (1.0 - 0.9_f32.powi(number), (1.0 - 0.999_f32.powi(number)).sqrt());
-        for ((values, moments), gradients) in self.values.iter_mut().zip(&mut self.moments).zip(gradients) {
-            for ((value, [mean, square]), gradient) in values.iter_mut().zip(moments).zip(*gradients) {
-                *mean = 0.9 * *mean + 0.1 * gradient;
-                *square = 0.999 * *square + 0.001 * gradient * gradient;
-                *value -= 1e-4 * (0.01 * *value + *mean / first / (square.sqrt() / second + 1e-8));
-            }
-        }
-    }
+    Ok(json!({"seconds": seconds, "busy": used, "losses": losses, "peak": peak()?, "trained": trained.len()}))
 }
 
 /// Seconds that all threads of this process have been on a processor.

@@ -5,10 +5,15 @@ use pasture_kernels::formats::bitsandbytes::{
     dequantize_eight_bit, dynamic_levels, dynamic_levels_unsigned, quantize_eight_bit,
 };
 
+use pasture_tensor::Backend;
+
 use super::recipe::Optimizer;
 
 /// Values that share one scale.
 const BLOCK: usize = 256;
+
+/// Values of a tensor that one thread takes at once. The bits of a norm depend on it.
+const PIECE: usize = 64 * BLOCK;
 
 /// Tensors of fewer values keep their moments in f32, as the reference implementation does: they are small, and norms
 /// and biases suffer most from rounding.
@@ -57,10 +62,29 @@ impl Moment {
         }
     }
 
+    /// The same moment, piece by piece.
+    fn pieces(&mut self) -> Box<dyn Iterator<Item = MomentPiece<'_>> + '_> {
+        match self {
+            Moment::Floats(values) => Box::new(values.chunks_mut(PIECE).map(MomentPiece::Floats)),
+            Moment::Bytes { codes, scales } => {
+                let pieces = codes.chunks_mut(PIECE).zip(scales.chunks_mut(PIECE / BLOCK));
+                Box::new(pieces.map(|(codes, scales)| MomentPiece::Bytes { codes, scales }))
+            }
+        }
+    }
+}
+
+/// A piece of a moment: whole blocks of it.
+enum MomentPiece<'m> {
+    Floats(&'m mut [f32]),
+    Bytes { codes: &'m mut [u8], scales: &'m mut [f32] },
+}
+
+impl MomentPiece<'_> {
     fn read(&self, levels: &[f32; 256], from: usize, out: &mut [f32]) {
         match self {
-            Moment::Floats(values) => out.copy_from_slice(&values[from..from + out.len()]),
-            Moment::Bytes { codes, scales } => {
+            MomentPiece::Floats(values) => out.copy_from_slice(&values[from..from + out.len()]),
+            MomentPiece::Bytes { codes, scales } => {
                 let scale = &scales[from / BLOCK..][..1];
                 dequantize_eight_bit(levels, &codes[from..from + out.len()], scale, BLOCK, out);
             }
@@ -69,8 +93,8 @@ impl Moment {
 
     fn write(&mut self, levels: &[f32; 256], from: usize, values: &[f32]) {
         match self {
-            Moment::Floats(all) => all[from..from + values.len()].copy_from_slice(values),
-            Moment::Bytes { codes, scales } => {
+            MomentPiece::Floats(all) => all[from..from + values.len()].copy_from_slice(values),
+            MomentPiece::Bytes { codes, scales } => {
                 let (codes, scales) = (&mut codes[from..from + values.len()], &mut scales[from / BLOCK..][..1]);
                 quantize_eight_bit(levels, values, BLOCK, codes, scales);
                 if levels[0] == 0.0 {
@@ -113,29 +137,32 @@ impl AdamW {
     }
 
     /// Changes a tensor's values by their gradients.
-    pub fn change(&mut self, tensor: usize, values: &mut [f32], gradients: &[f32], step: Move) {
+    pub fn change(&mut self, backend: &dyn Backend, tensor: usize, values: &mut [f32], gradients: &[f32], step: Move) {
+        let pace = self.pace(step);
+        let ([mean, square], levels) = (&mut self.tensors[tensor], &self.levels);
+        let moments = mean.pieces().zip(square.pieces());
+        let pieces = values.chunks_mut(PIECE).zip(gradients.chunks(PIECE)).zip(moments);
+        let mut pieces: Vec<_> = pieces
+            .map(|((values, gradients), (mut mean, mut square))| {
+                move || pace.change(levels, values, gradients, [&mut mean, &mut square])
+            })
+            .collect();
+        let mut pieces: Vec<_> = pieces.iter_mut().map(|piece| piece as &mut (dyn FnMut() + Send)).collect();
+        backend.together(&mut pieces);
+    }
+
+    fn pace(&self, step: Move) -> Pace {
         let Constants { betas, epsilon, decay } = self.constants;
         let whole = 1.0 - betas[0].powi(self.done as i32);
         let root = (1.0 - betas[1].powi(self.done as i32)).sqrt();
-        let (keep, pace) = ((1.0 - step.rate * decay) as f32, (step.rate / whole) as f32);
-        let (limit, root, epsilon) = (step.limit as f32, (1.0 / root) as f32, epsilon as f32);
-        let [first, second] = betas.map(|beta| beta as f32);
-        let [rest_first, rest_second] = betas.map(|beta| (1.0 - beta) as f32);
-        let ([mean, square], mut means, mut squares) = (&mut self.tensors[tensor], [0.0; BLOCK], [0.0; BLOCK]);
-        let blocks = values.chunks_mut(BLOCK).zip(gradients.chunks(BLOCK));
-        for (number, (values, gradients)) in blocks.enumerate() {
-            let (from, means, squares) = (number * BLOCK, &mut means[..values.len()], &mut squares[..values.len()]);
-            mean.read(&self.levels[0], from, means);
-            square.read(&self.levels[1], from, squares);
-            let moments = means.iter_mut().zip(squares.iter_mut());
-            for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
-                let gradient = gradient * limit;
-                *mean = first * *mean + rest_first * gradient;
-                *square = second * *square + rest_second * gradient * gradient;
-                *value = *value * keep - pace * *mean / (square.sqrt() * root + epsilon);
-            }
-            mean.write(&self.levels[0], from, means);
-            square.write(&self.levels[1], from, squares);
+        Pace {
+            keep: (1.0 - step.rate * decay) as f32,
+            rate: (step.rate / whole) as f32,
+            limit: step.limit as f32,
+            root: (1.0 / root) as f32,
+            epsilon: epsilon as f32,
+            betas: betas.map(|beta| beta as f32),
+            rests: betas.map(|beta| (1.0 - beta) as f32),
         }
     }
 
@@ -162,10 +189,61 @@ impl AdamW {
     }
 }
 
-/// The norm of all gradients, summed in f64 in their order.
-pub fn norm<'g>(gradients: impl Iterator<Item = &'g [f32]>) -> f64 {
-    let squares = |values: &[f32]| values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>();
-    gradients.map(squares).sum::<f64>().sqrt()
+/// One step's constants.
+#[derive(Clone, Copy)]
+struct Pace {
+    keep: f32,
+    rate: f32,
+    limit: f32,
+    root: f32,
+    epsilon: f32,
+    betas: [f32; 2],
+    rests: [f32; 2],
+}
+
+impl Pace {
+    /// Changes a piece of a tensor, block by block.
+    fn change(
+        self,
+        levels: &[[f32; 256]; 2],
+        values: &mut [f32],
+        gradients: &[f32],
+        [mean, square]: [&mut MomentPiece<'_>; 2],
+    ) {
+        let Pace { keep, rate, limit, root, epsilon, betas, rests } = self;
+        let (mut means, mut squares) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let blocks = values.chunks_mut(BLOCK).zip(gradients.chunks(BLOCK));
+        for (number, (values, gradients)) in blocks.enumerate() {
+            let (from, means, squares) = (number * BLOCK, &mut means[..values.len()], &mut squares[..values.len()]);
+            mean.read(&levels[0], from, means);
+            square.read(&levels[1], from, squares);
+            let moments = means.iter_mut().zip(squares.iter_mut());
+            for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
+                let gradient = gradient * limit;
+                *mean = betas[0] * *mean + rests[0] * gradient;
+                *square = betas[1] * *square + rests[1] * gradient * gradient;
+                *value = *value * keep - rate * *mean / (square.sqrt() * root + epsilon);
+            }
+            mean.write(&levels[0], from, means);
+            square.write(&levels[1], from, squares);
+        }
+    }
+}
+
+/// The norm of all gradients. Squares are summed in f64: pieces, side by side, then these in their order.
+pub fn norm<'g>(backend: &dyn Backend, gradients: impl Iterator<Item = &'g [f32]>) -> f64 {
+    let squares = |values: &[f32]| {
+        let mut sums = [0.0; 8];
+        for some in values.chunks(sums.len()) {
+            sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += f64::from(*value) * f64::from(*value));
+        }
+        sums.iter().sum::<f64>()
+    };
+    let mut sums: Vec<(&[f32], f64)> = gradients.flat_map(|all| all.chunks(PIECE)).map(|piece| (piece, 0.0)).collect();
+    let mut pieces: Vec<_> = sums.iter_mut().map(|(piece, sum)| move || *sum = squares(piece)).collect();
+    let mut pieces: Vec<_> = pieces.iter_mut().map(|piece| piece as &mut (dyn FnMut() + Send)).collect();
+    backend.together(&mut pieces);
+    sums.iter().map(|(_, sum)| sum).sum::<f64>().sqrt()
 }
 
 /// What gradients are multiplied by so that their norm is at most `clip`; a clip of 0 is no limit.
@@ -176,8 +254,31 @@ pub fn limit(norm: f64, clip: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pasture_tensor::{Cpu, Precision};
 
     const CONSTANTS: Constants = Constants { betas: [0.9, 0.95], epsilon: 1e-8, decay: 0.1 };
+
+    fn cpu() -> Cpu {
+        Cpu::detect(Some(2), Precision::Exact)
+    }
+
+    #[test]
+    fn threads_have_no_say_in_the_bits() {
+        let lens = 3 * PIECE + 77;
+        let gradients: Vec<f32> = (0..lens).map(|at| ((at * 37 % 101) as f32 / 50.0) - 1.0).collect();
+        for kind in [Optimizer::Adamw, Optimizer::Adamw8bit] {
+            let [one, three] = [1, 3].map(|threads| {
+                let backend = Cpu::detect(Some(threads), Precision::Exact);
+                let (mut optimizer, mut values) = (AdamW::new(kind, CONSTANTS, [lens].into_iter()), vec![0.1; lens]);
+                for _ in 0..3 {
+                    optimizer.begin();
+                    optimizer.change(&backend, 0, &mut values, &gradients, Move { rate: 0.01, limit: 0.5 });
+                }
+                (values, norm(&backend, [gradients.as_slice()].into_iter()))
+            });
+            assert!(one == three && one.0.iter().all(|value| *value != 0.1), "{kind:?}");
+        }
+    }
 
     /// Values of a bowl's floor reached from far away.
     fn descend(kind: Optimizer, steps: usize) -> f64 {
@@ -189,7 +290,7 @@ mod tests {
             let gradients: Vec<f32> = values.iter().zip(&floor).map(|(value, floor)| value - floor).collect();
             optimizer.begin();
             let rate = 0.05 * (1.0 - step as f64 / steps as f64);
-            optimizer.change(0, &mut values, &gradients, Move { rate, limit: 1.0 });
+            optimizer.change(&cpu(), 0, &mut values, &gradients, Move { rate, limit: 1.0 });
         }
         let far = values.iter().zip(&floor).map(|(value, floor)| f64::from(value - floor).powi(2)).sum::<f64>();
         (far / SMALL as f64).sqrt()
@@ -210,8 +311,10 @@ mod tests {
 
     #[test]
     fn the_norm_is_limited_and_a_clip_of_zero_is_none() {
-        let found = norm([[3.0_f32].as_slice(), &[4.0]].into_iter());
+        let found = norm(&cpu(), [[3.0_f32].as_slice(), &[4.0]].into_iter());
         assert!((found - 5.0).abs() < 1e-12);
+        let many = vec![0.5; 2 * PIECE + 3];
+        assert!((norm(&cpu(), [many.as_slice()].into_iter()) - (many.len() as f64 / 4.0).sqrt()).abs() < 1e-9);
         assert!((limit(5.0, 1.0) - 0.2).abs() < 1e-6);
         assert!(limit(0.5, 1.0) == 1.0 && limit(5.0, 0.0) == 1.0);
     }

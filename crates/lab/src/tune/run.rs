@@ -216,7 +216,7 @@ impl Run<'_> {
             }
         }
         let rate = job.plan.learning_rate * job.plan.rates.at(self.state.step);
-        let norm = norm(sums.iter().map(Vec::as_slice));
+        let norm = norm(&*job.backend, sums.iter().map(Vec::as_slice));
         let tokens = step.iter().flatten().map(|at| self.lengths[*at]).sum::<usize>() as f64;
         let point = Point { loss, norm, rate, tokens };
         if loss.is_finite() && norm.is_finite() {
@@ -232,7 +232,10 @@ impl Run<'_> {
     fn change(&mut self, gradients: &[Vec<f32>], step: Move) {
         let Run { trained, optimizer, job, .. } = self;
         optimizer.begin();
-        trained.change(&mut job.decoder, &mut |at, values| optimizer.change(at, values, &gradients[at], step));
+        let backend = job.backend.clone();
+        trained.change(&mut job.decoder, &mut |at, values| {
+            optimizer.change(&*backend, at, values, &gradients[at], step);
+        });
         self.state.changed = self.optimizer.done();
     }
 

@@ -215,6 +215,10 @@ impl Backend for Cpu {
         attend::attend(&self.pool, q, layer, plan, attention)
     }
 
+    fn together(&self, pieces: &mut [&mut (dyn FnMut() + Send)]) {
+        self.pool.for_chunks_mut(pieces, 1, |_, piece| piece[0]());
+    }
+
     fn project(
         &self,
         x: &Tensor,
