@@ -38,7 +38,7 @@ pub(crate) type Tile = [f32; TALL * PANEL];
 const BLOCK: usize = 1024;
 
 /// Columns that a worker takes at once: with a block of steps they stay in its cache while all rows pass.
-const STRIPE: usize = 256;
+const STRIPE: usize = 128;
 
 /// Inputs of a weight's gradient that count as few: an adapter's rank.
 const NARROW: usize = PANELS * PANEL;
@@ -299,7 +299,7 @@ fn run(
             });
         });
     } else {
-        let stripe = source.stripe(STRIPE.min(work.cols.div_ceil(2 * pool.threads()))).next_multiple_of(PANEL);
+        let stripe = source.stripe(STRIPE.min(work.cols.div_ceil(4 * pool.threads()))).next_multiple_of(PANEL);
         let stripe = beside.map_or(stripe, |beside| beside.source.stripe(stripe));
         let stripes = Stripes::new(out, work.cols, stripe);
         pool.prepare_then(words, chunk, prepare, |_, words| {

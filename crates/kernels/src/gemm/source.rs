@@ -45,7 +45,9 @@ impl Source<'_> {
     pub(super) fn stripe(&self, wanted: usize) -> usize {
         match self {
             Source::Inputs(weight) => wanted.next_multiple_of(weight.format.block().max(PANEL)),
-            Source::Outputs(_) | Source::Rows { .. } => wanted.next_multiple_of(PANEL),
+            Source::Outputs(_) => wanted.next_multiple_of(PANEL),
+            // The next row may be on another page.
+            Source::Rows { .. } => (2 * wanted).next_multiple_of(PANEL),
         }
     }
 
@@ -54,8 +56,7 @@ impl Source<'_> {
         match self {
             Source::Outputs(_) => PANELS * PANEL,
             Source::Inputs(weight) => weight.format.block().next_multiple_of(PANELS * PANEL),
-            // The next row may be on another page.
-            Source::Rows { .. } => STRIPE,
+            Source::Rows { .. } => 2 * STRIPE,
         }
     }
 
@@ -116,11 +117,15 @@ impl Source<'_> {
                     for ahead in [2 * step + AHEAD, 2 * step + AHEAD + 1] {
                         fetch(row(ahead, &cols));
                     }
-                    for (words, col) in panels.iter_mut().zip(cols.clone().step_by(PANEL)) {
-                        let (part, words) =
-                            (col..(col + PANEL).min(cols.end), words.next().expect("one for each step"));
-                        words[part.len()..].fill(0);
-                        join(kernels, row(2 * step, &part), row(2 * step + 1, &part), &mut words[..part.len()]);
+                    let (low, high) = (row(2 * step, &cols), row(2 * step + 1, &cols));
+                    for (number, words) in panels.iter_mut().enumerate() {
+                        let (first, words) = (number * PANEL, words.next().expect("one for each step"));
+                        let some = PANEL.min(cols.len() - first);
+                        if some < PANEL {
+                            words[some..].fill(0);
+                        }
+                        let high = high.get(first..first + some).unwrap_or(&[]);
+                        join(kernels, &low[first..first + some], high, &mut words[..some]);
                     }
                 }
             }

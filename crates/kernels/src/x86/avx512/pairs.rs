@@ -126,6 +126,10 @@ fn store<const R: usize, const P: usize>(sums: [[__m512; P]; R], tile: &mut Tile
 /// Pairs of two rows.
 fn join(low: &[f32], high: &[f32], out: &mut [u32]) {
     assert!(low.len() == high.len() && low.len() == out.len(), "rows of one length");
+    if out.len() <= PANEL {
+        // SAFETY: this table is given out only where the processor has the features.
+        return unsafe { join_16(low, high, out) };
+    }
     let columns = low.chunks(PANEL).zip(high.chunks(PANEL)).zip(out.chunks_mut(PANEL));
     let ahead = low.chunks(PANEL).zip(high.chunks(PANEL)).skip(AHEAD / PANEL).map(Some).chain(std::iter::repeat(None));
     for (((low, high), out), ahead) in columns.zip(ahead) {
