@@ -130,8 +130,7 @@ fn check_trace(golden: &Path, case: &str, method: &str, optimizer: Optimizer, to
         }
         adam.begin();
         let step = Move { rate: number(&run["lr"]) * rates.at(at), limit: limit(size, of("max_grad_norm")) };
-        let backend = base.backend.clone();
-        trained.change(&mut base.decoder, &mut |at, values| adam.change(&*backend, at, values, &gradients[at], step));
+        trained.change(&mut base.decoder, &mut |at, own| adam.change(&*base.backend, at, own, &gradients[at], step));
     }
     if method == "full" || optimizer != Optimizer::Adamw {
         return;

@@ -37,7 +37,7 @@ pub(crate) type Tile = [f32; TALL * PANEL];
 /// Steps that are summed before results are written.
 const BLOCK: usize = 1024;
 
-/// Columns that a worker takes at once: with a block of steps they stay in its cache while all rows pass.
+/// Columns that a worker takes at once: so few that no thread waits long for the last ones of another.
 const STRIPE: usize = 128;
 
 /// Inputs of a weight's gradient that count as few: an adapter's rank.

@@ -149,9 +149,16 @@ fn what_stands_beside_a_product_has_the_bits_of_a_product_that_is_added_later() 
 fn a_weights_gradient_is_added_to_its_sum() {
     for kernels in Kernels::all() {
         let pool = Pool::with_kernels(2, kernels);
-        for (rows, outputs, inputs) in
-            [(1, 3, 5), (7, 40, 16), (33, 16, 300), (600, 20, 33), (2100, 3, 5), (2, 130, 200)]
-        {
+        for (rows, outputs, inputs) in [
+            (1, 3, 5),
+            (7, 40, 16),
+            (33, 16, 300),
+            (600, 20, 33),
+            (2100, 3, 5),
+            (2, 130, 200),
+            (2100, 150, 3),
+            (65, 90, 64),
+        ] {
             let (x, dy) = (numbers(1, rows * inputs), numbers(2, rows * outputs));
             let mut sum = vec![0.5; outputs * inputs];
             outer(&pool, &dy, &x, rows, &mut sum);
