@@ -18,7 +18,7 @@ use pasture_kernels::linear::{self, Aligned};
 use pasture_kernels::{Format, Kernels, Pool, gemm};
 
 use crate::backend::{Backend, Group, Precision};
-use crate::kv::KvLayer;
+use crate::kv::{KvLayer, KvStorage};
 use crate::ops::add::Factors;
 use crate::ops::attend::{AttendGradients, AttendPlan, Attended, Attention};
 use crate::ops::head::LogitRule;
@@ -209,7 +209,9 @@ impl Backend for Cpu {
         attention: &Attention,
     ) -> Tensor {
         attend::write(self.pool.kernels(), k, v, layer, plan);
-        if self.precision == Precision::Bf16 && q.cols() > 0 && plan.spans.iter().all(|span| span.start == 0) {
+        // Tiles take keys and values as they come, so not where they are stored in fewer bits.
+        let plain = matches!(layer.storage, KvStorage::F32 { .. }) && plan.spans.iter().all(|span| span.start == 0);
+        if self.precision == Precision::Bf16 && plain && q.cols() > 0 {
             return attend_tiles::attend(&self.pool, (q, k, v), plan, attention);
         }
         attend::attend(&self.pool, q, layer, plan, attention)
