@@ -9,11 +9,12 @@ pub mod small;
 mod source;
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use crate::isa::Kernels;
 use crate::linear::Matrix;
 use crate::pool::{Chunks, Pool, Stripes};
-use piece::{Part, Scratch, WholeRows, piece, put};
+use piece::{Part, Scratch, WholeRows, piece};
 use source::Source;
 
 /// Columns of a panel.
@@ -30,9 +31,6 @@ pub(crate) const TALL: usize = WIDE * PANELS;
 
 /// Words of a square of 16 by 16 bf16 values: eight steps of a panel.
 pub(crate) const SQUARE: usize = PANEL / 2 * PANEL;
-
-/// Results of a tile, row after row.
-pub(crate) type Tile = [f32; TALL * PANEL];
 
 /// Steps that are summed before results are written.
 const BLOCK: usize = 1024;
@@ -60,16 +58,41 @@ pub(crate) struct Side<'a> {
     pub(crate) later: usize,
 }
 
+/// Where a tile's results go.
+pub(crate) struct Out<'o, 'r> {
+    /// Rows of results, each of as many values as the tile has columns, or of fewer: the rest is not used.
+    pub(crate) rows: &'o mut [&'r mut [f32]],
+    /// By what results are multiplied before they are added; none where they are written.
+    pub(crate) adds: Option<f32>,
+}
+
+impl<'o, 'r> Out<'o, 'r> {
+    /// The given columns of the first rows, which `parts` is to hold.
+    fn new(
+        parts: &'o mut [&'r mut [f32]],
+        rows: impl Iterator<Item = &'r mut [f32]>,
+        cols: &Range<usize>,
+        adds: Option<f32>,
+    ) -> Out<'o, 'r> {
+        let mut count = 0;
+        for (part, row) in parts.iter_mut().zip(rows) {
+            *part = &mut row[cols.clone()];
+            count += 1;
+        }
+        Out { rows: &mut parts[..count], adds }
+    }
+}
+
 /// The tile's loops. Panels are `[steps][16]` words, each a pair of bf16 with the earlier k in its lower half.
 pub(crate) struct PairKernels {
     /// Words of a step on the rows' side: one, a pair of bf16 like those of the panels; or two, f32 values rounded to bf16.
     pub(crate) words: usize,
     /// Values of a row to its words; an odd last value is followed by zero.
     pub(crate) row: fn(x: &[f32], words: &mut [u32]),
-    /// `tile[row][col] = Σ side · panel` for the first `rows` of [`WIDE`], or more of them, and [`PANELS`] panels.
-    pub(crate) wide: fn(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile),
-    /// The same for [`TALL`] rows and one panel.
-    pub(crate) tall: fn(side: Side<'_>, panel: &[u32], tile: &mut Tile),
+    /// `out[row][col] (+)= Σ side · panel` for up to [`WIDE`] rows and [`PANELS`] panels.
+    pub(crate) wide: fn(side: Side<'_>, panels: [&[u32]; PANELS], out: Out<'_, '_>),
+    /// The same for up to [`TALL`] rows and one panel.
+    pub(crate) tall: fn(side: Side<'_>, panel: &[u32], out: Out<'_, '_>),
     /// `out[i]` is the pair of `low[i]` and `high[i]`, rounded to bf16.
     pub(crate) join: fn(low: &[f32], high: &[f32], out: &mut [u32]),
     /// A square turned: pairs of inputs for each output become pairs of outputs for each input.

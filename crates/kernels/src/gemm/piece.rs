@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::source::Source;
-use super::{BLOCK, PANEL, PANELS, Side, TALL, Tile, WIDE, Work, reserve};
+use super::{BLOCK, Out, PANEL, PANELS, Side, TALL, WIDE, Work, reserve};
 use crate::isa::{self, Kernels};
 use crate::pool::Stripe;
 
@@ -26,12 +26,12 @@ pub(super) struct Scratch {
 
 /// Where a piece's results go: a row of them is the piece's columns.
 pub(super) trait Results {
-    fn row(&mut self, row: usize) -> &mut [f32];
+    fn rows(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [f32]>;
 }
 
 impl Results for Stripe<'_, f32> {
-    fn row(&mut self, row: usize) -> &mut [f32] {
-        Stripe::row(self, row)
+    fn rows(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [f32]> {
+        Stripe::rows_mut(self, rows)
     }
 }
 
@@ -43,17 +43,9 @@ pub(super) struct WholeRows<'o> {
 }
 
 impl Results for WholeRows<'_> {
-    fn row(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[(row - self.first) * self.cols..][..self.cols]
-    }
-}
-
-/// Writes a tile's row of results, or adds it.
-pub(super) fn put(kernels: &Kernels, out: &mut [f32], values: &[f32], adds: Option<f32>) {
-    let out = &mut out[..values.len()];
-    match adds {
-        None => out.copy_from_slice(values),
-        Some(scale) => (kernels.vector.add)(out, scale, values),
+    fn rows(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [f32]> {
+        let places = (rows.start - self.first) * self.cols..(rows.end - self.first) * self.cols;
+        self.values[places].chunks_exact_mut(self.cols)
     }
 }
 
@@ -170,14 +162,13 @@ fn tiles<R: Results>(
     next: Option<(&Block<'_>, Range<usize>)>,
     out: &mut R,
 ) {
-    let mut tile: Tile = [0.0; TALL * PANEL];
     if cols.len() <= PANEL {
         for row in rows.clone().step_by(TALL) {
+            let some = row..rows.end.min(row + TALL);
             for panels in panels.into_iter().flatten() {
-                (kernels.pairs.tall)(panels.block.side(row), panels.panel(0), &mut tile);
-                for (at, values) in tile.chunks_exact(PANEL).take(rows.end - row).enumerate() {
-                    put(kernels, &mut out.row(row + at)[cols.start..], &values[..cols.len()], panels.block.adds());
-                }
+                let mut parts: [&mut [f32]; TALL] = Default::default();
+                let out = Out::new(&mut parts, out.rows(some.clone()), &cols, panels.block.adds());
+                (kernels.pairs.tall)(panels.block.side(row), panels.panel(0), out);
             }
         }
         return;
@@ -188,17 +179,16 @@ fn tiles<R: Results>(
         let four = panels.map(|panels| panels.map(|panels| (panels.block, panels.four(group * PANELS))));
         let part = cols.start + group * PANELS * PANEL..cols.end.min(cols.start + (group + 1) * PANELS * PANEL);
         for (at, row) in rows.clone().step_by(WIDE).enumerate() {
-            let some = WIDE.min(rows.end - row);
+            let some = row..rows.end.min(row + WIDE);
             // While the tile is computed, what it is written to comes nearer, and a share of what the next ones read.
-            (row..row + some).for_each(|row| isa::fetch(&out.row(row)[part.clone()]));
+            out.rows(some.clone()).for_each(|row| isa::fetch(&row[part.clone()]));
             if let Some((block, cols)) = &next {
                 block.part.source.fetch(&block.steps, cols, (group * of_group + at, groups * of_group));
             }
             for (block, panels) in four.iter().flatten() {
-                (kernels.pairs.wide)(block.side(row), *panels, some, &mut tile);
-                for (at, values) in tile.chunks_exact(PANELS * PANEL).take(some).enumerate() {
-                    put(kernels, &mut out.row(row + at)[part.clone()], &values[..part.len()], block.adds());
-                }
+                let mut parts: [&mut [f32]; WIDE] = Default::default();
+                let out = Out::new(&mut parts, out.rows(some.clone()), &part, block.adds());
+                (kernels.pairs.wide)(block.side(row), *panels, out);
             }
         }
     }

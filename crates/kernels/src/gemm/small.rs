@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{PANEL, PANELS, Side, TALL, Tile, WIDE, join, pack_step};
+use super::{Out, PANEL, PANELS, Side, TALL, WIDE, join, pack_step};
 use crate::isa::Kernels;
 
 /// Rows of f32 that lie `stride` apart.
@@ -118,17 +118,14 @@ pub fn multiply(
         let number = number.min(cols.end.div_ceil(PANEL) - 1);
         &columns.words[(number * columns.steps + steps.start) * PANEL..][..steps.len() * PANEL]
     };
-    let mut tile: Tile = [0.0; TALL * PANEL];
     for row in (0..rows.rows).step_by(WIDE) {
         let side = Side { words: &rows.words[row * rows.row..], row: rows.row, step: rows.step, later: rows.later };
         for col in cols.clone().step_by(PANELS * PANEL) {
-            let some = WIDE.min(rows.rows - row);
-            (kernels.pairs.wide)(side, std::array::from_fn(|at| panel(col / PANEL + at)), some, &mut tile);
-            let width = (PANELS * PANEL).min(cols.end - col);
-            for (at, values) in tile.chunks_exact(PANELS * PANEL).take(some).enumerate() {
-                let out = &mut out[(row + at) * stride + col - cols.start..][..width];
-                super::put(kernels, out, &values[..width], adds.then_some(1.0));
-            }
+            let part = col - cols.start..cols.end.min(col + PANELS * PANEL) - cols.start;
+            let mut parts: [&mut [f32]; WIDE] = Default::default();
+            let some = out[row * stride..].chunks_mut(stride).take(rows.rows - row);
+            let out = Out::new(&mut parts, some, &part, adds.then_some(1.0));
+            (kernels.pairs.wide)(side, std::array::from_fn(|at| panel(col / PANEL + at)), out);
         }
     }
 }

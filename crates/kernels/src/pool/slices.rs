@@ -3,6 +3,7 @@
 //! Pieces are row ranges ([`Chunks`]) or column ranges of a row-major matrix ([`Stripes`]).
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Pool, Worker};
@@ -128,6 +129,17 @@ impl<T> Stripe<'_, T> {
         // SAFETY: row and columns are inside the matrix, no other stripe has these columns, and `&mut self` keeps two
         // rows from being held at once.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.width), self.cols) }
+    }
+}
+
+impl<T> Stripe<'_, T> {
+    /// The stripe's part of each of some rows.
+    pub fn rows_mut(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [T]> {
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let (start, width, cols) = (self.start, self.width, self.cols);
+        // SAFETY: rows and columns are inside the matrix, no other stripe has these columns, each row is given out once, and
+        // `&mut self` is held as long as any of them.
+        rows.map(move |row| unsafe { std::slice::from_raw_parts_mut(start.add(row * width), cols) })
     }
 }
 

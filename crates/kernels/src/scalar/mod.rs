@@ -4,7 +4,7 @@
 
 mod attend;
 mod linear;
-mod pairs;
+pub(crate) mod pairs;
 mod vector;
 
 use crate::attend::PageKernels;

@@ -2,36 +2,48 @@
 
 use half::bf16;
 
-use crate::gemm::{PANEL, PANELS, SQUARE, Side, TALL, Tile};
+use crate::gemm::{Out, PANEL, PANELS, SQUARE, Side};
 
 fn halves(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
 
-fn one(side: Side<'_>, row: usize, panel: &[u32], out: &mut [f32]) {
-    out.fill(0.0);
+fn one(side: Side<'_>, row: usize, panel: &[u32]) -> [f32; PANEL] {
+    let mut sums = [0.0; PANEL];
     for (step, words) in panel.chunks_exact(PANEL).enumerate() {
         let [low, high] = halves(side.words[row * side.row + step * side.step]);
-        for (out, word) in out.iter_mut().zip(words) {
+        for (sum, word) in sums.iter_mut().zip(words) {
             let [first, second] = halves(*word);
-            *out += low * first;
-            *out += high * second;
+            *sum += low * first;
+            *sum += high * second;
         }
+    }
+    sums
+}
+
+/// Writes results to their places, or adds them.
+pub(crate) fn put(out: &mut [f32], values: &[f32], adds: Option<f32>) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = adds.map_or(*value, |scale| *out + scale * value);
     }
 }
 
 /// Rows of [`PANELS`] panels.
-pub(crate) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile) {
-    for (row, out) in tile.chunks_exact_mut(PANELS * PANEL).take(rows).enumerate() {
-        for (panel, out) in panels.into_iter().zip(out.chunks_exact_mut(PANEL)) {
-            one(side, row, panel, out);
-        }
-    }
+pub(crate) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], out: Out<'_, '_>) {
+    some(side, &panels, out);
 }
 
-/// [`TALL`] rows of one panel.
-pub(crate) fn tall(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
-    tile.chunks_exact_mut(PANEL).take(TALL).enumerate().for_each(|(row, out)| one(side, row, panel, out));
+/// Rows of one panel.
+pub(crate) fn tall(side: Side<'_>, panel: &[u32], out: Out<'_, '_>) {
+    some(side, &[panel], out);
+}
+
+fn some(side: Side<'_>, panels: &[&[u32]], out: Out<'_, '_>) {
+    for (row, values) in out.rows.iter_mut().enumerate() {
+        for (panel, values) in panels.iter().zip(values.chunks_mut(PANEL)) {
+            put(values, &one(side, row, panel), out.adds);
+        }
+    }
 }
 
 /// Pairs of two rows.

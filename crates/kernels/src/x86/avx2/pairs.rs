@@ -2,30 +2,33 @@
 
 use std::arch::x86_64::*;
 
-use crate::gemm::{PANEL, PANELS, Side, TALL, Tile};
+use crate::gemm::{Out, PANEL, PANELS, Side};
+use crate::scalar::pairs::put;
 
 /// Lanes of a vector.
 const LANES: usize = 8;
 
 /// Rows of [`PANELS`] panels.
-pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile) {
-    for (number, panel) in panels.into_iter().enumerate() {
-        for row in (0..rows).step_by(3) {
-            // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
-            let sums = unsafe { multiply(side, row, panel) };
-            for (at, sums) in sums.iter().enumerate() {
-                tile[(row + at) * PANELS * PANEL + number * PANEL..][..PANEL].copy_from_slice(sums);
-            }
-        }
-    }
+pub(super) fn wide(side: Side<'_>, panels: [&[u32]; PANELS], out: Out<'_, '_>) {
+    some(side, &panels, out);
 }
 
-/// [`TALL`] rows of one panel.
-pub(super) fn tall(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
-    for row in (0..TALL).step_by(3) {
-        // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
-        let sums = unsafe { multiply(side, row, panel) };
-        tile[row * PANEL..(row + 3) * PANEL].copy_from_slice(sums.as_flattened());
+/// Rows of one panel.
+pub(super) fn tall(side: Side<'_>, panel: &[u32], out: Out<'_, '_>) {
+    some(side, &[panel], out);
+}
+
+fn some(side: Side<'_>, panels: &[&[u32]], out: Out<'_, '_>) {
+    for (number, panel) in panels.iter().enumerate() {
+        for (three, rows) in out.rows.chunks_mut(3).enumerate() {
+            // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.
+            let sums = unsafe { multiply(side, 3 * three, panel) };
+            for (values, sums) in rows.iter_mut().zip(&sums) {
+                // Columns may end before the panels do.
+                let values = values.get_mut(number * PANEL..).unwrap_or_default();
+                put(values, sums, out.adds);
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 
 use super::float::widen;
 use super::{bf16, vector};
-use crate::gemm::{PANEL, PANELS, PairKernels, SQUARE, Side, TALL, Tile, WIDE};
+use crate::gemm::{Out, PANEL, PANELS, PairKernels, SQUARE, Side, TALL, WIDE};
 use crate::x86::{fetch_at, fetch_far_at};
 
 /// How far ahead of the values at work memory is asked for: rows follow each other, and are longer than what a processor
@@ -22,27 +22,27 @@ pub(super) const BY_PAIRS: PairKernels =
     PairKernels { words: 1, row: narrow_pairs, wide: wide::<true>, tall: tall::<true>, join, turn };
 
 /// Rows of [`PANELS`] panels.
-fn wide<const BF16: bool>(side: Side<'_>, panels: [&[u32]; PANELS], rows: usize, tile: &mut Tile) {
+fn wide<const BF16: bool>(side: Side<'_>, panels: [&[u32]; PANELS], out: Out<'_, '_>) {
     // SAFETY: this table is given out only where the processor has the features; the bodies check the lengths.
     unsafe {
-        match (BF16, rows) {
-            (true, ..=2) => by_pairs::<2, PANELS>(side, panels, tile),
-            (true, 3..=4) => by_pairs::<4, PANELS>(side, panels, tile),
-            (true, 5..) => by_pairs::<WIDE, PANELS>(side, panels, tile),
-            (false, ..=2) => by_floats::<2, PANELS>(side, panels, tile),
-            (false, 3..=4) => by_floats::<4, PANELS>(side, panels, tile),
-            (false, 5..) => by_floats::<WIDE, PANELS>(side, panels, tile),
+        match (BF16, out.rows.len()) {
+            (true, ..=2) => by_pairs::<2, PANELS>(side, panels, out),
+            (true, 3..=4) => by_pairs::<4, PANELS>(side, panels, out),
+            (true, 5..) => by_pairs::<WIDE, PANELS>(side, panels, out),
+            (false, ..=2) => by_floats::<2, PANELS>(side, panels, out),
+            (false, 3..=4) => by_floats::<4, PANELS>(side, panels, out),
+            (false, 5..) => by_floats::<WIDE, PANELS>(side, panels, out),
         }
     }
 }
 
-/// [`TALL`] rows of one panel.
-fn tall<const BF16: bool>(side: Side<'_>, panel: &[u32], tile: &mut Tile) {
+/// Rows of one panel.
+fn tall<const BF16: bool>(side: Side<'_>, panel: &[u32], out: Out<'_, '_>) {
     // SAFETY: this table is given out only where the processor has the features; the bodies check the lengths.
     unsafe {
         match BF16 {
-            true => by_pairs::<TALL, 1>(side, [panel], tile),
-            false => by_floats::<TALL, 1>(side, [panel], tile),
+            true => by_pairs::<TALL, 1>(side, [panel], out),
+            false => by_floats::<TALL, 1>(side, [panel], out),
         }
     }
 }
@@ -59,7 +59,7 @@ fn steps_of<const R: usize, const P: usize>(side: &Side<'_>, panels: &[&[u32]; P
 /// # Safety
 /// The processor has the features.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], tile: &mut Tile) {
+unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], out: Out<'_, '_>) {
     let steps = steps_of::<R, P>(&side, &panels, 0);
     let words = side.words.as_ptr();
     let mut sums = [[_mm512_setzero_ps(); P]; R];
@@ -84,13 +84,13 @@ unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
             }
         }
     }
-    store(sums, tile);
+    put(sums, out);
 }
 
 /// # Safety
 /// The processor has the features.
 #[target_feature(enable = "avx512f")]
-unsafe fn by_floats<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], tile: &mut Tile) {
+unsafe fn by_floats<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u32]; P], out: Out<'_, '_>) {
     let steps = steps_of::<R, P>(&side, &panels, side.later);
     let words = side.words.as_ptr();
     let mut sums = [[_mm512_setzero_ps(); P]; R];
@@ -113,13 +113,24 @@ unsafe fn by_floats<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u
             }
         }
     }
-    store(sums, tile);
+    put(sums, out);
 }
 
+/// Writes results to their places, or adds them.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn store<const R: usize, const P: usize>(sums: [[__m512; P]; R], tile: &mut Tile) {
-    for (out, sum) in tile.chunks_exact_mut(PANEL).zip(sums.into_iter().flatten()) {
-        vector::store(out, sum);
+fn put<const R: usize, const P: usize>(sums: [[__m512; P]; R], out: Out<'_, '_>) {
+    // By sums, whose number is known here: they stay in registers.
+    for (row, sums) in sums.into_iter().enumerate() {
+        let Some(values) = out.rows.get_mut(row) else { return };
+        for (panel, sum) in sums.into_iter().enumerate() {
+            let Some(values) = values.get_mut(panel * PANEL..) else { break };
+            let sum = match out.adds {
+                None => sum,
+                Some(scale) => _mm512_fmadd_ps(sum, _mm512_set1_ps(scale), vector::load(values)),
+            };
+            vector::store(values, sum);
+        }
     }
 }
 
