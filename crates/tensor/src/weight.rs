@@ -43,10 +43,13 @@ impl Weight {
 
     /// A plain f32 weight of the given values, row after row.
     pub fn from_values(rows: usize, cols: usize, values: &[f32]) -> Weight {
+        Weight::of_shared(rows, cols, Arc::new(values.to_vec()))
+    }
+
+    /// The same without a copy. Whoever has the values too changes them only when this weight and its clones are gone.
+    pub fn of_shared(rows: usize, cols: usize, values: Arc<Vec<f32>>) -> Weight {
         assert_eq!(values.len(), rows * cols);
-        let mut bytes = vec![0; values.len() * 4];
-        Format::F32.quantize(values, None, &mut bytes);
-        Weight::new(Format::F32, Layout::Plain, rows, cols, Arc::new(bytes))
+        Weight::new(Format::F32, Layout::Plain, rows, cols, Arc::new(Shared(values)))
     }
 
     /// The weight's name.
@@ -118,6 +121,16 @@ impl Weight {
             };
             (0..self.rows).map(&mut squares).collect()
         })
+    }
+}
+
+/// Values as F32 is stored; processors of the other byte order have no loops here.
+struct Shared(Arc<Vec<f32>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        const { assert!(cfg!(target_endian = "little"), "stored numbers are read as they lie") };
+        bytemuck::cast_slice(&self.0)
     }
 }
 

@@ -160,6 +160,7 @@ fn steps(plan: &Plan) -> Result<Value> {
         let found = wanted.iter().map(|id| gradients.weight(*id).context("a matrix without a gradient"));
         let found = found.collect::<Result<Vec<_>>>()?;
         let step = Move { rate: 1e-4, limit: limit(norm(&*backend, found.iter().copied()), 1.0) };
+        drop(batch);
         optimizer.begin();
         trained.change(&mut decoder, &mut |at, values| optimizer.change(&*backend, at, values, found[at], step));
         seconds.push(start.elapsed().as_secs_f64());

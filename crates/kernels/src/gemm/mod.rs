@@ -113,10 +113,27 @@ pub struct Packed {
 }
 
 impl Packed {
+    /// Places of rows that are packed by [`pack_row`] where they are made, all of them before the next product.
+    pub fn rows_mut(&mut self, kernels: &Kernels, rows: usize, k: usize) -> impl Iterator<Item = &mut [u32]> {
+        let work = Work::by_rows(&kernels.pairs, rows, (k, 0), None);
+        let len = kernels.pairs.words * work.steps;
+        self.forget();
+        self.holds = Some((rows, k));
+        let words = reserve(&mut self.words, rows.next_multiple_of(TALL) * work.row);
+        words.chunks_exact_mut(work.row).take(rows).map(move |words| &mut words[..len])
+    }
+
     /// The next product packs its rows anew. Memory beyond what a usual step needs is given back.
     pub fn forget(&mut self) {
         self.holds = None;
         trim(&mut self.words);
+    }
+}
+
+/// Packs one row into its place of [`Packed::rows_mut`]; an empty place takes none.
+pub fn pack_row(kernels: &Kernels, x: &[f32], words: &mut [u32]) {
+    if !words.is_empty() {
+        (kernels.pairs.row)(x, words);
     }
 }
 

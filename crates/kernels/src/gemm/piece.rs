@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::source::Source;
 use super::{BLOCK, Out, PANEL, PANELS, Side, TALL, WIDE, Work, reserve};
-use crate::isa::{self, Kernels};
+use crate::isa::Kernels;
 use crate::pool::Stripe;
 
 /// A product whose rows' side is prepared.
@@ -180,8 +180,7 @@ fn tiles<R: Results>(
         let part = cols.start + group * PANELS * PANEL..cols.end.min(cols.start + (group + 1) * PANELS * PANEL);
         for (at, row) in rows.clone().step_by(WIDE).enumerate() {
             let some = row..rows.end.min(row + WIDE);
-            // While the tile is computed, what it is written to comes nearer, and a share of what the next ones read.
-            out.rows(some.clone()).for_each(|row| isa::fetch(&row[part.clone()]));
+            // While the tile is computed, a share of what the next ones read comes nearer.
             if let Some((block, cols)) = &next {
                 block.part.source.fetch(&block.steps, cols, (group * of_group + at, groups * of_group));
             }

@@ -55,6 +55,13 @@ pub(crate) fn fetch_at<T>(at: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
+/// Asks for one line that will be written, which no other processor's cache then holds.
+#[inline(always)]
+pub(crate) fn fetch_to_write<T>(at: *const T) {
+    // SAFETY: as for `fetch_at`; processors without this hint pass over it. The intrinsic makes a read of it.
+    unsafe { std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, readonly, preserves_flags)) };
+}
+
 /// Asks the cache behind the nearest one for a line, wherever it is.
 #[inline(always)]
 pub(crate) fn fetch_far_at<T>(at: *const T) {

@@ -28,8 +28,9 @@ pub struct Tensor {
 }
 
 enum What {
-    /// The matrices A and B of each module, behind each other, and the lengths of output rows where it has some.
-    Adapter { modules: Vec<Module>, values: Vec<Vec<f32>>, built: Arc<Adapter> },
+    /// The matrices A and B of each module, behind each other, and the lengths of output rows where it has some. What is
+    /// built of them holds the same memory.
+    Adapter { modules: Vec<Module>, values: Vec<Arc<Vec<f32>>>, built: Arc<Adapter> },
     /// Weights of the model, where their values are.
     Weights { ids: Vec<WeightId> },
 }
@@ -93,8 +94,8 @@ impl Trained {
             if (site.scale - module.scale).abs() > 1e-6 * module.scale.abs() {
                 return differs(&format!("its scale is {}, the recipe's {}", site.scale, module.scale));
             }
-            first.extend([site.a.values(), site.b.values()]);
-            first.extend(site.magnitude.as_ref().map(|magnitude| magnitude.lengths.values().to_vec()));
+            first.extend([site.a.values(), site.b.values()].map(Arc::new));
+            first.extend(site.magnitude.as_ref().map(|magnitude| Arc::new(magnitude.lengths.values().to_vec())));
         }
         if first.len() != values.len() || first.iter().zip(values.iter()).any(|(one, other)| one.len() != other.len()) {
             return differs("its rank or kind is another");
@@ -157,7 +158,9 @@ impl Trained {
     pub fn change(&mut self, decoder: &mut Arc<Decoder>, change: &mut dyn FnMut(usize, &mut Vec<f32>)) {
         match &mut self.kind {
             What::Adapter { modules, values, built } => {
-                values.iter_mut().enumerate().for_each(|(at, values)| change(at, values));
+                // Values that nobody else holds are changed where they are.
+                *built = Arc::new(Adapter::default());
+                values.iter_mut().enumerate().for_each(|(at, values)| change(at, Arc::make_mut(values)));
                 *built = Arc::new(build(modules, values, &self.tensors));
             }
             What::Weights { ids } => {
@@ -171,7 +174,7 @@ impl Trained {
     /// Each tensor's values, in order.
     pub fn values(&self, decoder: &mut Arc<Decoder>) -> Vec<Vec<f32>> {
         match &self.kind {
-            What::Adapter { values, .. } => values.clone(),
+            What::Adapter { values, .. } => values.iter().map(|values| values.to_vec()).collect(),
             What::Weights { ids } => {
                 let places = places(ids);
                 let mut all = owned(decoder).parameter_values(&|id| places.contains_key(&id));
@@ -249,7 +252,7 @@ fn adapter(recipe: &Recipe, decoder: &Decoder, wanted: &dyn Fn(&str) -> bool) ->
     for (name, [outputs, inputs]) in targets(recipe, decoder, wanted)? {
         let mut add = |ending: &str, shape: [usize; 2], first: Vec<f32>| {
             tensors.push(Tensor { name: format!("{name}.{ending}"), shape });
-            values.push(first);
+            values.push(Arc::new(first));
         };
         // As the reference implementation: A is uniform in ±1/√inputs, B is zero, so that tuning begins at the base.
         let mut random = Random::new(seed_of(recipe.seed, name));
@@ -267,14 +270,14 @@ fn adapter(recipe: &Recipe, decoder: &Decoder, wanted: &dyn Fn(&str) -> bool) ->
     Ok(Trained { tensors, kind: What::Adapter { modules, values, built } })
 }
 
-fn build(modules: &[Module], values: &[Vec<f32>], tensors: &[Tensor]) -> Adapter {
+fn build(modules: &[Module], values: &[Arc<Vec<f32>>], tensors: &[Tensor]) -> Adapter {
     let mut parts = tensors.iter().zip(values);
     let mut next = || parts.next().expect("a module has its tensors");
     let mut site = |module: &Module| {
-        let [a, b] =
-            [next(), next()].map(|(tensor, values)| Weight::from_values(tensor.shape[0], tensor.shape[1], values));
+        let [a, b] = [next(), next()]
+            .map(|(tensor, values)| Weight::of_shared(tensor.shape[0], tensor.shape[1], values.clone()));
         let site = AdapterSite::new(a, b, module.scale);
-        let site = if module.stretched { site.with_magnitude(Vector::new(next().1.clone())) } else { site };
+        let site = if module.stretched { site.with_magnitude(Vector::new(next().1.to_vec())) } else { site };
         (module.name.clone(), site)
     };
     Adapter::new(modules.iter().map(&mut site).collect())

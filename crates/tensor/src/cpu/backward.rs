@@ -1,10 +1,8 @@
 //! Gradients over the pool: rows and heads are shared among the threads, each is summed by one of them in order.
 
-use std::sync::Mutex;
+use pasture_kernels::{Kernels, Pool, gemm};
 
-use pasture_kernels::{Kernels, Pool};
-
-use super::{attend_backward, rows};
+use super::{Cpu, attend_backward, project, rows};
 use crate::backend::Precision;
 use crate::ops::activate::{derivative, gated_slope};
 use crate::ops::attend::{AttendGradients, Attended, HeadGradients, group_backward, joined};
@@ -13,21 +11,31 @@ use crate::ops::norm::{Norm, NormGradients, row_backward};
 use crate::{Activation, Tensor, memory};
 
 /// Gradients of `activation(gate) · up`.
-pub(super) fn gate(pool: &Pool, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
-    let (kernels, cols) = (pool.kernels(), dy.cols());
-    let [mut d_gate, mut d_up] = [0, 1].map(|_| memory::taken(dy.rows() * cols));
-    let mut both: Vec<_> = d_gate.chunks_exact_mut(cols.max(1)).zip(d_up.chunks_exact_mut(cols.max(1))).collect();
-    pool.for_chunks_mut(&mut both, GATE_ROWS, |number, both| {
-        for (row, (d_gate, d_up)) in (number * GATE_ROWS..).zip(both) {
-            let (gate, up, dy) = (gate.row(row), up.row(row), dy.row(row));
-            values_and_slopes(kernels, activation, gate, d_up, d_gate);
-            for (((d_gate, d_up), up), dy) in d_gate.iter_mut().zip(d_up.iter_mut()).zip(up).zip(dy) {
-                *d_gate *= dy * activation.gated(*up);
-                *d_up *= dy * gated_slope(activation, *up);
+pub(super) fn gate(cpu: &Cpu, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
+    let (kernels, (rows, cols)) = (cpu.pool.kernels(), (dy.rows(), dy.cols()));
+    let packs = cpu.precision == Precision::Bf16;
+    let [mut d_gate, mut d_up] = [0, 1].map(|_| memory::taken(rows * cols));
+    project::with_packed(cpu, |packed| {
+        let parts = d_gate.chunks_exact_mut(cols.max(1)).zip(d_up.chunks_exact_mut(cols.max(1)));
+        // Of the two, what is given up is the gradient that goes on first.
+        let mut parts: Vec<_> = parts.zip(packed.places(kernels, packs, (rows, cols))).collect();
+        cpu.pool.for_chunks_mut(&mut parts, GATE_ROWS, |number, parts| {
+            for (row, ((d_gate, d_up), words)) in (number * GATE_ROWS..).zip(parts) {
+                let (gate, up, dy) = (gate.row(row), up.row(row), dy.row(row));
+                values_and_slopes(kernels, activation, gate, d_up, d_gate);
+                for (((d_gate, d_up), up), dy) in d_gate.iter_mut().zip(d_up.iter_mut()).zip(up).zip(dy) {
+                    *d_gate *= dy * activation.gated(*up);
+                    *d_up *= dy * gated_slope(activation, *up);
+                }
+                gemm::pack_row(kernels, d_up, words);
             }
+        });
+        let gradients = [d_gate, d_up].map(|values| Tensor::new(rows, cols, values));
+        if packs {
+            packed.made(&gradients[1]);
         }
-    });
-    [d_gate, d_up].map(|values| Tensor::new(dy.rows(), cols, values))
+        gradients
+    })
 }
 
 /// Rows of a gate that a worker takes at once.
@@ -85,24 +93,27 @@ fn norm_row(kernels: &Kernels, norm: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32
 }
 
 /// Logarithms of the targets' shares.
-pub(super) fn target_logs(
-    pool: &Pool,
-    precision: Precision,
-    raw: &mut Tensor,
-    targets: &[u32],
-    rule: LogitRule,
-    slopes: bool,
-) -> Vec<f64> {
-    let (cols, kernels) = (raw.cols(), pool.kernels());
+pub(super) fn target_logs(cpu: &Cpu, raw: &mut Tensor, targets: &[u32], rule: LogitRule, slopes: bool) -> Vec<f64> {
+    let ((rows, cols), kernels) = ((raw.rows(), raw.cols()), cpu.pool.kernels());
+    let quick = cpu.precision == Precision::Bf16 && rule == LogitRule::default();
+    // A frozen head meets its gradient next.
+    let packs = cpu.precision == Precision::Bf16 && slopes;
     let mut logs = vec![0.0; targets.len()];
-    let out = Mutex::new(&mut logs);
-    pool.for_chunks_mut(raw.values_mut(), cols.max(1), |row, values| {
-        let log = if precision == Precision::Bf16 && rule == LogitRule::default() {
-            quick_logs(kernels, values, targets[row], slopes)
-        } else {
-            row_logs(values, targets[row], rule, slopes)
-        };
-        out.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[row] = log;
+    project::with_packed(cpu, |packed| {
+        let parts = raw.values_mut().chunks_exact_mut(cols.max(1)).zip(&mut logs);
+        let mut parts: Vec<_> = parts.zip(packed.places(kernels, packs, (rows, cols))).collect();
+        cpu.pool.for_chunks_mut(&mut parts, 1, |row, parts| {
+            for ((values, log), words) in parts {
+                **log = match quick {
+                    true => quick_logs(kernels, values, targets[row], slopes),
+                    false => row_logs(values, targets[row], rule, slopes),
+                };
+                gemm::pack_row(kernels, values, words);
+            }
+        });
+        if packs {
+            packed.made(raw);
+        }
     });
     logs
 }

@@ -159,7 +159,7 @@ impl Backend for Cpu {
     }
 
     fn gate_backward(&self, gate: &Tensor, up: &Tensor, dy: &Tensor, activation: Activation) -> [Tensor; 2] {
-        backward::gate(&self.pool, gate, up, dy, activation)
+        backward::gate(self, gate, up, dy, activation)
     }
 
     fn norm_backward(&self, x: &Tensor, dy: &Tensor, norm: &Norm, width: usize, trained: bool) -> NormGradients {
@@ -167,7 +167,7 @@ impl Backend for Cpu {
     }
 
     fn target_logs(&self, raw: &mut Tensor, targets: &[u32], rule: LogitRule, slopes: bool) -> Vec<f64> {
-        backward::target_logs(&self.pool, self.precision, raw, targets, rule, slopes)
+        backward::target_logs(self, raw, targets, rule, slopes)
     }
 
     fn attend_backward(&self, past: &Attended, dy: &Tensor) -> AttendGradients {
@@ -186,7 +186,14 @@ impl Backend for Cpu {
 
     fn gate(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Tensor {
         let kernels = self.pool.kernels();
-        rows::map_from(&self.pool, gate, |at, out| kernels.gate(activation, out, up.row(at)))
+        let make = |at: usize, out: &mut [f32]| {
+            out.copy_from_slice(gate.row(at));
+            kernels.gate(activation, out, up.row(at));
+        };
+        match self.precision {
+            Precision::Bf16 => project::made(self, gate.rows(), gate.cols(), make),
+            Precision::Exact | Precision::Fast => rows::map(&self.pool, gate.rows(), gate.cols(), make),
+        }
     }
 
     fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Tensor {

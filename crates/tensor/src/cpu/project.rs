@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use pasture_kernels::linear::{self, Finish, GatedProduct, Input, Product, Prologue};
-use pasture_kernels::{Pool, gemm};
+use pasture_kernels::{Kernels, Pool, gemm};
 
 use super::{Cpu, rows};
 use crate::backend::{Backend, Group, Precision};
@@ -173,7 +173,7 @@ pub(super) fn paired_beside(
 }
 
 /// The rows that were packed last; a product that runs beside another one packs its rows for itself.
-fn with_packed(cpu: &Cpu, run: impl FnOnce(&mut PackedRows)) {
+pub(super) fn with_packed<R>(cpu: &Cpu, run: impl FnOnce(&mut PackedRows) -> R) -> R {
     match cpu.packed.try_lock() {
         Ok(mut shared) => run(&mut shared),
         Err(_) => run(&mut PackedRows::default()),
@@ -188,7 +188,40 @@ pub(super) struct PackedRows {
     packed: gemm::Packed,
 }
 
+/// A tensor whose rows are made one by one, and packed for the product that meets them next.
+pub(super) fn made(cpu: &Cpu, rows: usize, cols: usize, make: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
+    let (mut values, kernels) = (memory::taken(rows * cols), cpu.pool.kernels());
+    with_packed(cpu, |packed| {
+        let places = packed.places(kernels, true, (rows, cols));
+        let mut parts: Vec<_> = values.chunks_exact_mut(cols.max(1)).zip(places).collect();
+        cpu.pool.for_chunks_mut(&mut parts, 1, |row, parts| {
+            for (values, words) in parts {
+                make(row, values);
+                gemm::pack_row(kernels, values, words);
+            }
+        });
+        let made = Tensor::new(rows, cols, values);
+        packed.made(&made);
+        made
+    })
+}
+
 impl PackedRows {
+    /// Places for rows that are made now and that a product meets next: each is packed ([`gemm::pack_row`]) while it is
+    /// near, and [`PackedRows::made`] follows. Empty ones where none are to be packed.
+    pub(super) fn places(&mut self, kernels: &Kernels, packs: bool, (rows, cols): (usize, usize)) -> Vec<&mut [u32]> {
+        if !packs {
+            return (0..rows).map(|_| &mut [][..]).collect();
+        }
+        self.of = Stamp::default();
+        self.packed.rows_mut(kernels, rows, cols).collect()
+    }
+
+    /// Names the tensor whose rows were made.
+    pub(super) fn made(&mut self, x: &Tensor) {
+        (self.of, self.rows) = (x.stamp(), 0..x.rows());
+    }
+
     fn rows<'a>(&'a mut self, x: &'a Tensor, rows: &Range<usize>) -> gemm::Rows<'a> {
         if !self.of.is_of(x) || self.rows != *rows {
             self.packed.forget();

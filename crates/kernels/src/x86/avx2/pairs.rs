@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::gemm::{Out, PANEL, PANELS, Side};
 use crate::scalar::pairs::put;
+use crate::x86::fetch;
 
 /// Lanes of a vector.
 const LANES: usize = 8;
@@ -19,6 +20,7 @@ pub(super) fn tall(side: Side<'_>, panel: &[u32], out: Out<'_, '_>) {
 }
 
 fn some(side: Side<'_>, panels: &[&[u32]], out: Out<'_, '_>) {
+    out.rows.iter().for_each(|values| fetch(values));
     for (number, panel) in panels.iter().enumerate() {
         for (three, rows) in out.rows.chunks_mut(3).enumerate() {
             // SAFETY: this table is given out only where the processor has the features; the body checks the lengths.

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::float::widen;
 use super::{bf16, vector};
 use crate::gemm::{Out, PANEL, PANELS, PairKernels, SQUARE, Side, TALL, WIDE};
-use crate::x86::{fetch_at, fetch_far_at};
+use crate::x86::{fetch_at, fetch_far_at, fetch_to_write};
 
 /// How far ahead of the values at work memory is asked for: rows follow each other, and are longer than what a processor
 /// looks ahead.
@@ -20,6 +20,24 @@ pub(super) const BY_FLOATS: PairKernels =
 /// With products of bf16.
 pub(super) const BY_PAIRS: PairKernels =
     PairKernels { words: 1, row: narrow_pairs, wide: wide::<true>, tall: tall::<true>, join, turn };
+
+/// Writes results to their places, or adds them. A function would take its sums through memory.
+macro_rules! put {
+    ($sums:ident, $out:ident) => {
+        // By sums, whose number is known when this is compiled.
+        for (row, sums) in $sums.into_iter().enumerate() {
+            let Some(values) = $out.rows.get_mut(row) else { return };
+            for (panel, sum) in sums.into_iter().enumerate() {
+                let Some(values) = values.get_mut(panel * PANEL..) else { break };
+                let sum = match $out.adds {
+                    None => sum,
+                    Some(scale) => _mm512_fmadd_ps(sum, _mm512_set1_ps(scale), vector::load(values)),
+                };
+                vector::store(values, sum);
+            }
+        }
+    };
+}
 
 /// Rows of [`PANELS`] panels.
 fn wide<const BF16: bool>(side: Side<'_>, panels: [&[u32]; PANELS], out: Out<'_, '_>) {
@@ -67,9 +85,18 @@ unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
     unsafe {
         for step in 0..steps {
             if P > 1 && step.is_multiple_of(PANEL) {
-                // The next tile's rows are longer than what a processor looks ahead.
+                // The next tile's rows, which are longer than what a processor looks ahead, come into the second cache.
                 for row in R..2 * R {
                     fetch_far_at(words.wrapping_add(row * side.row + step * side.step));
+                }
+                // So does what is written, a line of each row at a time; near only at the end, because panels drive it away.
+                if step < P * PANEL {
+                    out.rows.iter().for_each(|values| fetch_far_at(values.as_ptr().wrapping_add(step)));
+                }
+                if step + PANEL >= steps {
+                    for values in out.rows.iter() {
+                        (0..P).for_each(|panel| fetch_to_write(values.as_ptr().wrapping_add(panel * PANEL)));
+                    }
                 }
             }
             let mut columns = [_mm512_setzero_si512(); P];
@@ -84,7 +111,7 @@ unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
             }
         }
     }
-    put(sums, out);
+    put!(sums, out);
 }
 
 /// # Safety
@@ -113,25 +140,7 @@ unsafe fn by_floats<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u
             }
         }
     }
-    put(sums, out);
-}
-
-/// Writes results to their places, or adds them.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn put<const R: usize, const P: usize>(sums: [[__m512; P]; R], out: Out<'_, '_>) {
-    // By sums, whose number is known here: they stay in registers.
-    for (row, sums) in sums.into_iter().enumerate() {
-        let Some(values) = out.rows.get_mut(row) else { return };
-        for (panel, sum) in sums.into_iter().enumerate() {
-            let Some(values) = values.get_mut(panel * PANEL..) else { break };
-            let sum = match out.adds {
-                None => sum,
-                Some(scale) => _mm512_fmadd_ps(sum, _mm512_set1_ps(scale), vector::load(values)),
-            };
-            vector::store(values, sum);
-        }
-    }
+    put!(sums, out);
 }
 
 /// Pairs of two rows.
