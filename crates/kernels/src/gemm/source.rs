@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{BLOCK, PANEL, PANELS, SQUARE, STRIPE, join};
-use crate::isa::{Kernels, fetch};
+use crate::isa::{Kernels, fetch, fetch_far};
 use crate::linear::{Layout, Matrix, packed_block, unpack_row};
 
 /// How many rows ahead memory is asked for.
@@ -72,13 +72,13 @@ impl Source<'_> {
                 let part = part(weight, 2 * steps.start..2 * steps.end);
                 let share = share(part.len());
                 for panel in cols.start / PANEL..cols.end.div_ceil(PANEL) {
-                    fetch(&weight.panel(panel)[part.clone()][share.clone()]);
+                    fetch_far(&weight.panel(panel)[part.clone()][share.clone()]);
                 }
             }
             Source::Inputs(weight) if weight.layout == Layout::Packed => {
                 let part = part(weight, cols.clone());
                 for panel in share((2 * steps.len()).div_ceil(PANEL)) {
-                    fetch(&weight.panel(2 * steps.start / PANEL + panel)[part.clone()]);
+                    fetch_far(&weight.panel(2 * steps.start / PANEL + panel)[part.clone()]);
                 }
             }
             Source::Outputs(_) | Source::Inputs(_) | Source::Rows { .. } => {}
