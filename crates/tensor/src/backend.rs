@@ -107,9 +107,10 @@ pub trait Backend: Send + Sync {
         reference::grouped(x, groups)
     }
 
-    /// `dx[rows] = dy[rows] · weight` for each group: the input's gradient of [`Backend::grouped`].
-    fn grouped_input(&self, dy: &Tensor, groups: &[Group]) -> Tensor {
-        reference::grouped_input(dy, groups)
+    /// `dx[rows] = dy[rows] · weight` for each group: the input's gradient of [`Backend::grouped`]. Added to what is there,
+    /// if anything.
+    fn grouped_input(&self, dy: &Tensor, groups: &[Group], onto: Option<Tensor>) -> Tensor {
+        reference::grouped_input(dy, groups, onto)
     }
 
     /// `y[rows] += scale · x[rows] · weightᵀ` for each group.
@@ -124,20 +125,8 @@ pub trait Backend: Send + Sync {
 
     /// `dx = dy · weight + narrow · other`: the input's gradient of [`Backend::product_beside`], the factor in `narrow`.
     /// Added to what is there, if anything.
-    fn input_beside(
-        &self,
-        dy: &Tensor,
-        weight: &Weight,
-        narrow: &Tensor,
-        other: &Weight,
-        onto: Option<Tensor>,
-    ) -> Tensor {
-        reference::input_beside(self, dy, weight, (narrow, other), onto)
-    }
-
-    /// `dx[rows] += dy[rows] · weight` for each group.
-    fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
-        reference::add_rows(&self.grouped_input(dy, groups), groups, 1.0, dx);
+    fn input_beside(&self, dy: &Tensor, weight: &Weight, beside: (&Tensor, &Weight), onto: Option<Tensor>) -> Tensor {
+        reference::input_beside(self, dy, weight, beside, onto)
     }
 
     /// `dyᵀ · x` over the given rows, `[dy.cols, x.cols]` added to `sum`: a weight's gradient.

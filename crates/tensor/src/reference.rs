@@ -89,20 +89,8 @@ pub fn input_beside<B: Backend + ?Sized>(
     (narrow, other): (&Tensor, &Weight),
     onto: Option<Tensor>,
 ) -> Tensor {
-    let mut dx = input_onto(backend, dy, &[Group::whole(dy, weight)], onto);
-    backend.grouped_input_add(narrow, &[Group::whole(dy, other)], &mut dx);
-    dx
-}
-
-/// The input's gradient, added to what is there, if anything.
-pub fn input_onto<B: Backend + ?Sized>(backend: &B, dy: &Tensor, groups: &[Group], onto: Option<Tensor>) -> Tensor {
-    match onto {
-        None => backend.grouped_input(dy, groups),
-        Some(mut dx) => {
-            backend.grouped_input_add(dy, groups, &mut dx);
-            dx
-        }
-    }
+    let dx = backend.grouped_input(dy, &[Group::whole(dy, weight)], onto);
+    backend.grouped_input(narrow, &[Group::whole(dy, other)], Some(dx))
 }
 
 /// Adds the groups' rows of a product to a tensor.
@@ -112,10 +100,10 @@ pub fn add_rows(product: &Tensor, groups: &[Group], scale: f32, sum: &mut Tensor
     }
 }
 
-/// The input's gradient of [`grouped`].
-pub fn grouped_input(dy: &Tensor, groups: &[Group]) -> Tensor {
+/// The input's gradient of [`grouped`], added to what is there.
+pub fn grouped_input(dy: &Tensor, groups: &[Group], onto: Option<Tensor>) -> Tensor {
     let inputs = groups.first().map_or(0, |group| group.weight.cols());
-    let mut dx = Tensor::zeros(dy.rows(), inputs);
+    let mut dx = onto.unwrap_or_else(|| Tensor::zeros(dy.rows(), inputs));
     let mut values = vec![0.0; inputs];
     for Group { rows, weight } in groups {
         for output in 0..weight.rows() {

@@ -1,7 +1,8 @@
 //! The processor as a backend: the kernels' pool behind the coarse operations; what it does not speed up is the
 //! reference's. Products are in `project.rs`, attention in `attend.rs`.
 //!
-//! Invariant: a row's bits depend on that row alone, so nothing here sums across rows or by the number of threads.
+//! Invariant: a row's bits depend on that row alone, so nothing here sums across rows or by the number of threads. Only in
+//! bf16 does attention of whole texts (`attend_tiles.rs`) take other loops than that of texts that go on.
 
 mod attend;
 mod attend_backward;
@@ -105,11 +106,11 @@ impl Backend for Cpu {
         project::grouped(self, x, groups)
     }
 
-    fn grouped_input(&self, dy: &Tensor, groups: &[Group]) -> Tensor {
+    fn grouped_input(&self, dy: &Tensor, groups: &[Group], onto: Option<Tensor>) -> Tensor {
         if self.precision == Precision::Bf16 {
-            return project::paired(self, dy, groups, project::Side::Inputs, None);
+            return project::paired(self, dy, groups, project::Side::Inputs, onto);
         }
-        project::grouped_input(self, dy, groups)
+        project::grouped_input(self, dy, groups, onto)
     }
 
     fn grouped_add(&self, x: &Tensor, groups: &[Group], scale: f32, y: &mut Tensor) {
@@ -123,27 +124,12 @@ impl Backend for Cpu {
         reference::product_beside(self, x, weight, (narrow, other, scale))
     }
 
-    fn input_beside(
-        &self,
-        dy: &Tensor,
-        weight: &Weight,
-        narrow: &Tensor,
-        other: &Weight,
-        onto: Option<Tensor>,
-    ) -> Tensor {
+    fn input_beside(&self, dy: &Tensor, weight: &Weight, beside: (&Tensor, &Weight), onto: Option<Tensor>) -> Tensor {
         if self.precision == Precision::Bf16 {
+            let (narrow, other) = beside;
             return project::paired_beside(self, dy, weight, (narrow, other, 1.0), project::Side::Inputs, onto);
         }
-        reference::input_beside(self, dy, weight, (narrow, other), onto)
-    }
-
-    fn grouped_input_add(&self, dy: &Tensor, groups: &[Group], dx: &mut Tensor) {
-        if self.precision == Precision::Bf16 {
-            let onto = std::mem::replace(dx, Tensor::zeros(0, 0));
-            *dx = project::paired(self, dy, groups, project::Side::Inputs, Some(onto));
-        } else {
-            reference::add_rows(&self.grouped_input(dy, groups), groups, 1.0, dx);
-        }
+        reference::input_beside(self, dy, weight, beside, onto)
     }
 
     fn outer(&self, dy: &Tensor, x: &Tensor, rows: Range<usize>, sum: &mut [f32]) {

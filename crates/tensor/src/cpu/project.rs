@@ -268,9 +268,9 @@ pub(super) fn grouped_add(cpu: &Cpu, x: &Tensor, groups: &[Group], scale: f32, y
 
 /// Decodes some weight rows with all threads, then adds their part to all rows of the gradient, until all weight rows
 /// have passed: each value is summed in the order of the weight's rows.
-pub(super) fn grouped_input(cpu: &Cpu, dy: &Tensor, groups: &[Group]) -> Tensor {
+pub(super) fn grouped_input(cpu: &Cpu, dy: &Tensor, groups: &[Group], onto: Option<Tensor>) -> Tensor {
     let inputs = groups.first().map_or(0, |group| group.weight.cols());
-    let mut dx = vec![0.0; dy.rows() * inputs];
+    let mut dx = onto.map_or_else(|| vec![0.0; dy.rows() * inputs], Tensor::into_values);
     let mut decoded = vec![0.0; DECODED * inputs];
     if inputs == 0 {
         return Tensor::new(dy.rows(), 0, dx);

@@ -116,7 +116,7 @@ fn products_are_the_references() {
                 let groups = [(0..split, &weights[1]), (split..tokens, &weights[0])];
                 let groups: Vec<Group> = groups.into_iter().map(|(rows, weight)| Group { rows, weight }).collect();
                 let y = backend.grouped(&x, &groups);
-                let dx = backend.grouped_input(&tensor(4, tokens, rows), &groups);
+                let dx = backend.grouped_input(&tensor(4, tokens, rows), &groups, None);
                 let mut sum = numbers(8, rows * cols);
                 backend.outer(&tensor(4, tokens, rows), &x, split..tokens, &mut sum);
                 vec![y, dx, Tensor::new(rows, cols, sum)]
@@ -362,6 +362,31 @@ fn attention_over_many_pages_has_the_same_bits_however_it_is_cut() {
                     assert_eq!(part.row(row), whole.row(at), "row {at} on {} in {format:?}", kernels.name());
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_packed_where_they_are_made_give_the_bits_of_rows_that_are_packed_later() {
+    for kernels in Kernels::all() {
+        let cpu = Cpu::new(Arc::new(Pool::with_kernels(2, kernels)), Precision::Bf16);
+        let again = |x: &Tensor| Tensor::new(x.rows(), x.cols(), x.values().to_vec());
+        for (rows, cols) in [(1, 3), (7, 40), (30, 257)] {
+            let [gate, up, dy] = [1, 2, 3].map(|seed| tensor(seed, rows, cols));
+            let square = weight(&cpu, Format::BF16, 4, cols, cols);
+            let product = |x: &Tensor| cpu.grouped(x, &[Group::whole(x, &square)]).into_values();
+            let gradient = |x: &Tensor| cpu.grouped_input(x, &[Group::whole(x, &square)], None).into_values();
+            let gated = cpu.gate(&gate, &up, Activation::Silu);
+            assert_eq!(product(&gated), product(&again(&gated)), "{} {rows} {cols}, gated", kernels.name());
+            let [_, d_up] = cpu.gate_backward(&gate, &up, &dy, Activation::Silu);
+            assert_eq!(gradient(&d_up), gradient(&again(&d_up)), "{} {rows} {cols}, a gate's", kernels.name());
+            let targets: Vec<u32> = (0..rows).map(|row| (row % cols) as u32).collect();
+            let mut slopes = tensor(5, rows, cols);
+            cpu.target_logs(&mut slopes, &targets, LogitRule::default(), true);
+            assert_eq!(gradient(&slopes), gradient(&again(&slopes)), "{} {rows} {cols}, a head's", kernels.name());
+            // What is changed afterwards is packed anew.
+            slopes.values_mut()[0] += 1.0;
+            assert_eq!(gradient(&slopes), gradient(&again(&slopes)), "{} {rows} {cols}, changed", kernels.name());
         }
     }
 }

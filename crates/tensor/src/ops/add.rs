@@ -49,10 +49,9 @@ impl Ops<'_> {
     /// Each row of `x` times its factor.
     pub fn scale(&mut self, x: &Tensor, factors: &Factors) -> Tensor {
         let y = self.backend.scale(x, factors);
-        if x.node().is_none() {
-            return y;
-        }
-        self.remember(y, || tape::Saved::Scale(SavedScale { x: x.node(), factors: factors.clone() }))
+        self.remember_if(x.node().is_some(), y, || {
+            tape::Saved::Scale(SavedScale { x: x.node(), factors: factors.clone() })
+        })
     }
 
     /// Each value held within `-limit..=limit`.

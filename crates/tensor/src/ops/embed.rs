@@ -13,10 +13,8 @@ impl Ops<'_> {
     pub fn embed(&mut self, table: &Weight, ids: &[u32]) -> Tensor {
         assert!(ids.iter().all(|id| (*id as usize) < table.rows()), "an id is past the embedding table");
         let y = self.backend.embed(table, ids);
-        if !self.trains(Some(table.id())) {
-            return y;
-        }
-        self.remember(y, || tape::Saved::Embed(Saved { table: table.clone(), ids: ids.to_vec() }))
+        let goes_on = self.trains(Some(table.id()));
+        self.remember_if(goes_on, y, || tape::Saved::Embed(Saved { table: table.clone(), ids: ids.to_vec() }))
     }
 }
 

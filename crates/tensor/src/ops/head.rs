@@ -88,7 +88,7 @@ impl Ops<'_> {
             let found = self.backend.target_logs(&mut raw, &targets_of(targets, &rows), rule, frozen);
             rows.iter().zip(found).for_each(|(row, log)| logs[*row] = log);
             if let Some(slopes) = &mut slopes {
-                let part = self.backend.grouped_input(&raw, &[Group { rows: 0..rows.len(), weight: &linear.weight }]);
+                let part = self.backend.grouped_input(&raw, &[Group::whole(&raw, &linear.weight)], None);
                 rows.iter().enumerate().for_each(|(at, row)| slopes.row_mut(*row).copy_from_slice(part.row(at)));
             }
         }
@@ -176,7 +176,7 @@ impl Saved {
                 let sum = gradients.sum(bias.id(), bias.values().len());
                 (0..slopes.rows()).for_each(|row| super::norm::add_to(sum, slopes.row(row)));
             }
-            let part = backend.grouped_input(&slopes, &[Group { rows: whole, weight }]);
+            let part = backend.grouped_input(&slopes, &[Group { rows: whole, weight }], None);
             rows.iter().enumerate().for_each(|(at, row)| dx.row_mut(*row).copy_from_slice(part.row(at)));
         }
         dx

@@ -8,7 +8,7 @@ use super::low_rank::LowRank;
 use super::norm::add_to;
 use crate::backend::Group;
 use crate::tape::{self, Gradients};
-use crate::{AdapterSite, Backend, Ops, Route, Tensor, Vector, Weight, reference};
+use crate::{AdapterSite, Backend, Ops, Route, Tensor, Vector, Weight};
 
 /// Where in the checkpoint a weight comes from: adapters are named by it.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ impl Saved {
             }
             _ => {
                 let groups = groups(linears.iter().map(|(rows, linear)| (rows, linear)));
-                let mut dx = reference::input_onto(backend, &dy, &groups, onto);
+                let mut dx = backend.grouped_input(&dy, &groups, onto);
                 pairs.iter().for_each(|pair| pair.backward(backend, &x, &dy, &mut dx, gradients));
                 dx
             }

@@ -9,7 +9,7 @@ use super::linear::Linear;
 use super::norm::add_to;
 use crate::backend::{Backend, Group};
 use crate::tape::Gradients;
-use crate::{AdapterSite, Tensor, Weight, reference};
+use crate::{AdapterSite, Tensor, Weight};
 
 /// An adapter's pair beside one weight, and the rows that take it.
 pub(crate) struct LowRank {
@@ -104,9 +104,9 @@ impl LowRank {
     ) -> Tensor {
         let d_narrow = self.narrow_backward(backend, x, dy, gradients);
         if self.site.dropout.is_none() {
-            return backend.input_beside(dy, weight, &d_narrow, &self.site.a, onto);
+            return backend.input_beside(dy, weight, (&d_narrow, &self.site.a), onto);
         }
-        let mut dx = reference::input_onto(backend, dy, &[Group::whole(dy, weight)], onto);
+        let mut dx = backend.grouped_input(dy, &[Group::whole(dy, weight)], onto);
         self.add_input(backend, &d_narrow, &mut dx);
         dx
     }
@@ -143,7 +143,7 @@ impl LowRank {
             let sum = gradients.sum(site.b.id(), site.b.rows() * site.b.cols());
             backend.outer(&wide, &narrow, whole.clone(), sum);
         }
-        let d_narrow = scale(backend.grouped_input(&wide, &[Group::whole(&wide, &site.b)]));
+        let d_narrow = scale(backend.grouped_input(&wide, &[Group::whole(&wide, &site.b)], None));
         if gradients.wants(site.a.id()) {
             let sum = gradients.sum(site.a.id(), site.a.rows() * site.a.cols());
             backend.outer(&d_narrow, &self.input(x), whole, sum);
@@ -153,7 +153,7 @@ impl LowRank {
 
     /// `dx += du · a`.
     fn add_input(&self, backend: &dyn Backend, d_narrow: &Tensor, dx: &mut Tensor) {
-        let d_input = self.dropped(backend.grouped_input(d_narrow, &[Group::whole(d_narrow, &self.site.a)]));
+        let d_input = self.dropped(backend.grouped_input(d_narrow, &[Group::whole(d_narrow, &self.site.a)], None));
         for (at, row) in self.rows.clone().enumerate() {
             add_to(dx.row_mut(row), d_input.row(at));
         }

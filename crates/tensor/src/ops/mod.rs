@@ -73,6 +73,11 @@ impl<'a> Ops<'a> {
         self.tape.as_ref().zip(weight).is_some_and(|(tape, weight)| tape.trains(weight))
     }
 
+    /// As [`Ops::remember`] where a gradient goes on from here; else what is made is a constant.
+    fn remember_if(&mut self, goes_on: bool, made: Tensor, saved: impl FnOnce() -> Saved) -> Tensor {
+        if goes_on { self.remember(made, saved) } else { made }
+    }
+
     /// Gives `made` a node if there is a tape, with what its gradient needs.
     fn remember(&mut self, made: Tensor, saved: impl FnOnce() -> Saved) -> Tensor {
         match &mut self.tape {

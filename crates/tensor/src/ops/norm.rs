@@ -54,10 +54,8 @@ impl Ops<'_> {
         assert!(norm.weight.as_ref().is_none_or(|weight| weight.values().len() == width));
         let y = self.backend.norm(x, norm, width);
         let parameters = [&norm.weight, &norm.bias].map(|vector| vector.as_ref().map(Vector::id));
-        if x.node().is_none() && !parameters.into_iter().any(|parameter| self.trains(parameter)) {
-            return y;
-        }
-        self.remember(y, || tape::Saved::Norm(Saved { x: x.clone(), norm: norm.clone(), width }))
+        let goes_on = x.node().is_some() || parameters.into_iter().any(|parameter| self.trains(parameter));
+        self.remember_if(goes_on, y, || tape::Saved::Norm(Saved { x: x.clone(), norm: norm.clone(), width }))
     }
 }
 
