@@ -130,9 +130,7 @@ impl<T> Stripe<'_, T> {
         // rows from being held at once.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.width), self.cols) }
     }
-}
 
-impl<T> Stripe<'_, T> {
     /// The stripe's part of each of some rows.
     pub fn rows_mut(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [T]> {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);

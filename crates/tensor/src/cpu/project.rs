@@ -194,8 +194,9 @@ pub(super) fn made(cpu: &Cpu, rows: usize, cols: usize, make: impl Fn(usize, &mu
     with_packed(cpu, |packed| {
         let places = packed.places(kernels, true, (rows, cols));
         let mut parts: Vec<_> = values.chunks_exact_mut(cols.max(1)).zip(places).collect();
-        cpu.pool.for_chunks_mut(&mut parts, 1, |row, parts| {
-            for (values, words) in parts {
+        let some = rows::at_once(cols);
+        cpu.pool.for_chunks_mut(&mut parts, some, |number, parts| {
+            for (row, (values, words)) in (number * some..).zip(parts) {
                 make(row, values);
                 gemm::pack_row(kernels, values, words);
             }

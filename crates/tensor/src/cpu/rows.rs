@@ -19,10 +19,15 @@ pub(super) fn each(pool: &Pool, values: &mut [f32], cols: usize, work: impl Fn(u
         values.chunks_exact_mut(cols).enumerate().for_each(|(at, row)| work(at, row));
         return;
     }
-    let some = (SMALL / 4).div_ceil(cols);
+    let some = at_once(cols);
     pool.for_chunks_mut(values, some * cols, |number, rows| {
         rows.chunks_exact_mut(cols).enumerate().for_each(|(at, row)| work(number * some + at, row));
     });
+}
+
+/// Rows that a worker takes at once.
+pub(super) fn at_once(cols: usize) -> usize {
+    (SMALL / 4).div_ceil(cols.max(1))
 }
 
 /// A tensor whose rows are made one by one.

@@ -145,9 +145,9 @@ unsafe fn multiply_two<const Q: usize>(
         }
     }
     let [ones, others] = tiles;
-    for (t, [one, other]) in sums.into_iter().flatten().enumerate() {
-        vector::store(&mut ones[first + t], one);
-        vector::store(&mut others[first + t], other);
+    for (t, [one, other]) in sums.as_flattened().iter().enumerate() {
+        vector::store(&mut ones[first + t], *one);
+        vector::store(&mut others[first + t], *other);
     }
 }
 

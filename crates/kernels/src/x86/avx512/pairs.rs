@@ -74,6 +74,20 @@ fn steps_of<const R: usize, const P: usize>(side: &Side<'_>, panels: &[&[u32]; P
     steps
 }
 
+/// Asks for what is written after all steps: for the second cache, a line of each row at a time; for the first one only at
+/// the end, because the panels drive it away.
+#[inline(always)]
+fn fetch_out(out: &Out<'_, '_>, panels: usize, step: usize, steps: usize) {
+    if step < panels * PANEL {
+        out.rows.iter().for_each(|values| fetch_far_at(values.as_ptr().wrapping_add(step)));
+    }
+    if step + PANEL >= steps {
+        for values in out.rows.iter() {
+            (0..panels).for_each(|panel| fetch_to_write(values.as_ptr().wrapping_add(panel * PANEL)));
+        }
+    }
+}
+
 /// # Safety
 /// The processor has the features.
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -89,15 +103,7 @@ unsafe fn by_pairs<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u3
                 for row in R..2 * R {
                     fetch_far_at(words.wrapping_add(row * side.row + step * side.step));
                 }
-                // So does what is written, a line of each row at a time; near only at the end, because panels drive it away.
-                if step < P * PANEL {
-                    out.rows.iter().for_each(|values| fetch_far_at(values.as_ptr().wrapping_add(step)));
-                }
-                if step + PANEL >= steps {
-                    for values in out.rows.iter() {
-                        (0..P).for_each(|panel| fetch_to_write(values.as_ptr().wrapping_add(panel * PANEL)));
-                    }
-                }
+                fetch_out(&out, P, step, steps);
             }
             let mut columns = [_mm512_setzero_si512(); P];
             for (column, panel) in columns.iter_mut().zip(&panels) {
@@ -124,6 +130,9 @@ unsafe fn by_floats<const R: usize, const P: usize>(side: Side<'_>, panels: [&[u
     // SAFETY: as in `by_pairs`; a pair's later value is inside the words as well.
     unsafe {
         for step in 0..steps {
+            if P > 1 && step.is_multiple_of(PANEL) {
+                fetch_out(&out, P, step, steps);
+            }
             let (mut early, mut late) = ([_mm512_setzero_ps(); P], [_mm512_setzero_ps(); P]);
             for (panel, (early, late)) in panels.iter().zip(early.iter_mut().zip(&mut late)) {
                 let words = _mm512_loadu_si512(panel.as_ptr().add(step * PANEL).cast());
