@@ -160,6 +160,7 @@ fn steps(plan: &Plan) -> Result<Value> {
         let found = wanted.iter().map(|id| gradients.weight(*id).context("a matrix without a gradient"));
         let found = found.collect::<Result<Vec<_>>>()?;
         let step = Move { rate: 1e-4, limit: limit(norm(&*backend, found.iter().copied()), 1.0) };
+        // It holds the adapter, whose values are changed where they are if nobody does.
         drop(batch);
         optimizer.begin();
         trained.change(&mut decoder, &mut |at, values| optimizer.change(&*backend, at, values, found[at], step));
